@@ -1,0 +1,48 @@
+# The two that matter: `make demo` runs the default experiment, `make test` runs the tests.
+# PYTHON and TORCH may be given: `make install PYTHON=python3.12 TORCH="torch torchvision"`.
+PYTHON ?= python3
+# The pair the numbers in docs/ were measured with; torch and torchvision releases belong together.
+TORCH ?= torch==2.13.0 torchvision==0.28.0
+BIN := .venv/bin
+# Matrix products of test size are slower with threads than without.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: install demo test test-slow format lint types check bench clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH) --editable ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/ness run --preset digits --out runs/demo/ness
+	$(BIN)/ness run --preset digits --out runs/demo/finetune method.name=finetune
+	$(BIN)/ness report runs/demo/ness runs/demo/finetune
+
+test: install
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: install
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2
+
+format: install
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: install
+	$(BIN)/python benchmarks/step.py
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis runs/demo runs/smoke*
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

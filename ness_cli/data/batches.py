@@ -1,0 +1,75 @@
+"""Batches of normalised images, made on the device from uint8 tensors, by index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ness_cli.data.task_stream import Split
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images as the network sees them, with labels local to their task.
+
+    ``x`` is float32 ``[n, c, h, w]``, ``y`` int64 ``[n]``, ``task`` the number of the task (from
+    1) that the images belong to.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    task: int
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class Images:
+    """One split of one task, on the device as uint8 and normalised batch by batch.
+
+    Args:
+        split: uint8 images ``[n, c, h, w]`` and int64 labels ``[n]``.
+        task: Number of the task they belong to.
+        mean: Mean per channel of values in 0..1.
+        std: Standard deviation per channel.
+        device: Where batches are made.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        task: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+    ) -> None:
+        self.images = split.images.to(device)
+        self.labels = split.labels.to(device)
+        self.task = task
+        constants = torch.tensor([mean, std], dtype=torch.float32, device=device)
+        self._mean, self._std = constants[:, :, None, None] * 255
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: torch.Tensor | slice) -> Batch:
+        """Return the images at ``index`` (int64 positions or a slice), normalised."""
+        x = (self.images[index].float() - self._mean) / self._std
+        return Batch(x, self.labels[index], self.task)
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """Yield all images in stored order, ``size`` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size))
+
+
+def validation_batch_size(num_images: int, smallest: int = 256) -> int:
+    """Return the batch size that cuts ``num_images`` into even batches of at least ``smallest``.
+
+    A batch that normalises by its own statistics must not be small by accident of a remainder.
+    """
+    num_batches = max(1, num_images // smallest)
+    return max(1, -(-num_images // num_batches))

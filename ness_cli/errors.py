@@ -1,0 +1,74 @@
+"""Every failure a user can cause or meet, each kind with its documented exit code.
+
+A ``NessError`` says in one line what is wrong (value, bound, place) and in another what to do.
+Anything else that escapes is a bug: it keeps its traceback and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NessError(Exception):
+    """A failure with a remedy.
+
+    Args:
+        what: One line: the value, the bound and the place.
+        remedy: One line: what to do about it, ideally a command to type. May be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+
+class SettingsError(NessError):
+    """Wrong usage, or settings that cannot be used."""
+
+    exit_code = 2
+
+
+class InputError(NessError):
+    """An input that was never written, or that belongs to another run."""
+
+    exit_code = 4
+
+
+class DamagedError(NessError):
+    """Something we wrote ourselves does not read back as written."""
+
+    exit_code = 5
+
+
+class NumericalError(NessError):
+    """NaN, infinity or a decomposition that did not converge."""
+
+    exit_code = 6
+
+
+class LockedError(NessError):
+    """Another process works on the same run."""
+
+    exit_code = 7
+
+
+class SystemRefusedError(NessError):
+    """The system said no: disk full, permission, memory, device."""
+
+    exit_code = 8
+
+
+class StoppedError(NessError):
+    """Stopped by a signal, with everything needed to go on in place."""
+
+    exit_code = 75
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,45 @@
+"""Multi-layer perceptron without biases: linear, optional norm, ReLU, dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from ness_cli.nets.norm import TaskNorm
+from ness_cli.settings.nets.mlp import Options
+
+
+class Mlp(nn.Module):
+    """Fully connected backbone; layers are named ``fc1``, ``fc2``, ...
+
+    Args:
+        options: Widths, dropout, normalisation.
+        image_shape: ``(c, h, w)`` of the images.
+        make_norm: Builds the normalisation layer of a given width.
+    """
+
+    def __init__(
+        self, options: Options, image_shape: Sequence[int], make_norm: Callable[[int], TaskNorm]
+    ) -> None:
+        super().__init__()
+        width = int(torch.Size(image_shape).numel())
+        self.depth = len(options.hidden)
+        for index, hidden in enumerate(options.hidden, start=1):
+            self.add_module(f"fc{index}", nn.Linear(width, hidden, bias=False))
+            if options.batch_norm:
+                self.add_module(f"norm{index}", make_norm(hidden))
+            width = hidden
+        self.dropout = nn.Dropout(options.dropout)
+        self.num_features = width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return features ``[n, num_features]`` of images ``[n, c, h, w]``."""
+        x = x.flatten(1)
+        for index in range(1, self.depth + 1):
+            x = self.get_submodule(f"fc{index}")(x)
+            if hasattr(self, f"norm{index}"):
+                x = self.get_submodule(f"norm{index}")(x)
+            x = self.dropout(torch.relu(x))
+        return x

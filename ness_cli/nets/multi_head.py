@@ -1,0 +1,105 @@
+"""A backbone with one output layer per task, or one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from ness_cli.nets.norm import SHARED, TaskNorm
+
+
+class MultiHead(nn.Module):
+    """Backbone and heads; a forward pass computes the head of the selected task only.
+
+    State dict keys: ``backbone.<...>`` and ``heads.<task or shared>.weight``,
+    ``[num_classes, num_features]``.
+
+    Args:
+        backbone: Module that maps normalised images ``[n, c, h, w]`` to ``[n, num_features]``.
+        num_features: Width of the backbone's output.
+        shared_head: One head for all tasks.
+    """
+
+    def __init__(self, backbone: nn.Module, num_features: int, *, shared_head: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_features = num_features
+        self.shared_head = shared_head
+        self.heads = nn.ModuleDict()
+        self.task = 1
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks the model has heads for, with a shared head 1 at most."""
+        return len(self.heads)
+
+    def head_key(self, number: int) -> str:
+        """Return the key of the head of task ``number``."""
+        return SHARED if self.shared_head else str(number)
+
+    def head(self, number: int) -> nn.Linear:
+        """Return the head of task ``number``, bias-free as in the published networks."""
+        module = self.heads[self.head_key(number)]
+        assert isinstance(module, nn.Linear)
+        return module
+
+    def norms(self) -> list[TaskNorm]:
+        """Return the normalisation layers, in module order."""
+        return [module for module in self.modules() if isinstance(module, TaskNorm)]
+
+    def add_task(self, number: int, num_classes: int) -> None:
+        """Make a head and normalisation state for task ``number``; draws from torch's default RNG.
+
+        The new modules are created on the CPU, so that every device starts from the same numbers.
+        """
+        device = next(self.backbone.parameters()).device
+        if self.head_key(number) not in self.heads:
+            self.heads[self.head_key(number)] = nn.Linear(
+                self.num_features, num_classes, bias=False
+            )
+        for norm in self.norms():
+            norm.add_task(number)
+        self.to(device)
+
+    def select(self, number: int) -> None:
+        """Make ``number`` the task whose head and normalisation state are used."""
+        self.task = number
+        for norm in self.norms():
+            norm.task = number
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the selected task, ``[n, num_classes]``."""
+        logits: torch.Tensor = self.head(self.task)(self.backbone(x))
+        return logits
+
+    @contextmanager
+    def record_statistics(self) -> Iterator[None]:
+        """Record the selected task's normalisation statistics from the batches passed within."""
+        with ExitStack() as stack:
+            for norm in self.norms():
+                stack.enter_context(norm.record())
+            yield
+
+
+def load_tasks(
+    model: MultiHead, tensors: Mapping[str, torch.Tensor], num_classes: Sequence[int]
+) -> None:
+    """Give a new model the heads and statistics that a saved one had, and its values.
+
+    Args:
+        model: A model without tasks.
+        tensors: State dict of the saved model.
+        num_classes: Classes of each task the saved model knew, in order.
+
+    Raises:
+        RuntimeError: If the names or shapes do not match the model.
+    """
+    for number, count in enumerate(num_classes, start=1):
+        model.add_task(number, count)
+        for name, norm in model.named_modules():
+            if isinstance(norm, TaskNorm) and f"{name}.mean.{number}" in tensors:
+                norm.allocate_statistics(number)
+    model.load_state_dict(dict(tensors), strict=True)

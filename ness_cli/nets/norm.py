@@ -1,0 +1,136 @@
+"""Batch normalisation that knows about tasks.
+
+A running average mixes the statistics of all tasks, so none is kept. While training, and whenever
+the selected task has no stored statistics, a batch is normalised by itself. With
+``statistics="task"`` the mean and variance of each task's training data are recorded once, when the
+task has been learned, and used for that task ever after: the result then depends neither on how
+images are batched nor on which other images are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+SHARED = "shared"
+
+
+class TaskNorm(nn.Module):
+    """Batch norm with statistics, and if asked scale and shift, of each task.
+
+    State dict keys: ``scale.<task or shared>``, ``shift.<...>``, ``[num_features]`` float32, and
+    ``mean.<task>``, ``variance.<task>``, ``[num_features]`` float32.
+
+    Args:
+        num_features: Channels of the input, its dimension 1.
+        statistics: ``task`` or ``batch``, see above.
+        affine: ``frozen``: one scale and shift for all tasks; ``per-task``: each has its own, which
+            starts as a copy of the previous task's.
+        eps: Added to the variance.
+    """
+
+    def __init__(
+        self, num_features: int, *, statistics: str, affine: str, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.statistics = statistics
+        self.affine = affine
+        self.eps = eps
+        self.task = 1
+        self.scale = nn.ParameterDict()
+        self.shift = nn.ParameterDict()
+        self.mean = nn.Module()
+        self.variance = nn.Module()
+        self._recorder: _Moments | None = None
+        if affine == "frozen":
+            self.scale[SHARED] = nn.Parameter(torch.ones(num_features))
+            self.shift[SHARED] = nn.Parameter(torch.zeros(num_features))
+
+    @property
+    def affine_key(self) -> str:
+        """Key of the scale and shift in use."""
+        return SHARED if self.affine == "frozen" else str(self.task)
+
+    def add_task(self, number: int) -> None:
+        """Make room for task ``number``, counted from 1."""
+        if self.affine == "per-task":
+            before = str(number - 1)
+            has_before = before in self.scale
+            ones = torch.ones(self.num_features)
+            zeros = torch.zeros(self.num_features)
+            scale = self.scale[before].detach().clone() if has_before else ones
+            shift = self.shift[before].detach().clone() if has_before else zeros
+            self.scale[str(number)] = nn.Parameter(scale)
+            self.shift[str(number)] = nn.Parameter(shift)
+
+    def allocate_statistics(self, number: int) -> None:
+        """Create the buffers of task ``number``, to be filled by ``record`` or a state dict."""
+        like = next(iter(self.scale.values()))
+        self.mean.register_buffer(str(number), torch.zeros_like(like.detach()))
+        self.variance.register_buffer(str(number), torch.ones_like(like.detach()))
+
+    def has_statistics(self, number: int) -> bool:
+        """Return whether task ``number`` has stored statistics."""
+        return str(number) in self.mean._buffers
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """Sum up what passes through, normalising by the batch, and store it for the task.
+
+        Sums are float64 over all rows; the variance is the biased one.
+        """
+        self._recorder = _Moments(self.num_features, next(iter(self.scale.values())).device)
+        try:
+            yield
+            mean, variance = self._recorder.result()
+        finally:
+            self._recorder = None
+        self.allocate_statistics(self.task)
+        self.mean.get_buffer(str(self.task)).copy_(mean)
+        self.variance.get_buffer(str(self.task)).copy_(variance)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise ``x``, ``[n, num_features, ...]``."""
+        scale, shift = self.scale[self.affine_key], self.shift[self.affine_key]
+        stored = not self.training and self.statistics == "task" and self.has_statistics(self.task)
+        if self._recorder is not None:
+            self._recorder.add(x)
+        elif stored:
+            mean = self.mean.get_buffer(str(self.task))
+            variance = self.variance.get_buffer(str(self.task))
+            return functional.batch_norm(x, mean, variance, scale, shift, eps=self.eps)
+        if x.numel() == x.shape[1]:
+            # One value per channel is its own mean: what is left is the shift. torch refuses it.
+            return functional.batch_norm(
+                x, x.detach().flatten(), torch.zeros_like(scale), scale, shift, eps=self.eps
+            )
+        return functional.batch_norm(
+            x, None, None, scale, shift, training=True, eps=self.eps
+        )
+
+
+class _Moments:
+    """Mean and biased variance over all rows of all batches, from float64 sums."""
+
+    def __init__(self, num_features: int, device: torch.device) -> None:
+        # Float64 does not exist on every accelerator; where it is missing the sums go to the CPU.
+        self.device = torch.device("cpu") if device.type == "mps" else device
+        self.count = 0
+        self.sum = torch.zeros(num_features, dtype=torch.float64, device=self.device)
+        self.squares = torch.zeros_like(self.sum)
+
+    def add(self, x: torch.Tensor) -> None:
+        rows = x.detach().to(self.device).double().transpose(0, 1).flatten(1)
+        self.count += rows.shape[1]
+        self.sum += rows.sum(dim=1)
+        self.squares += rows.square().sum(dim=1)
+
+    def result(self) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = self.sum / max(self.count, 1)
+        variance = (self.squares / max(self.count, 1) - mean.square()).clamp(min=0)
+        return mean, variance

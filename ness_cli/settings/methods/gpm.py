@@ -1,0 +1,30 @@
+"""Gradient projection memory (Saha et al. 2021): keep off the leading directions of old inputs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ness_cli.settings.methods.base import MethodOptions
+
+
+class Options(MethodOptions):
+    """Options of the method ``gpm``."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] | Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)
+    ] = 0.97
+    """Share of the inputs' energy that is protected after task 1: one for all layers, or a list in
+    layer order."""
+    threshold_increase: float = Field(default=0.003, ge=0)
+    """Added to the threshold with every further task; the sum is capped at 1."""
+    samples: int = Field(default=125, ge=1)
+    """Training images whose layer inputs the memory is taken from."""
+    layer_samples: (
+        Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] | None
+    ) = None
+    """Images used per layer, in layer order, each at most ``samples``; all of them when absent."""
+    first_rank: Literal["below", "reach"] = "below"
+    """Rank after task 1: ``below`` keeps one direction fewer than reaches the threshold, as the
+    authors' code does; ``reach`` is the paper's rule, used for all later tasks."""

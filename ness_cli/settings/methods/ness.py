@@ -1,0 +1,25 @@
+"""Learn in the null space of earlier inputs, estimated from small singular values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ness_cli.settings.methods.base import MethodOptions
+
+
+class Options(MethodOptions):
+    """Options of the method ``ness``."""
+
+    eps1: float = Field(default=1e-3, gt=0)
+    """Directions with a singular value of at most ``eps1`` times the norm below are learned in."""
+    threshold: Literal["nuclear", "frobenius"] = "nuclear"
+    """Norm that ``eps1`` multiplies: the sum of the singular values, as in every published run, or
+    the Frobenius norm, as the paper prints it."""
+    covariance: Literal["accumulate", "recompute"] = "accumulate"
+    """``accumulate`` adds each task's inputs once and keeps no data. ``recompute`` passes all
+    earlier training data through the current network after every task, as the published runs."""
+    form: Literal["auto", "projected", "factored"] = "auto"
+    """How W = W_prev + (U V)^T is trained: by projecting the dense gradient (sgd), or by training V
+    itself (adam). ``auto`` chooses by optimiser."""

@@ -1,0 +1,289 @@
+"""Settings of a run, from layers: defaults < preset < file < key=value, each value's origin kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ness_cli import registry
+from ness_cli.errors import SettingsError, did_you_mean
+from ness_cli.settings import presets, yaml_files
+from ness_cli.settings.base import Section
+from ness_cli.settings.methods.base import MethodOptions
+from ness_cli.settings.nets.base import NetSettings
+from ness_cli.settings.sections import (
+    CheckpointSettings,
+    EvaluateSettings,
+    MethodSettings,
+    NormSettings,
+    StorageSettings,
+    TrainSettings,
+)
+from ness_cli.settings.sources.base import DataSettings
+
+PLAIN_SECTIONS: dict[str, type[Section]] = {
+    "norm": NormSettings,
+    "train": TrainSettings,
+    "method": MethodSettings,
+    "evaluate": EvaluateSettings,
+    "storage": StorageSettings,
+    "checkpoint": CheckpointSettings,
+}
+# Sections whose fields depend on a component: (package of the option models, key of its name).
+COMPONENT_SECTIONS = {
+    "data": ("ness_cli.settings.sources", "source"),
+    "net": ("ness_cli.settings.nets", "name"),
+}
+METHODS = "ness_cli.settings.methods"
+DEFAULT_COMPONENTS = {"data": "digits", "net": "mlp"}
+KEYS = ("seed", *COMPONENT_SECTIONS, *PLAIN_SECTIONS, "methods")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that was asked of a run; see the section models for the meaning of each field."""
+
+    seed: int
+    data: DataSettings
+    net: NetSettings
+    norm: NormSettings
+    train: TrainSettings
+    method: MethodSettings
+    methods: Mapping[str, MethodOptions]
+    evaluate: EvaluateSettings
+    storage: StorageSettings
+    checkpoint: CheckpointSettings
+
+    @property
+    def options(self) -> MethodOptions:
+        """Options of the chosen method."""
+        return self.methods[self.method.name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain values, as they stand in ``settings.yaml``."""
+        plain: dict[str, Any] = {"seed": self.seed}
+        for name in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS):
+            plain[name] = getattr(self, name).model_dump(mode="json")
+        plain["methods"] = {
+            name: group.model_dump(mode="json") for name, group in sorted(self.methods.items())
+        }
+        return plain
+
+    def identity(self) -> dict[str, Any]:
+        """Return the part that decides the run's tensors, flat: ``{"train.lr": 0.01, ...}``.
+
+        Options of methods that were not chosen, where the data lies, how often to save and what to
+        keep do not belong to it.
+        """
+        plain = self.to_dict()
+        plain["methods"] = {self.method.name: plain["methods"][self.method.name]}
+        plain["evaluate"] = {"batch_size": self.evaluate.batch_size}
+        plain["data"].pop("path", None)
+        del plain["storage"], plain["checkpoint"]
+        return dict(flatten(plain))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the identity, in hexadecimal."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, and where each value came from (``default``, ``preset digits``, ...)."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    preset: str
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``("train.lr", value)`` for every leaf of a nested mapping, in order."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None = None) -> Resolved:
+    """Build the settings of a new run.
+
+    Args:
+        preset: Name or file of a preset; the default preset when ``None``. A file may open with
+            ``extends: NAME`` to change a few values of another preset.
+        overrides: ``key=value`` strings, the values in YAML: ``net.hidden=[64, 64]``.
+        seed: The run's seed, if given apart from ``overrides``.
+
+    Raises:
+        SettingsError: With every problem found, at once.
+        InputError: If a named file is not there.
+    """
+    layers = _preset_layers(presets.path_of(preset or presets.DEFAULT), seen=())
+    command_line = parse_overrides(overrides)
+    if seed is not None:
+        command_line["seed"] = seed
+    layers.append(("command line", command_line))
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        merged = _merge(merged, layer)
+        origins.update({key: origin for key, _ in flatten(layer)})
+    settings = build(merged)
+    return Resolved(
+        settings=settings,
+        origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
+        preset=Path(preset or presets.DEFAULT).stem,
+    )
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the nested mapping that ``key=value`` strings stand for.
+
+    Raises:
+        SettingsError: If one has no ``=`` or an empty key, or two contradict in structure.
+    """
+    nested: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise SettingsError(
+                f"{override!r} is not a setting", "write key=value, for example train.lr=0.01"
+            )
+        value = yaml_files.parse(text, place=key)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        nested = _merge(nested, value)
+    return nested
+
+
+def build(raw: Mapping[str, Any]) -> Settings:
+    """Validate nested plain values and return settings, defaults filled in.
+
+    Raises:
+        SettingsError: With every problem of every section, one per line.
+    """
+    problems = [
+        f"{key}: unknown section{did_you_mean(str(key), KEYS)}" for key in raw if key not in KEYS
+    ]
+    for key in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS, "methods"):
+        if not isinstance(raw.get(key, {}), Mapping):
+            problems.append(f"{key}: expected a group of settings, got {raw[key]!r}")
+    if problems:
+        raise _refusal(problems)
+
+    built: dict[str, Any] = {"seed": raw.get("seed", 1)}
+    if type(built["seed"]) is not int or built["seed"] < 0:
+        problems.append(f"seed: {built['seed']!r} is not a whole number from 0 up")
+    for key, (package, name_key) in COMPONENT_SECTIONS.items():
+        values = dict(raw.get(key, {}))
+        name = values.setdefault(name_key, DEFAULT_COMPONENTS[key])
+        model = _options_model(package, name, f"{key}.{name_key}", problems)
+        if model is not None:
+            built[key] = _validate(model, values, key, problems)
+    for key, section in PLAIN_SECTIONS.items():
+        built[key] = _validate(section, raw.get(key, {}), key, problems)
+    groups = dict(raw.get("methods", {}))
+    if built["method"] is not None:
+        groups.setdefault(built["method"].name, {})
+    built["methods"] = {}
+    for name, values in groups.items():
+        place = f"methods.{name}" if name in raw.get("methods", {}) else "method.name"
+        model = _options_model(METHODS, name, place, problems)
+        if model is not None:
+            built["methods"][name] = _validate(model, values or {}, f"methods.{name}", problems)
+    if problems:
+        raise _refusal(problems)
+    return Settings(**built)
+
+
+def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return one line per key in which two flat identities differ."""
+    absent = "(absent)"
+    return [
+        f"{key}: {mine.get(key, absent)!r} in the run, {other.get(key, absent)!r} asked for"
+        for key in sorted({*mine, *other})
+        if mine.get(key, absent) != other.get(key, absent)
+    ]
+
+
+def _preset_layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[str, Any]]]:
+    if path in seen:
+        raise SettingsError(f"{path}: 'extends' leads back to the file itself")
+    values = yaml_files.read(path)
+    below: list[tuple[str, dict[str, Any]]] = []
+    if "extends" in values:
+        below = _preset_layers(presets.path_of(str(values.pop("extends"))), (*seen, path))
+    is_shipped = path.parent == presets.folder()
+    return [*below, (f"preset {path.stem}" if is_shipped else f"file {path.name}", values)]
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _options_model(
+    package: str, name: object, place: str, problems: list[str]
+) -> type[Section] | None:
+    try:
+        model: type[Section] = registry.load_class(
+            package, str(name), place=place, attribute="Options"
+        )
+    except SettingsError as error:
+        problems.append(f"{error.what} ({error.remedy})")
+        return None
+    return model
+
+
+def _validate(
+    model: type[Section], values: object, prefix: str, problems: list[str]
+) -> Section | None:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems.extend(_readable(model, error, prefix))
+        return None
+
+
+def _readable(model: type[Section], error: ValidationError, prefix: str) -> Iterator[str]:
+    """Yield one line per field at fault; the branches of a union become one line."""
+    messages: dict[str, list[str]] = {}
+    for problem in error.errors():
+        path, fields = [prefix], model
+        for part in problem["loc"]:
+            known = getattr(fields, "model_fields", {})
+            if not known and problem["type"] != "extra_forbidden":
+                break  # the branch of a union or the index in a list
+            path.append(str(part))
+            annotation = known[part].annotation if part in known else None
+            fields = annotation if isinstance(annotation, type) else None  # type: ignore[assignment]
+        if problem["type"] == "extra_forbidden":
+            parent = model if len(path) == 2 else model.model_fields[path[1]].annotation
+            options = list(getattr(parent, "model_fields", {}))
+            text = f"unknown key{did_you_mean(path[-1], options)}"
+            text += f" (known keys: {', '.join(options) or 'none'})"
+        elif problem["type"] == "missing":
+            text = "is required"
+        else:
+            text = f"{problem['input']!r} {problem['msg'].replace('Input should', 'should')}"
+        messages.setdefault(".".join(path), []).append(text)
+    for place, texts in messages.items():
+        yield f"{place}: {', or '.join(dict.fromkeys(texts))}"
+
+
+def _refusal(problems: Sequence[str]) -> SettingsError:
+    if len(problems) == 1:
+        return SettingsError(problems[0])
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return SettingsError(f"{len(problems)} settings cannot be used:\n{lines}")

@@ -1,0 +1,90 @@
+"""The groups of settings that do not depend on a chosen component."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ness_cli.settings.base import Section
+
+
+class NormSettings(Section):
+    """How normalisation layers treat tasks."""
+
+    statistics: Literal["task", "batch"] = "task"
+    """``task``: mean and variance of each task's training data are stored with the task and used
+    ever after. ``batch``: every batch is normalised by itself, as published; accuracy then depends
+    on how test images are batched."""
+    affine: Literal["frozen", "per-task"] = "frozen"
+    """``frozen``: scale and shift are learned in task 1 only. ``per-task``: each task has its
+    own."""
+
+
+class SamSettings(Section):
+    """Sharpness-aware minimisation (Foret et al. 2021): descend from a perturbed point."""
+
+    tasks: Literal["none", "first", "all"] = "none"
+    """Tasks trained with SAM; the published NESS runs used it in the first task only."""
+    rho: float = Field(default=0.05, gt=0)
+    """Length of the perturbation."""
+
+
+class TrainSettings(Section):
+    """How one task is trained."""
+
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the task's training images, at most."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images per step; the last batch of an epoch may be smaller."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimiser, made anew for every task."""
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate at the start of every task."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of ``sgd``."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """L2 decay. Methods that protect directions decay toward the previous task's weights."""
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    """``plateau`` divides the rate when the validation loss stops improving, as published."""
+    lr_factor: float = Field(default=2.0, gt=1)
+    """``plateau``: divisor of the learning rate."""
+    patience: int = Field(default=6, ge=1)
+    """``plateau``: epochs without improvement before the rate drops."""
+    lr_min: float = Field(default=1e-5, ge=0)
+    """``plateau``: the task ends when the rate falls below this. ``cosine``: the final rate."""
+    weights: Literal["best", "last"] = "last"
+    """Which weights a task ends with: those of the lowest validation loss, or the last."""
+    sam: SamSettings = SamSettings()
+    """Sharpness-aware minimisation."""
+
+
+class MethodSettings(Section):
+    """Which method learns the stream; its options stand under ``methods.<name>``."""
+
+    name: str = "ness"
+    """A name that ``ness methods`` lists."""
+
+
+class EvaluateSettings(Section):
+    """How accuracy is measured."""
+
+    scenario: Literal["task", "class", "both"] = "task"
+    """``task``: the task of an image is known. ``class``: it is not, all heads compete."""
+    batch_size: int = Field(default=500, ge=1)
+    """Images per forward pass. Part of the result only with ``norm.statistics=batch``."""
+
+
+class StorageSettings(Section):
+    """What a finished task keeps on disk."""
+
+    keep: Literal["all", "latest"] = "all"
+    """``latest``: of the large files only the newest covariance and model, and model 1; every
+    basis and update is kept, from which any model is recomposed."""
+
+
+class CheckpointSettings(Section):
+    """How often a task in training is saved."""
+
+    seconds: float = Field(default=60.0, ge=0)
+    """Seconds between checkpoints inside a task; 0 saves after every step."""
