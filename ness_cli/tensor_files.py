@@ -100,3 +100,8 @@ def read_with_identity(
 def num_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
     """Return the size of all tensors together, in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -109,9 +109,7 @@ class TaskNorm(nn.Module):
             return functional.batch_norm(
                 x, x.detach().flatten(), torch.zeros_like(scale), scale, shift, eps=self.eps
             )
-        return functional.batch_norm(
-            x, None, None, scale, shift, training=True, eps=self.eps
-        )
+        return functional.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
 
 
 class _Moments:

@@ -1,4 +1,4 @@
-"""Settings of a run, from layers: defaults < preset < file < key=value, each value's origin kept."""
+"""Settings of a run, from layers: defaults < preset < file < key=value, each origin kept."""
 
 from __future__ import annotations
 
@@ -141,6 +141,28 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
         origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
         preset=Path(preset or presets.DEFAULT).stem,
     )
+
+
+def resolve_again(
+    stored: Mapping[str, Any], about: Mapping[str, Any], overrides: Sequence[str], seed: int | None
+) -> Resolved:
+    """Build the settings of a run that exists, from its own and the changes asked for.
+
+    Args:
+        stored: The content of its ``settings.yaml``.
+        about: The content of its ``run.json``.
+        overrides: ``key=value`` strings.
+        seed: Another seed, for a sibling of the run.
+
+    Raises:
+        SettingsError: With every problem found, at once.
+    """
+    command_line = parse_overrides(overrides)
+    if seed is not None:
+        command_line["seed"] = seed
+    settings = build(_merge(stored, command_line))
+    changed = {key: "command line" for key, _ in flatten(command_line)}
+    return Resolved(settings, {**about["origins"], **changed}, about["preset"])
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:

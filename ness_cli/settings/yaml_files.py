@@ -20,7 +20,9 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML with the number and boolean rules of YAML 1.2."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way of declaring resolvers
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+        first: [
+            (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -60,7 +62,7 @@ def parse(text: str, *, place: str) -> Any:
         SettingsError: If it is not YAML; the message has the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
@@ -83,5 +85,7 @@ def read(path: Path) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise SettingsError(f"{path}: expected settings as 'key: value', got {type(value).__name__}")
+        raise SettingsError(
+            f"{path}: expected settings as 'key: value', got {type(value).__name__}"
+        )
     return value

@@ -65,4 +65,5 @@ class Alexnet(nn.Module):
             x = self.get_submodule(f"norm{index}")(self.get_submodule(f"conv{index}")(x))
             x = self.pool(dropout(torch.relu(x)))
         x = self.heavy_dropout(torch.relu(self.norm4(self.fc1(x.flatten(1)))))
-        return self.heavy_dropout(torch.relu(self.norm5(self.fc2(x))))
+        features: torch.Tensor = self.heavy_dropout(torch.relu(self.norm5(self.fc2(x))))
+        return features

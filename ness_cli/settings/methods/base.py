@@ -7,3 +7,11 @@ from ness_cli.settings.base import Section
 
 class MethodOptions(Section):
     """Options of a method; a method without options has none."""
+
+    def uses_past_data(self, step: str) -> bool:
+        """Return whether ``step`` (``train``, ``build``) opens training data of earlier tasks."""
+        return False
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what every report must say of the method, in plain sentences."""
+        return ()

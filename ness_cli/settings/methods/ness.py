@@ -23,3 +23,13 @@ class Options(MethodOptions):
     form: Literal["auto", "projected", "factored"] = "auto"
     """How W = W_prev + (U V)^T is trained: by projecting the dense gradient (sgd), or by training V
     itself (adam). ``auto`` chooses by optimiser."""
+
+    def uses_past_data(self, step: str) -> bool:
+        """Return ``True`` for building when covariances are recomputed."""
+        return step == "build" and self.covariance == "recompute"
+
+    def notes(self) -> tuple[str, ...]:
+        """Return that old data is passed through the network again, if it is."""
+        if self.covariance == "recompute":
+            return ("covariances are recomputed from the stored data of all tasks seen",)
+        return ()

@@ -19,11 +19,9 @@ class Options(ClassSplitSettings):
     test_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Share of each class set aside for testing where the data is one folder of classes without
     ``train`` and ``test``."""
-    size: (
-        Annotated[int, Field(ge=1)]
-        | Annotated[tuple[int, int], Field(strict=False)]
-        | None
-    ) = None
+    size: Annotated[int, Field(ge=1)] | Annotated[tuple[int, int], Field(strict=False)] | None = (
+        None
+    )
     """Resize to this many pixels: one number for a square, or height and width. Required when the
     images differ in size."""
     channels: Literal["auto", "rgb", "grey"] = "auto"

@@ -1,0 +1,80 @@
+"""The command line: a thin skin over the stages.
+
+Commands import what they need when they run, so that ``ness --help`` starts at once.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import (
+    build_subspace,
+    datasets,
+    evaluate,
+    methods,
+    prepare,
+    presets,
+    report,
+    run,
+    status,
+    train_task,
+)
+
+EPILOG = (
+    "Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 report gate, 4 input missing or "
+    "not matching, 5 damaged state, 6 numerical failure, 7 run locked, 8 refused by the system, "
+    "75 stopped by a signal with a good checkpoint, 130 second Ctrl-C."
+)
+
+app = typer.Typer(
+    name="ness",
+    help="Train a network on one task after another without forgetting the earlier ones.\n\n"
+    "[bold]ness run[/bold] does it all; every step is also a command of its own, which can be "
+    "killed at any moment and typed again.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+STEPS, READING, DISCOVERY = "Steps", "Reading results", "Discovery"
+
+app.command("run", rich_help_panel=STEPS)(run.run)
+app.command("prepare", rich_help_panel=STEPS)(prepare.prepare)
+app.command("train-task", rich_help_panel=STEPS)(train_task.train_task)
+app.command("build-subspace", rich_help_panel=STEPS)(build_subspace.build_subspace)
+app.command("evaluate", rich_help_panel=STEPS)(evaluate.evaluate)
+app.command("report", rich_help_panel=READING)(report.report)
+app.command("status", rich_help_panel=READING)(status.status)
+app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
+app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
+app.command("datasets", rich_help_panel=DISCOVERY)(datasets.datasets)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ness {version('ness-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
+
+
+def main() -> None:
+    """Run the command line."""
+    # Deterministic matrix products on CUDA need this before the first of them.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    app()

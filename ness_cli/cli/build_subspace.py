@@ -1,0 +1,34 @@
+"""``ness build-subspace``."""
+
+from __future__ import annotations
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+def build_subspace(
+    run: options.Run,
+    task: options.Task = None,
+    force: options.Force = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Consolidate the task just trained: fix the subspace that the next one may learn in.
+
+    NESS adds the task's layer inputs to the covariances and shows, per layer, the width d of its
+    inputs, the rank left to learn in, the threshold and the share of energy below it.
+
+    [dim]Examples:[/dim]
+
+      ness build-subspace runs/a
+
+      ness build-subspace runs/a --task 1 --json
+    """
+    from ness_cli.cli.step import make_step
+
+    with session(json=json, quiet=quiet) as (console, stop):
+        make_step(
+            "build", run, console, stop, task=task, force=force, device=device, threads=threads
+        )

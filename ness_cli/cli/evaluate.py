@@ -1,0 +1,59 @@
+"""``ness evaluate``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+class Scenario(str, Enum):
+    """What is known of an image when it is classified."""
+
+    task = "task"
+    cls = "class"
+    both = "both"
+
+
+def evaluate(
+    run: options.Run,
+    task: options.Task = None,
+    scenario: Annotated[
+        Scenario | None,
+        typer.Option(
+            help="task: the image's task is known; class: it is not. Default: the run's setting.",
+            show_default=False,
+        ),
+    ] = None,
+    force: options.Force = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score the model after a task on every task seen: one row of the accuracy matrix.
+
+    [dim]Examples:[/dim]
+
+      ness evaluate runs/a
+
+      ness evaluate runs/a --task 3 --scenario both
+    """
+    from ness_cli.cli.step import make_step
+
+    with session(json=json, quiet=quiet) as (console, stop):
+        make_step(
+            "evaluate",
+            run,
+            console,
+            stop,
+            task=task,
+            force=force,
+            device=device,
+            threads=threads,
+            scenario=scenario.value if scenario else None,
+        )

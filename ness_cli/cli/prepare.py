@@ -1,0 +1,50 @@
+"""``ness prepare``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+def prepare(
+    overrides: options.Overrides = None,
+    preset: options.Preset = None,
+    out: options.Out = None,
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show settings, task counts and disk need; write nothing."),
+    ] = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Resolve the settings, prepare and cache the images, write the run's identity.
+
+    Settings come from defaults < preset < file < KEY=VALUE. Images are prepared once and shared by
+    all runs, in the folder that NESS_CACHE names, else in your cache folder. The device is only
+    checked: every later step chooses its own.
+
+    [dim]Examples:[/dim]
+
+      ness prepare --preset digits --out runs/a
+
+      ness prepare --preset digits --out runs/b method.name=gpm train.lr=0.05
+
+      ness prepare --preset digits --dry-run
+    """
+    from ness_cli.cli.preparing import prepare_targets, show_plan
+    from ness_cli.cli.targets import targets
+
+    with session(json=json, quiet=quiet) as (console, stop):
+        found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
+        if dry_run:
+            show_plan(found, console)
+        else:
+            prepare_targets(found, console, stop, device, threads)

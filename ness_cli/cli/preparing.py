@@ -1,0 +1,127 @@
+"""What ``prepare`` shows and does; ``run`` does it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from ness_cli.cli.session import cache_dir
+from ness_cli.cli.targets import Target
+from ness_cli.console import Console
+from ness_cli.engine.stop import StopRequest
+from ness_cli.results.units import human_bytes
+from ness_cli.run_state import read_state
+from ness_cli.settings.resolve import Resolved, flatten
+from ness_cli.stages.context import Workplace
+from ness_cli.stages.prepare import bytes_per_task, dry_run, prepare
+
+
+def prepare_targets(
+    found: Sequence[Target],
+    console: Console,
+    stop: StopRequest,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Prepare every run and show its tasks."""
+    Workplace(cache_dir(), device, threads).torch_device()
+    documents = []
+    for target in found:
+        run = target.run
+        with run.lock():
+            prepared = prepare(run, target.resolved, cache_dir(), console)
+            following = read_state(run).next_command()
+        if prepared.was_there:
+            console.note(f"{run.path} was prepared before with the same settings")
+        console.result(tasks_table(prepared.manifest, str(run.path)))
+        console.next(following)
+        documents.append(
+            {
+                "run": str(run.path),
+                "was_there": prepared.was_there,
+                "about": dict(prepared.about),
+                "stream": dict(prepared.manifest),
+                "next": following,
+            }
+        )
+        stop.check(f"{run.path} is prepared", "the same command")
+    console.document({"schema": "ness.prepare/1", "runs": documents})
+
+
+def show_plan(found: Sequence[Target], console: Console) -> None:
+    """Show what preparing would do, writing nothing."""
+    documents = []
+    for target in found:
+        resolved = target.resolved
+        manifest = dry_run(resolved)
+        sizes = bytes_per_task(resolved, manifest)
+        console.result(_settings_table(resolved))
+        console.result(tasks_table(manifest, str(target.run.path)))
+        console.result(_disk_table(resolved, manifest, sizes))
+        documents.append(
+            {
+                "run": str(target.run.path),
+                "settings": resolved.settings.to_dict(),
+                "origins": dict(resolved.origins),
+                "stream": dict(manifest),
+                "bytes_per_task": sizes,
+            }
+        )
+    console.document({"schema": "ness.plan/1", "runs": documents})
+
+
+def tasks_table(manifest: Mapping[str, Any], title: str) -> Table:
+    """Return the table of tasks: classes, counts."""
+    channels, height, width = manifest["image_shape"]
+    table = Table(
+        title=f"{title}: {len(manifest['tasks'])} tasks of {channels} x {height} x {width} images",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("task", justify="right")
+    table.add_column("name")
+    for name in ("classes", "train", "valid", "test"):
+        table.add_column(name, justify="right")
+    for task in manifest["tasks"]:
+        counts = [str(task["splits"][split]["count"]) for split in ("train", "valid", "test")]
+        table.add_row(str(task["number"]), task["name"], str(len(task["classes"])), *counts)
+    return table
+
+
+def _settings_table(resolved: Resolved) -> Table:
+    table = Table(title="Settings", title_justify="left", box=None, pad_edge=False)
+    for name in ("key", "value", "from"):
+        table.add_column(name)
+    for key, value in flatten(resolved.settings.to_dict()):
+        table.add_row(key, str(value), resolved.origins.get(key, "default"))
+    return table
+
+
+def _disk_table(resolved: Resolved, manifest: Mapping[str, Any], sizes: Mapping[str, int]) -> Table:
+    images = sum(split["bytes"] for task in manifest["tasks"] for split in task["splits"].values())
+    num_tasks = len(manifest["tasks"])
+    table = Table(title="Disk", title_justify="left", box=None, pad_edge=False)
+    table.add_column("what")
+    table.add_column("bytes", justify="right")
+    table.add_row("prepared images, shared by all runs", human_bytes(images))
+    for name, size in sizes.items():
+        table.add_row(f"each task: {name}, at most", human_bytes(size))
+    once = resolved.settings.storage.keep == "latest"
+    per_task = sum(
+        size for name, size in sizes.items() if not (once and name in ("model", "covariance"))
+    )
+    kept = (
+        sum(sizes.values()) * num_tasks
+        if not once
+        else per_task * num_tasks
+        + sum(
+            sizes[name] * (2 if name == "model" else 1)
+            for name in ("model", "covariance")
+            if name in sizes
+        )
+    )
+    table.add_row(f"the whole run, storage.keep={'latest' if once else 'all'}", human_bytes(kept))
+    return table

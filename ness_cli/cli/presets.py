@@ -1,0 +1,106 @@
+"""``ness presets``: look at, copy and check the experiments that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+app = typer.Typer(
+    help="The experiments that come with ness, and files of your own.", no_args_is_help=True
+)
+Name = Annotated[str, typer.Argument(help="Name of a preset, or a YAML file.", show_default=False)]
+
+
+@app.command("ls")
+def list_presets(json: options.Json = False) -> None:
+    """List the presets, one line each."""
+    from rich.table import Table
+
+    from ness_cli.settings import presets
+
+    with session(json=json) as (console, _stop):
+        found = {name: presets.summary(presets.path_of(name)) for name in presets.names()}
+        table = Table(box=None, pad_edge=False)
+        table.add_column("preset", no_wrap=True)
+        table.add_column("what it is")
+        for name, summary in found.items():
+            table.add_row(name, summary)
+        console.result(table)
+        console.document({"schema": "ness.presets/1", "presets": found})
+
+
+@app.command("cat")
+def show_preset(name: Name) -> None:
+    """Print a preset."""
+    from ness_cli.settings import presets
+
+    with session() as (console, _stop):
+        console.plain(presets.path_of(name).read_text(encoding="utf-8"))
+
+
+@app.command("cp")
+def copy_preset(
+    name: Name,
+    to: Annotated[Path, typer.Argument(help="The new file.", show_default=False)],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file if it is there.")
+    ] = False,
+) -> None:
+    """Copy a preset to a file, to change it.
+
+    [dim]Example:[/dim]
+
+      ness presets cp digits mine.yaml && ness run --preset mine.yaml
+    """
+    from ness_cli.errors import SettingsError
+    from ness_cli.run_dir import write_bytes
+    from ness_cli.settings import presets
+
+    with session() as (console, _stop):
+        source = presets.path_of(name)
+        target = to / source.name if to.is_dir() else to
+        if target.suffix not in (".yaml", ".yml"):
+            raise SettingsError(f"{target}: a preset is a .yaml file", f"name it {target}.yaml")
+        if target.exists() and not force:
+            raise SettingsError(f"{target} is there already", "add --force to replace it")
+        write_bytes(target, source.read_bytes())
+        console.next(f"ness run --preset {target}")
+
+
+@app.command("validate")
+def validate_presets(
+    names: Annotated[
+        list[str], typer.Argument(help="Names of presets, or YAML files.", show_default=False)
+    ],
+) -> None:
+    """Check presets and say everything that is wrong with each."""
+    from ness_cli.errors import NessError
+    from ness_cli.settings.resolve import resolve
+
+    with session() as (console, _stop):
+        worst: NessError | None = None
+        for name in names:
+            try:
+                resolve(name)
+                console.plain(f"{name}: good\n")
+            except NessError as error:
+                console.error(error)
+                worst = error
+        if worst is not None:
+            raise typer.Exit(worst.exit_code)
+
+
+@app.command("schema")
+def show_schema() -> None:
+    """Print the JSON schema of presets, for editors that complete and check YAML."""
+    import json
+
+    from ness_cli.settings.schema import schema
+
+    with session() as (console, _stop):
+        console.plain(json.dumps(schema(), indent=2) + "\n")

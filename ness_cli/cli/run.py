@@ -1,0 +1,47 @@
+"""``ness run``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+def run(
+    overrides: options.Overrides = None,
+    preset: options.Preset = None,
+    out: options.Out = None,
+    until: Annotated[
+        int | None, typer.Option(help="Stop after this task.", show_default=False)
+    ] = None,
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Do it all: prepare, then train, build and evaluate every task, then report.
+
+    What is done is skipped, so the same command goes on after a kill, and ends with the same bits.
+    Without --preset the default preset [bold]digits[/bold] runs: seconds, nothing to download.
+
+    [dim]Examples:[/dim]
+
+      ness run
+
+      ness run --preset digits --out runs/ft method.name=finetune
+
+      ness run --preset digits --out runs/a --until 3
+
+      ness run --preset digits --out runs/many --seeds 1,2,3
+    """
+    from ness_cli.cli.running import run_targets
+    from ness_cli.cli.targets import targets
+
+    with session(json=json, quiet=quiet) as (console, stop):
+        found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
+        run_targets(found, console, stop, until=until, device=device, threads=threads)

@@ -1,0 +1,59 @@
+"""What ``run`` does: every step of every run, then the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ness_cli.cli.session import cache_dir
+from ness_cli.cli.step import line_of
+from ness_cli.cli.targets import Target
+from ness_cli.console import Console
+from ness_cli.engine.stop import StopRequest
+from ness_cli.run_state import read_state
+from ness_cli.stages.context import RunContext, Workplace
+from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.prepare import prepare
+from ness_cli.stages.report import report
+from ness_cli.stages.run import run_steps
+
+
+def run_targets(
+    found: Sequence[Target],
+    console: Console,
+    stop: StopRequest,
+    *,
+    until: int | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Bring every run to its end, one after another, and report on all of them."""
+    place = Workplace(cache_dir(), device, threads, console, stop)
+    documents = []
+    for target in found:
+        folder = target.run
+        steps: list[dict[str, Any]] = []
+        with folder.lock():
+            prepare(folder, target.resolved, place.cache, console)
+            context = RunContext(folder, place)
+            num_tasks = context.stream.num_tasks
+            console.note(f"{folder.path}: {context.settings.method.name} on {num_tasks} tasks")
+
+            def on_step(
+                name: str, outcome: Outcome, *, total: int = num_tasks, into: Any = steps
+            ) -> None:
+                console.note(line_of(name, outcome, total))
+                into.append({"step": name, "task": outcome.task})
+
+            run_steps(context, until=until, on_step=on_step)
+            following = read_state(folder).next_command()
+        if not steps:
+            console.note(f"{folder.path}: nothing to do, all steps are done")
+        documents.append({"run": str(folder.path), "steps": steps, "next": following})
+    result = report([target.run.path for target in found])
+    for renderable in result.renderables(console.width):
+        console.result(renderable)
+    console.document(
+        {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}
+    )
+    console.next(documents[-1]["next"])

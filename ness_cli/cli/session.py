@@ -1,0 +1,86 @@
+"""What every command does alike: signals, errors and exit codes, the console, the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import platformdirs
+import typer
+
+from ness_cli.console import Console
+from ness_cli.engine.stop import StopRequest
+from ness_cli.errors import NessError, SystemRefusedError
+
+INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def session(*, json: bool = False, quiet: bool = False) -> Iterator[tuple[Console, StopRequest]]:
+    """Run the body of a command.
+
+    SIGTERM, SIGUSR1 and the first Ctrl-C ask for a stop at the next step boundary; the second
+    Ctrl-C ends the process at once. Expected failures become a message and their exit code.
+    """
+    console, stop = Console(quiet=quiet, json=json), StopRequest()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if number == signal.SIGINT and stop.reason == "SIGINT":
+            raise KeyboardInterrupt
+        stop.request(name)
+        console.note(f"{name}: stopping at the next step boundary")
+
+    names = ("SIGINT", "SIGTERM", "SIGUSR1")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield console, stop
+    except NessError as error:
+        console.error(error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        console.note("interrupted")
+        raise typer.Exit(INTERRUPTED) from error
+    except BrokenPipeError:
+        # The reader of our output went away, as in "ness report RUN | head": nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (OSError, MemoryError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        console.error(refusal)
+        raise typer.Exit(refusal.exit_code) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def cache_dir() -> Path:
+    """Return the folder of prepared data: ``NESS_CACHE``, else the user's cache folder."""
+    return Path(os.environ.get("NESS_CACHE") or platformdirs.user_cache_dir("ness"))
+
+
+def _refusal(error: Exception) -> SystemRefusedError | None:
+    """Return what the system refused, or ``None`` if the error is our own."""
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        remedies = {
+            errno.ENOSPC: "free some space and run the same command again",
+            errno.EACCES: "check the permissions of that place",
+        }
+        remedy = remedies.get(error.errno or 0, "put it right and run the same command again")
+        return SystemRefusedError(f"{place}{error.strerror or error}", remedy)
+    text = str(error)
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "allocate memory" in text:
+        first = text.splitlines()[0] if text else "no more to be had"
+        return SystemRefusedError(
+            f"out of memory: {first}", "lower train.batch_size or evaluate.batch_size"
+        )
+    return None

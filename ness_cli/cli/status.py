@@ -1,0 +1,66 @@
+"""``ness status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+def status(
+    runs: options.Runs,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show which steps are done, which are stale and why, and the next command.
+
+    [dim]Examples:[/dim]
+
+      ness status runs/a
+
+      ness status runs/many --json
+    """
+    from ness_cli.results.read_run import expand
+
+    with session(json=json, quiet=quiet) as (console, _stop):
+        documents = []
+        for path in expand(runs):
+            document, table, following = _status_of(path)
+            console.result(table)
+            console.next(following)
+            documents.append(document)
+        console.document({"schema": "ness.status/1", "runs": documents})
+
+
+def _status_of(path: Path) -> tuple[dict[str, Any], Any, str]:
+    from rich.table import Table
+
+    from ness_cli.run_dir import RunDir
+    from ness_cli.run_state import COMMANDS, STEPS, read_state
+
+    state = read_state(RunDir(path))
+    table = Table(title=str(path), title_justify="left", box=None, pad_edge=False)
+    table.add_column("task", justify="right")
+    for step in STEPS:
+        table.add_column(COMMANDS[step])
+    notes = []
+    for task in range(1, state.num_tasks + 1):
+        steps = [state.of(task, step) for step in STEPS]
+        table.add_row(str(task), *(step.status for step in steps))
+        notes += [f"task {task}, {COMMANDS[s.step]}: stale, {s.why}" for s in steps if s.why]
+    if notes:
+        table.caption, table.caption_justify = "\n".join(notes), "left"
+    following = state.next_command()
+    document = {
+        "run": str(path),
+        "num_tasks": state.num_tasks,
+        "steps": [
+            {"task": s.task, "step": COMMANDS[s.step], "status": s.status, "why": s.why}
+            for s in state.steps
+        ],
+        "complete": state.next() is None,
+        "next": following,
+    }
+    return document, table, following

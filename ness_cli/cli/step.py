@@ -1,0 +1,138 @@
+"""What the commands of single steps share: open the run, make the step, show what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ness_cli.cli.session import cache_dir
+from ness_cli.console import Console
+from ness_cli.engine.stop import StopRequest
+from ness_cli.run_dir import RunDir
+from ness_cli.run_state import read_run_record
+from ness_cli.stages.build_subspace import build_subspace
+from ness_cli.stages.context import RunContext, Workplace
+from ness_cli.stages.evaluate import evaluate
+from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.train_task import train_task
+
+
+def make_step(
+    name: str,
+    run: Path,
+    console: Console,
+    stop: StopRequest,
+    *,
+    task: int | None,
+    force: bool,
+    device: str,
+    threads: int | None,
+    scenario: str | None = None,
+) -> None:
+    """Make one step of a run and show its result, as tables or as a document."""
+    folder = RunDir(run)
+    read_run_record(folder)  # refuses a folder that is no run before a lock file is put there
+    place = Workplace(cache_dir(), device, threads, console, stop)
+    with folder.lock():
+        context = RunContext(folder, place)
+        if name == "evaluate":
+            outcome = evaluate(context, task, scenario=scenario, force=force)
+        else:
+            step = {"train": train_task, "build": build_subspace}[name]
+            outcome = step(context, task, force=force)
+        following = context.state().next_command()
+    if outcome.note:
+        console.note(outcome.note)
+    if outcome.record:
+        console.result(table_of(name, outcome.record))
+    console.document(
+        {
+            "schema": "ness.step/1",
+            "step": name,
+            "run": str(run),
+            "task": outcome.task,
+            "skipped": outcome.was_skipped,
+            "record": dict(outcome.record),
+            "next": following,
+        }
+    )
+    console.next(following)
+
+
+def table_of(name: str, record: Mapping[str, Any]) -> Table:
+    """Return a table of what a step recorded."""
+    return {"train": _train_table, "build": _layer_table, "evaluate": _accuracy_table}[name](record)
+
+
+def line_of(name: str, outcome: Outcome, num_tasks: int) -> str:
+    """Return one line on what a step did, for a log of many."""
+    record = outcome.record
+    start = f"task {outcome.task}/{num_tasks}"
+    if name == "train":
+        valid = record.get("valid_accuracy")
+        score = f", validation {valid:.1f} %" if valid is not None else ""
+        return f"{start} trained: {record['epochs']} epochs, {record['seconds']:.1f} s{score}"
+    if name == "build":
+        layers = record["layers"]
+        ranks = ", ".join(f"{row['layer']} {row['rank']}/{row['d']}" for row in layers)
+        return f"{start} built: {f'open {ranks}' if layers else 'this method keeps nothing'}"
+    scores = record.get("task_incremental") or record.get("class_incremental") or []
+    mean = f"{sum(scores) / len(scores):.2f} %" if scores else "nothing"
+    return f"{start} evaluated: mean accuracy over tasks seen {mean}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _train_table(record: Mapping[str, Any]) -> Table:
+    table = _table(f"Task {record['task']}: training", "epochs", "steps", "loss", "validation", "s")
+    valid = record.get("valid_accuracy")
+    table.add_row(
+        str(record["epochs"]),
+        str(record["steps"]),
+        f"{record['train_loss']:.4f}",
+        "-" if valid is None else f"{valid:.2f} %",
+        f"{record['seconds']:.1f}",
+    )
+    return table
+
+
+def _layer_table(record: Mapping[str, Any]) -> Table:
+    title = f"Task {record['task']}: open to the next task"
+    table = _table(title, "layer", "d", "rank", "open", "threshold", "energy in it")
+    for row in record["layers"]:
+        table.add_row(
+            row["layer"],
+            str(row["d"]),
+            str(row["rank"]),
+            f"{row['free_percent']:.1f} %",
+            f"{row['threshold']:.4g}",
+            f"{row['energy_percent']:.3g} %",
+        )
+    if not record["layers"]:
+        table.add_row("this method keeps nothing", "", "", "", "", "")
+    return table
+
+
+def _accuracy_table(record: Mapping[str, Any]) -> Table:
+    by_task = record.get("task_incremental")
+    by_class = record.get("class_incremental")
+    table = _table(f"After task {record['task']}: test accuracy, %", "task", "task known")
+    if by_class is not None:
+        table.add_column("task not known", justify="right")
+    for index in range(int(record["task"])):
+        cells = [str(index + 1), "-" if by_task is None else f"{by_task[index]:.2f}"]
+        if by_class is not None:
+            cells.append(f"{by_class[index]:.2f}")
+        table.add_row(*cells)
+    if note := record.get("class_incremental_note"):
+        table.caption = f"task not known: {note}"
+    return table

@@ -1,0 +1,88 @@
+"""From --preset, --out, --seed, --seeds and key=value to run folders and their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ness_cli.errors import SettingsError
+from ness_cli.run_dir import RunDir
+from ness_cli.run_state import read_run_record
+from ness_cli.settings import yaml_files
+from ness_cli.settings.resolve import Resolved, resolve, resolve_again
+
+
+@dataclass(frozen=True)
+class Target:
+    """A run to prepare or to continue."""
+
+    run: RunDir
+    resolved: Resolved
+
+
+def targets(
+    preset: str | None,
+    out: Path | None,
+    *,
+    seed: int | None,
+    seeds: str | None,
+    overrides: Sequence[str],
+) -> list[Target]:
+    """Return the runs that a command line means, one per seed.
+
+    On an existing run an omitted preset means the run's own settings; a new seed beside existing
+    ones takes theirs.
+
+    Raises:
+        SettingsError: If the settings are wrong, or ``--seed`` and ``--seeds`` contradict.
+        InputError: If a named file is not there.
+    """
+    if seed is not None and seeds is not None:
+        raise SettingsError("--seed and --seeds exclude each other")
+    children = _seed_runs(out) if out is not None else []
+    is_parent = out is not None and bool(children) and not (out / "run.json").exists()
+    if is_parent and seeds is None and seed is None:
+        seeds = ",".join(child.name.removeprefix("seed-") for child in children)
+    if seeds is None:
+        resolved = _resolved(preset, out, seed, overrides)
+        return [Target(RunDir(out or _default_out(resolved, with_seed=True)), resolved)]
+    found = []
+    for number in _parse_seeds(seeds):
+        model = None if out is None else next(iter([out / f"seed-{number}", *children]), None)
+        if model is not None and not (model / "run.json").exists():
+            model = children[0] if children else None
+        resolved = _resolved(preset, model, number, overrides)
+        parent = out or _default_out(resolved, with_seed=False)
+        found.append(Target(RunDir(parent / f"seed-{number}"), resolved))
+    return found
+
+
+def _resolved(
+    preset: str | None, model: Path | None, seed: int | None, overrides: Sequence[str]
+) -> Resolved:
+    """Resolve from a preset, or where none is given from an existing run."""
+    if preset is None and model is not None and (model / "run.json").exists():
+        run = RunDir(model)
+        return resolve_again(yaml_files.read(run.settings), read_run_record(run), overrides, seed)
+    return resolve(preset, overrides, seed)
+
+
+def _default_out(resolved: Resolved, *, with_seed: bool) -> Path:
+    name = f"{resolved.preset}-{resolved.settings.method.name}"
+    return Path("runs") / (f"{name}-s{resolved.settings.seed}" if with_seed else name)
+
+
+def _seed_runs(parent: Path) -> list[Path]:
+    runs = [path.parent for path in parent.glob("seed-*/run.json")]
+    return sorted(runs, key=lambda path: (len(path.name), path.name))
+
+
+def _parse_seeds(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise SettingsError(f"--seeds: {text!r} is not a list of whole numbers like 1,2,3")
+    numbers = [int(part) for part in parts]
+    if len(set(numbers)) < len(numbers):
+        raise SettingsError(f"--seeds: {text!r} names a seed twice")
+    return numbers

@@ -1,0 +1,34 @@
+"""``ness train-task``."""
+
+from __future__ import annotations
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+def train_task(
+    run: options.Run,
+    task: options.Task = None,
+    force: options.Force = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the next task of a run.
+
+    Opens the training images of that task only. Killed or stopped, it goes on from its last
+    checkpoint when typed again.
+
+    [dim]Examples:[/dim]
+
+      ness train-task runs/a
+
+      ness train-task runs/a --task 2 --device cuda:1
+    """
+    from ness_cli.cli.step import make_step
+
+    with session(json=json, quiet=quiet) as (console, stop):
+        make_step(
+            "train", run, console, stop, task=task, force=force, device=device, threads=threads
+        )

@@ -1,0 +1,292 @@
+"""Training of one task: the loop that every method's hooks hang in.
+
+The loop can stop at any step boundary and go on later, in another process, with the same bits. What
+it draws at random has an address (seed, purpose, task, epoch), and what has none is in the
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ness_cli import seeding
+from ness_cli.data.batches import Images
+from ness_cli.engine import checkpoint as ckpt
+from ness_cli.engine.score import refuse_non_finite, validate
+from ness_cli.engine.stop import StopRequest
+from ness_cli.methods.base import Method, Phase, StepProgress, Task
+from ness_cli.optim.make import make_optimizer, set_lr
+from ness_cli.optim.sam import perturbed
+from ness_cli.optim.schedule import Schedule
+from ness_cli.settings.sections import TrainSettings
+
+
+@dataclass
+class FitState:
+    """Where a task's training is; plain values that survive in JSON exactly.
+
+    ``phase``, ``epoch`` and ``step`` count from 0 and say what comes next; ``seconds`` is training
+    time over all processes so far; ``history`` has an entry per finished epoch.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    num_steps_done: int = 0
+    lr: float = 0.0
+    best: float | None = None
+    patience_left: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What training a task needs besides the method and the task.
+
+    Attributes:
+        train: The settings.
+        seed: The run's seed.
+        batch_size: Images per forward pass of validation with batch statistics.
+        checkpoint: Where to save and resume.
+        checkpoint_seconds: Seconds between checkpoints; 0 saves after every step.
+        stop: Asked at every step boundary.
+        resume: Command that resumes, for the message of a stop.
+        on_epoch: Told the history after every epoch.
+        advance: Told of finished steps, with a line of what is going on.
+    """
+
+    train: TrainSettings
+    seed: int
+    batch_size: int
+    checkpoint: ckpt.CheckpointFile
+    checkpoint_seconds: float
+    stop: StopRequest
+    resume: str
+    on_epoch: Callable[[list[dict[str, Any]]], None]
+    advance: Callable[[int, str], None]
+
+
+def epoch_batches(
+    sets: list[Images], batch_size: int, generator: torch.Generator
+) -> list[tuple[Images, torch.Tensor]]:
+    """Return the batches of an epoch as (set, positions), in random order, never mixing two sets.
+
+    Every image is in exactly one batch; the last batch of a set may be smaller.
+    """
+    batches = [
+        (images, positions)
+        for images in sets
+        for positions in _pieces(torch.randperm(len(images), generator=generator), batch_size)
+    ]
+    if len(sets) > 1:
+        order = torch.randperm(len(batches), generator=generator).tolist()
+        batches = [batches[index] for index in order]
+    return batches
+
+
+def _pieces(order: torch.Tensor, size: int) -> list[torch.Tensor]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+class Fit:
+    """The training of one task.
+
+    Args:
+        method: Has begun the task.
+        task: The task.
+        context: Everything else.
+    """
+
+    def __init__(self, method: Method, task: Task, context: FitContext) -> None:
+        self.method = method
+        self.task = task
+        self.context = context
+        self.state = FitState()
+        self.sets = method.training_sets(task)
+        self.phases = method.phases(task)
+        size = context.train.batch_size
+        self.steps_per_epoch = sum(-(-len(images) // size) for images in self.sets)
+        self.device = task.train.labels.device
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.best: dict[str, torch.Tensor] = {}
+        sam = context.train.sam
+        self.sam_rho = (
+            sam.rho if sam.tasks == "all" or (sam.tasks == "first" and task.is_first) else None
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all phases together, at most."""
+        return self.steps_per_epoch * sum(phase.num_epochs for phase in self.phases)
+
+    def run(self) -> FitState:
+        """Train to the end, resuming from a checkpoint if there is one.
+
+        Returns:
+            The final state; the model holds the weights that the settings ask for.
+
+        Raises:
+            StoppedError: If a stop was requested; a checkpoint is on disk then.
+            NumericalError: If the loss is not finite; names the layer.
+            DamagedError: If there is a checkpoint that does not read back.
+        """
+        saved = self.context.checkpoint.load()
+        if saved is not None:
+            self.state = FitState(**saved[1])
+        self.last_save = time.monotonic()
+        while self.state.phase < len(self.phases):
+            self._run_phase(self.phases[self.state.phase], saved)
+            saved = None
+            self.state.phase += 1
+            self.state.epoch, self.state.best = 0, None
+        return self.state
+
+    # -- a phase -----------------------------------------------------------------------------
+
+    def _run_phase(
+        self, phase: Phase, saved: tuple[dict[str, torch.Tensor], dict[str, Any]] | None
+    ) -> None:
+        context, state = self.context, self.state
+        groups = self.method.parameter_groups(self.task)
+        self.parameters: dict[str, nn.Parameter] = {}
+        for group in groups:
+            self.parameters.update(group.parameters)
+        self.optimizer = make_optimizer(groups, context.train)
+        self.schedule = Schedule.start(context.train, self.steps_per_epoch * phase.num_epochs)
+        if saved is not None:
+            self._restore(saved[0])
+        while state.epoch < phase.num_epochs:
+            self._run_epoch(phase)
+            if self._end_epoch(phase):
+                break
+        if context.train.weights == "best" and self.best:
+            self._load_parameters(self.best)
+        self.best = {}
+
+    def _run_epoch(self, phase: Phase) -> None:
+        state, number = self.state, self.task.number
+        # Counted over all phases, so that no two epochs of a task draw the same numbers.
+        address = sum(p.num_epochs for p in self.phases[: state.phase]) + state.epoch
+        generator = seeding.generator(self.context.seed, "order", number, address)
+        batches = epoch_batches(self.sets, self.context.train.batch_size, generator)
+        if state.step == 0:
+            seeding.seed_default(self.context.seed, "training", number, address)
+            self.loss_sum.zero_()
+        self.method.model.train()
+        while state.step < len(batches):
+            started = time.monotonic()
+            images, positions = batches[state.step]
+            progress = StepProgress(state.epoch, state.step, len(batches), phase.num_epochs)
+            set_lr(self.optimizer, self.schedule.at(state.epoch * len(batches) + state.step))
+            self._step(images, positions.to(self.device), progress)
+            state.step += 1
+            state.num_steps_done += 1
+            state.seconds += time.monotonic() - started
+            self.context.advance(1, f"epoch {state.epoch + 1}/{phase.num_epochs}{self._recent()}")
+            self._step_boundary()
+
+    def _step(self, images: Images, positions: torch.Tensor, progress: StepProgress) -> None:
+        method, batch = self.method, images.batch(positions)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = method.backward(batch, progress)
+        if self.sam_rho is not None:
+            uphill = perturbed(
+                list(self.parameters.values()), method.ascent_direction, self.sam_rho
+            )
+            with uphill:
+                self.optimizer.zero_grad(set_to_none=True)
+                method.backward(batch, progress)
+        method.edit_gradients(batch)
+        method.apply(self.optimizer)
+        method.after_step(batch, progress)
+        self.loss_sum += loss * len(batch)
+
+    def _end_epoch(self, phase: Phase) -> bool:
+        """Validate, record, adapt the rate; return whether the task is to end early."""
+        context, state, started = self.context, self.state, time.monotonic()
+        entry: dict[str, Any] = {
+            "phase": phase.name,
+            "epoch": state.epoch + 1,
+            "lr": self.schedule.at((state.epoch + 1) * self.steps_per_epoch - 1),
+            "train_loss": float(self.loss_sum) / sum(map(len, self.sets)),
+        }
+        if not torch.isfinite(self.loss_sum):
+            where = f"task {self.task.number}, epoch {state.epoch + 1}"
+            refuse_non_finite(self.method, self.task.train, where)
+        valid = self.task.valid
+        is_best, drop = False, None
+        if valid is not None and len(valid):
+            score = validate(self.method, valid, context.batch_size)
+            entry |= {"valid_loss": score.loss, "valid_accuracy": 100 * score.accuracy}
+            is_best, drop = self.schedule.after_epoch(score.loss)
+        if is_best and context.train.weights == "best":
+            self.best = {n: p.detach().clone() for n, p in self.parameters.items()}
+        if drop:
+            self.method.on_lr_drop(drop)
+        state.seconds += time.monotonic() - started
+        state.history.append(entry | {"seconds": round(state.seconds, 3)})
+        context.on_epoch(state.history)
+        state.epoch, state.step = state.epoch + 1, 0
+        return drop == 0.0
+
+    def _recent(self) -> str:
+        last = self.state.history[-1] if self.state.history else {}
+        if "valid_accuracy" in last:
+            return f", validation {last['valid_accuracy']:.1f} %"
+        return f", loss {last['train_loss']:.3f}" if last else ""
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def _step_boundary(self) -> None:
+        due = time.monotonic() - self.last_save >= self.context.checkpoint_seconds
+        if due or self.context.stop.reason:
+            self._save()
+            self.last_save = time.monotonic()
+        self.context.stop.check("a checkpoint is saved", self.context.resume)
+
+    def _save(self) -> None:
+        state, schedule = self.state, self.schedule
+        state.lr, state.patience_left = schedule.lr, schedule.patience_left
+        # Infinity is no JSON: no best yet is stored as nothing.
+        state.best = schedule.best if schedule.best < float("inf") else None
+        parts: dict[str, Mapping[str, torch.Tensor]] = {
+            "parameter": self.parameters,
+            "best": self.best,
+            "optimizer": ckpt.optimizer_tensors(self.optimizer, self.parameters),
+            "method": self.method.state_tensors(),
+            "random": ckpt.random_tensors(self.device),
+            "loss": {"sum": self.loss_sum},
+        }
+        tensors = {
+            f"{part}/{name}": t for part, named in parts.items() for name, t in named.items()
+        }
+        self.context.checkpoint.save(tensors, asdict(state))
+
+    def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            prefix += "/"
+            return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+        state = self.state
+        self._load_parameters(part("parameter"))
+        self.best = {name: t.to(self.device) for name, t in part("best").items()}
+        ckpt.load_optimizer(self.optimizer, self.parameters, part("optimizer"))
+        self.method.load_state_tensors(part("method"))
+        ckpt.load_random(part("random"), self.device)
+        self.loss_sum.copy_(tensors["loss/sum"])
+        self.schedule.lr, self.schedule.patience_left = state.lr, state.patience_left
+        self.schedule.best = float("inf") if state.best is None else state.best
+        self.context.on_epoch(state.history)
+        self.context.advance(state.num_steps_done, "resumed")
+
+    @torch.no_grad()
+    def _load_parameters(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():
+            self.parameters[name].copy_(value)

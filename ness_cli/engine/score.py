@@ -1,0 +1,133 @@
+"""Scoring: losses, accuracies, and the statistics a task is evaluated with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from ness_cli.data.batches import Images, validation_batch_size
+from ness_cli.errors import NumericalError
+from ness_cli.methods.base import Method
+from ness_cli.nets.multi_head import MultiHead
+
+STATISTICS_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross-entropy and accuracy (a fraction) over some images."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def logits(
+    model: MultiHead, images: Images, batch_size: int, advance: Callable[[int], None]
+) -> torch.Tensor:
+    """Return the logits of all images in stored order, ``[n, num_classes]``, model as it is."""
+    parts = []
+    for batch in images.in_order(batch_size):
+        parts.append(model(batch.x))
+        advance(len(batch))
+    return torch.cat(parts)
+
+
+def validate(method: Method, images: Images, batch_size: int) -> Score:
+    """Score a task's validation images while it is being trained.
+
+    Networks with per-task statistics have none yet for this task and normalise by batch; the
+    batches are then made large and even.
+    """
+    norms = method.model.norms()
+    if not norms or norms[0].statistics == "task":
+        batch_size = validation_batch_size(len(images))
+    with method.task_view(images.task) as model:
+        outputs = logits(model, images, batch_size, lambda _: None)
+    loss = functional.cross_entropy(outputs, images.labels)
+    correct = (outputs.argmax(dim=1) == images.labels).double().mean()
+    return Score(float(loss), float(correct))
+
+
+def task_accuracy(
+    method: Method, images: Images, batch_size: int, advance: Callable[[int], None]
+) -> float:
+    """Return the accuracy on one task when the task is known, a fraction."""
+    with method.task_view(images.task) as model:
+        predicted = logits(model, images, batch_size, advance).argmax(dim=1)
+    return float((predicted == images.labels).double().mean())
+
+
+def class_accuracy(
+    method: Method,
+    images: Images,
+    seen: Sequence[int],
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> float:
+    """Return the accuracy on one task when the task is not known, a fraction.
+
+    Every image passes through the view of every task seen; the largest of all logits decides.
+    With batch statistics a batch still holds images of a single task.
+
+    Args:
+        method: The method and its model, which has a head per task.
+        images: Images of one task, labels local to it.
+        seen: Numbers of all tasks learned so far.
+        batch_size: Images per forward pass.
+        advance: Told of images done.
+    """
+    outputs, offset = [], 0
+    for number in seen:
+        with method.task_view(number) as model:
+            part = logits(model, images, batch_size, advance)
+        if number < images.task:
+            offset += part.shape[1]
+        outputs.append(part)
+    predicted = torch.cat(outputs, dim=1).argmax(dim=1)
+    return float((predicted == images.labels + offset).double().mean())
+
+
+@torch.no_grad()
+def record_statistics(method: Method, sets: Sequence[Images]) -> None:
+    """Record the normalisation statistics of each set's task, if the network keeps any.
+
+    One pass over the training images in stored order, dropout off, every layer normalising by its
+    own batch.
+    """
+    norms = method.model.norms()
+    if not norms or norms[0].statistics != "task":
+        return
+    for images in sets:
+        with method.task_view(images.task) as model, model.record_statistics():
+            for batch in images.in_order(STATISTICS_BATCH):
+                model(batch.x)
+
+
+@torch.no_grad()
+def refuse_non_finite(method: Method, images: Images, where: str) -> None:
+    """Find the first layer whose output is not finite and say so.
+
+    Raises:
+        NumericalError: Always; it names the layer if one is found.
+    """
+    found: list[str] = []
+    handles = [
+        layer.module.register_forward_hook(
+            lambda _module, _args, output, name=name: (
+                None if torch.isfinite(output).all() else found.append(name)
+            )
+        )
+        for name, layer in method.layers.items()
+    ]
+    try:
+        with method.task_view(images.task) as model:
+            model(images.batch(slice(0, 256)).x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    place = f"layer {found[0]}: its output" if found else "the loss"
+    raise NumericalError(f"{place} became NaN or infinite at {where}", "lower train.lr")

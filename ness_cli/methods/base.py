@@ -1,0 +1,288 @@
+"""What a method is: a set of hooks around the training of one task.
+
+The empty subclass is plain finetuning. A method gets a model, a task and batches; it never prints,
+opens files or parses arguments. The stages call the hooks in this order:
+
+    train-task       load_memory, begin_task, per phase and step: backward (twice with SAM),
+                     edit_gradients, apply, after_step; then end_task, update
+    build-subspace   load_memory, load_update, consolidate, memory
+    evaluate         load_memory, task_view around every task scored
+
+``memory`` is what is carried from task to task, ``update`` what a task's training leaves behind,
+``state_tensors`` what changes while a task is being trained and so belongs to its checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ness_cli.data.batches import Batch, Images
+from ness_cli.nets.multi_head import MultiHead
+from ness_cli.nets.norm import TaskNorm
+from ness_cli.optim.make import ParameterGroup
+from ness_cli.settings.methods.base import MethodOptions
+from ness_cli.settings.sections import TrainSettings
+from ness_cli.subspace.layer_view import LayerView, adapted_layers
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as a method sees it.
+
+    Attributes:
+        number: From 1.
+        num_classes: Width of its head.
+        train: Its training images.
+        valid: Its validation images, if any were set aside.
+        past: Training images of all earlier tasks, in order; empty unless the method's options
+            declare that the step uses past data.
+    """
+
+    number: int
+    num_classes: int
+    train: Images
+    valid: Images | None = None
+    past: tuple[Images, ...] = ()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the task before which nothing was learned."""
+        return self.number == 1
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Where in a phase a training step is; all counted from 0."""
+
+    epoch: int
+    step: int
+    steps_per_epoch: int
+    num_epochs: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the phase that lies behind, in [0, 1)."""
+        return (self.epoch + self.step / self.steps_per_epoch) / self.num_epochs
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One pass of the training loop over a task; most methods have a single one."""
+
+    name: str
+    num_epochs: int
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What consolidation leaves of one layer, a row of its table.
+
+    Attributes:
+        layer: Name.
+        d: Width of an input row.
+        rank: Input directions the next task may learn in.
+        threshold: The method's threshold: tau for NESS, energy share for GPM.
+        energy_percent: Share of the inputs' energy that lies in those directions.
+    """
+
+    layer: str
+    d: int
+    rank: int
+    threshold: float
+    energy_percent: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as plain values."""
+        return asdict(self) | {"free_percent": 100 * self.rank / self.d}
+
+
+class Method:
+    """Finetuning: every task trains on from the last.
+
+    Args:
+        model: The network, with heads for all tasks up to the current one.
+        options: The method's options.
+        train: How a task is trained.
+        seed: The run's seed, for methods that draw random numbers of their own.
+        batch_size: Images per forward pass outside training.
+    """
+
+    def __init__(
+        self,
+        model: MultiHead,
+        options: MethodOptions,
+        train: TrainSettings,
+        *,
+        seed: int,
+        batch_size: int = 500,
+    ) -> None:
+        self.model = model
+        self.options = options
+        self.train = train
+        self.seed = seed
+        self.batch_size = batch_size
+        self.start()
+
+    def start(self) -> None:
+        """Create the method's own state, with nothing remembered."""
+
+    @property
+    def layers(self) -> dict[str, LayerView]:
+        """The Linear and Conv2d layers of the backbone, and a shared head, by name."""
+        model = self.model
+        return adapted_layers(model.backbone, model.head(1) if model.shared_head else None)
+
+    # -- before training ---------------------------------------------------------------------
+
+    def reads(self, step: str) -> tuple[str, ...]:
+        """Return which memory files ``step`` needs.
+
+        For ``train`` and ``build`` they are those of the task before, for ``evaluate`` of the same.
+        """
+        return ()
+
+    def load_memory(self, files: Mapping[str, Tensors]) -> None:
+        """Take in those files of ``memory`` that ``reads`` names, from an earlier task."""
+
+    def begin_task(self, task: Task) -> None:
+        """Decide what trains; attach what training needs."""
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = None
+            parameter.requires_grad_(self.is_trainable(name, task))
+
+    def is_trainable(self, name: str, task: Task) -> bool:
+        """Return whether a parameter of the model trains in ``task``.
+
+        Heads and per-task normalisation of other tasks do not; shared scale and shift are learned
+        in the first task only.
+        """
+        owner, _, leaf = name.rpartition(".")
+        if owner.startswith("heads."):
+            return owner == f"heads.{self.model.head_key(task.number)}"
+        if owner.endswith((".scale", ".shift")):
+            norm = self.model.get_submodule(owner.rpartition(".")[0])
+            if isinstance(norm, TaskNorm):
+                own = norm.affine == "per-task" and leaf == str(task.number)
+                return own or (norm.affine == "frozen" and task.is_first)
+        return True
+
+    def phases(self, task: Task) -> list[Phase]:
+        """Return the phases of a task's training."""
+        return [Phase("train", self.train.epochs)]
+
+    def training_sets(self, task: Task) -> list[Images]:
+        """Return the sets of images that are trained on; batches never mix two sets."""
+        return [task.train]
+
+    def parameter_groups(self, task: Task) -> list[ParameterGroup]:
+        """Return what the optimiser steps."""
+        return [ParameterGroup(self.trainable())]
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that require a gradient, by name."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    # -- a training step ---------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the mean cross-entropy on the head of the batch's task, a scalar."""
+        self.model.select(batch.task)
+        return functional.cross_entropy(self.model(batch.x), batch.y)
+
+    def backward(self, batch: Batch, progress: StepProgress) -> torch.Tensor:
+        """Leave gradients in ``.grad`` and return the loss, detached."""
+        loss = self.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
+        """Return where SAM may go uphill: the gradient, unless training is confined."""
+        assert parameter.grad is not None
+        return parameter.grad
+
+    def edit_gradients(self, batch: Batch) -> None:
+        """Project, mask or combine the gradients before the step."""
+
+    def apply(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make the step; override to edit the step itself."""
+        optimizer.step()
+
+    def after_step(self, batch: Batch, progress: StepProgress) -> None:
+        """Clamp parameters, feed an episodic memory."""
+
+    def on_lr_drop(self, factor: float) -> None:
+        """Learn that the learning rate was divided by ``factor``."""
+
+    def state_tensors(self) -> Tensors:
+        """Return what changes in training besides the trained parameters, for checkpoints."""
+        return {}
+
+    def load_state_tensors(self, tensors: Tensors) -> None:
+        """Take in what ``state_tensors`` returned."""
+
+    # -- after training ----------------------------------------------------------------------
+
+    def end_task(self, task: Task) -> None:
+        """Merge and detach, so that the model has plain names again."""
+
+    def update(self) -> Tensors:
+        """Return what the training of this task leaves behind besides the model."""
+        return {}
+
+    def load_update(self, tensors: Tensors) -> None:
+        """Take in what ``update`` returned after this task's training."""
+
+    def consolidation_images(self, task: Task) -> int:
+        """Return how many images ``consolidate`` will look at, for a progress bar."""
+        return 0
+
+    def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
+        """Prepare what the next task needs to know.
+
+        Args:
+            task: The task just learned.
+            advance: Called with the number of images looked at since the last call.
+
+        Returns:
+            A row per layer, empty for a method that keeps nothing.
+        """
+        return []
+
+    def memory(self) -> dict[str, Tensors]:
+        """Return what is carried to the next task: file name to named tensors."""
+        return {}
+
+    # -- using the model ---------------------------------------------------------------------
+
+    @contextmanager
+    def task_view(self, number: int) -> Iterator[MultiHead]:
+        """Give the model as task ``number`` knows it: its head, its normalisation, evaluation mode.
+
+        What was selected before is selected again afterwards.
+        """
+        before, was_training = self.model.task, self.model.training
+        self.model.select(number)
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self.model.train(was_training)
+            self.model.select(before)
+
+    @torch.no_grad()
+    def look_at(self, sets: Sequence[Images], advance: Callable[[int], None]) -> None:
+        """Pass images through the network, each set in its own task's view, for whoever watches."""
+        for images in sets:
+            with self.task_view(images.task) as model:
+                for batch in images.in_order(self.batch_size):
+                    model(batch.x)
+                    advance(len(batch))

@@ -1,0 +1,86 @@
+"""Training inside a subspace of every layer's inputs, shared by NESS and the GPM family.
+
+From the second task on, every adapted weight W moves as
+
+    M <- mu M + G P + lambda (W - W_prev),    W <- W - lr M,
+
+with G the gradient, P the projector onto the layer's open directions and decay pulling toward the
+weights of the previous task: decay toward zero would move the protected directions. Without
+momentum and decay this is the plain projected step of GPM.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ness_cli.data.batches import Batch
+from ness_cli.methods.base import Method, Task
+from ness_cli.optim.make import ParameterGroup
+from ness_cli.subspace.layer_view import LayerView
+from ness_cli.subspace.projection import Projector
+
+
+class ProjectedMethod(Method):
+    """A method that confines each layer's step to a subspace of its input space."""
+
+    _projectors: dict[str, Projector]
+    _anchors: dict[str, torch.Tensor]
+    _views: dict[str, LayerView]
+
+    def projectors(self) -> dict[str, Projector]:
+        """Return the projector of every layer, on the model's device; asked once per task."""
+        raise NotImplementedError
+
+    def begin_task(self, task: Task) -> None:
+        """Build the projectors and freeze what has no open direction; the first task is free."""
+        self._views = self.layers
+        self._projectors = {} if task.is_first else self.projectors()
+        self._anchors = {name: self._views[name].matrix().clone() for name in self._projectors}
+        super().begin_task(task)
+        for name, projector in self._projectors.items():
+            self._views[name].weight.requires_grad_(projector.rank > 0)
+
+    def is_trainable(self, name: str, task: Task) -> bool:
+        """Return whether a parameter trains.
+
+        After the first task only adapted layers, the task's own head and its own normalisation do.
+        """
+        if not super().is_trainable(name, task):
+            return False
+        own = name.startswith("heads.") or name.endswith(
+            (f".scale.{task.number}", f".shift.{task.number}")
+        )
+        adapted = any(self.model.get_parameter(name) is v.weight for v in self._views.values())
+        return task.is_first or own or adapted
+
+    def parameter_groups(self, task: Task) -> list[ParameterGroup]:
+        """Return the confined weights, whose decay ``edit_gradients`` adds, and the rest."""
+        confined = {id(self._views[name].weight) for name in self._projectors}
+        everything = self.trainable()
+        return [
+            ParameterGroup(
+                {n: p for n, p in everything.items() if id(p) in confined}, weight_decay=0.0
+            ),
+            ParameterGroup({n: p for n, p in everything.items() if id(p) not in confined}),
+        ]
+
+    def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
+        """Return the projected gradient of a confined weight, the gradient of any other."""
+        for name, projector in self._projectors.items():
+            if self._views[name].weight is parameter:
+                return projector(self._views[name].gradient()).view_as(parameter)
+        return super().ascent_direction(parameter)
+
+    @torch.no_grad()
+    def edit_gradients(self, batch: Batch) -> None:
+        """Replace G by G P + lambda (W - W_prev) in every confined layer."""
+        decay = self.train.weight_decay
+        for name, projector in self._projectors.items():
+            layer = self._views[name]
+            if layer.weight.grad is None:
+                continue
+            gradient = projector(layer.gradient())
+            if decay:
+                gradient.add_(layer.matrix() - self._anchors[name], alpha=decay)
+            layer.weight.grad = gradient.view_as(layer.weight)

@@ -1,0 +1,23 @@
+"""Joint training: every task trains on the data of all tasks seen, the usual upper bound.
+
+It keeps all old data, which no continual learner may; every report says so. Batches hold images of
+one task each, in random order over all tasks, so that batch statistics are those of one task as
+they are when it is evaluated.
+"""
+
+from __future__ import annotations
+
+from ness_cli.data.batches import Images
+from ness_cli.methods.base import Method, Task
+
+
+class Joint(Method):
+    """Trains everything, on everything."""
+
+    def is_trainable(self, name: str, task: Task) -> bool:
+        """Return ``True``: nothing is frozen when all data is there."""
+        return True
+
+    def training_sets(self, task: Task) -> list[Images]:
+        """Return the training images of every task seen."""
+        return [*task.past, task.train]

@@ -1,0 +1,148 @@
+"""Which steps of a run are done, which are stale and why, and what comes next.
+
+Nothing is stored for this. Every finished step leaves a record with the hashes of the tensor files
+it read and wrote; a step is stale when a file it read has been made anew with other content.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ness_cli.run_dir import RunDir, read_json
+
+STEPS = ("train", "build", "evaluate")
+RECORDS = {"train": "train", "build": "subspace", "evaluate": "accuracy"}
+COMMANDS = {"train": "train-task", "build": "build-subspace", "evaluate": "evaluate"}
+
+
+@dataclass(frozen=True)
+class StepState:
+    """State of one step of one task.
+
+    Attributes:
+        task: Number of the task, from 1.
+        step: ``train``, ``build`` or ``evaluate``.
+        status: ``done``, ``stale``, ``started`` (a checkpoint is there) or ``pending``.
+        why: Why it is stale, else empty.
+        record: What the step recorded when it ended, empty if it never did.
+    """
+
+    task: int
+    step: str
+    status: str
+    why: str
+    record: Mapping[str, Any]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the step's results can be used."""
+        return self.status == "done"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """States of all steps of a run, in the order in which they are made."""
+
+    run: RunDir
+    num_tasks: int
+    steps: tuple[StepState, ...]
+
+    def of(self, task: int, step: str) -> StepState:
+        """Return the state of one step."""
+        return self.steps[(task - 1) * len(STEPS) + STEPS.index(step)]
+
+    def next(self, step: str | None = None) -> StepState | None:
+        """Return the first step (of that kind) that is not done, or ``None``."""
+        left = (s for s in self.steps if not s.is_done and step in (None, s.step))
+        return next(left, None)
+
+    def next_command(self) -> str:
+        """Return the command that makes the next step, or the report when all is done."""
+        following = self.next()
+        if following is None:
+            return f"ness report {shlex.quote(str(self.run.path))}"
+        # The step commands pick the first task that is not done by themselves.
+        return command(self.run.path, following.step)
+
+
+def command(run: Path, step: str, task: int | None = None) -> str:
+    """Return the command line that makes a step: ``ness train-task RUN --task 2``."""
+    suffix = f" --task {task}" if task is not None else ""
+    return f"ness {COMMANDS[step]} {shlex.quote(str(run))}{suffix}"
+
+
+def read_run_record(run: RunDir) -> dict[str, Any]:
+    """Return ``run.json``.
+
+    Raises:
+        InputError: If the folder is not a run.
+        DamagedError: If the file does not read back.
+    """
+    out = shlex.quote(str(run.path))
+    return read_json(run.run, remedy=f"run: ness prepare --preset digits --out {out}")
+
+
+def read_state(run: RunDir) -> RunState:
+    """Read the state of every step from the records of a run.
+
+    Raises:
+        InputError: If the folder is not a run.
+        DamagedError: If a record does not read back.
+    """
+    about = read_run_record(run)
+    num_tasks = int(about["num_tasks"])
+    records = {
+        (task, step): _read_record(run, task, step)
+        for task in range(1, num_tasks + 1)
+        for step in STEPS
+    }
+    made: dict[str, str] = {}
+    for record in records.values():
+        made.update(record.get("outputs", {}))
+    steps = tuple(
+        _step_state(run, task, step, record, about["fingerprint"], made)
+        for (task, step), record in records.items()
+    )
+    return RunState(run, num_tasks, steps)
+
+
+def _read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
+    path = run.task(task).record(RECORDS[step])
+    if not path.exists():
+        return {}
+    return read_json(path, remedy=f"run: {command(run.path, step, task)} --force")
+
+
+def _step_state(
+    run: RunDir,
+    task: int,
+    step: str,
+    record: Mapping[str, Any],
+    fingerprint: str,
+    made: Mapping[str, str],
+) -> StepState:
+    if not record:
+        started = step == "train" and run.task(task).checkpoint.exists()
+        return StepState(task, step, "started" if started else "pending", "", record)
+    why = next(_reasons(run, record, fingerprint, made), "")
+    return StepState(task, step, "stale" if why else "done", why, record)
+
+
+def _reasons(
+    run: RunDir, record: Mapping[str, Any], fingerprint: str, made: Mapping[str, str]
+) -> Iterator[str]:
+    if record.get("fingerprint") != fingerprint:
+        yield "it was made with other settings"
+    for name, sha256 in record.get("inputs", {}).items():
+        if name not in made:
+            yield f"{name}, which it read, is to be made again"
+        elif made[name] != sha256:
+            yield f"{name}, which it read, has been made anew"
+    removed = record.get("removed", [])
+    for name in record.get("outputs", {}):
+        if name not in removed and not (run.path / name).exists():
+            yield f"{name}, which it wrote, is gone"

@@ -1,0 +1,56 @@
+"""JSON schema of a preset, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ness_cli import registry
+from ness_cli.settings.base import Section
+from ness_cli.settings.resolve import COMPONENT_SECTIONS, METHODS, PLAIN_SECTIONS
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a preset file."""
+    definitions: dict[str, Any] = {}
+
+    def reference(key: str, model: type[Section]) -> dict[str, str]:
+        own = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(own.pop("$defs", {}))
+        definitions[key] = own
+        return {"$ref": f"#/$defs/{key}"}
+
+    properties: dict[str, Any] = {
+        "extends": {"type": "string", "description": "Preset or file whose values come first."},
+        "seed": {"type": "integer", "minimum": 0, "default": 1, "description": "The run's seed."},
+    }
+    for section, (package, _) in COMPONENT_SECTIONS.items():
+        options = [
+            reference(f"{section}.{name}", _options(package, name))
+            for name in registry.names(package)
+        ]
+        properties[section] = {"anyOf": options}
+    for section, model in PLAIN_SECTIONS.items():
+        properties[section] = reference(section, model)
+    groups = {
+        name: reference(f"methods.{name}", _options(METHODS, name))
+        for name in registry.names(METHODS)
+    }
+    properties["methods"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": groups,
+        "description": "Options by method; only those of the chosen method matter to a run.",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ness preset",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "$defs": definitions,
+    }
+
+
+def _options(package: str, name: str) -> type[Section]:
+    model: type[Section] = registry.load_class(package, name, place=package, attribute="Options")
+    return model

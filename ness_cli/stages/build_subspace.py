@@ -1,0 +1,103 @@
+"""Consolidate one task: for NESS, add to the covariances and fix the basis of the next task."""
+
+from __future__ import annotations
+
+from ness_cli import tensor_files
+from ness_cli.run_dir import read_json, write_json
+from ness_cli.run_state import RECORDS, RunState, command
+from ness_cli.stages.context import (
+    RunContext,
+    StepTimer,
+    require_done,
+    require_task,
+    run_log,
+    stopping,
+)
+from ness_cli.stages.models import load_model
+from ness_cli.stages.outcome import Outcome
+
+
+def build_subspace(context: RunContext, task: int | None = None, *, force: bool = False) -> Outcome:
+    """Consolidate the next trained task of a run, or a given one.
+
+    Args:
+        context: The run, locked.
+        task: Number of the task; the first that is not consolidated when ``None``.
+        force: Do it again although it is done.
+
+    Returns:
+        What happened; ``record`` is the content of ``subspace.json``.
+
+    Raises:
+        InputError: If the steps before are not done, or files are missing.
+        DamagedError: If a file does not read back.
+        NumericalError: If a layer's inputs are not finite; names the layer.
+        StoppedError: If a stop was requested; the step starts over next time.
+    """
+    state = context.state()
+    step = require_task(state, "build", task)
+    if step is None or (step.is_done and not force):
+        return Outcome.skipped(step, "all tasks are consolidated")
+    number = step.task
+    require_done(state, number, "train")
+    if number > 1:
+        require_done(state, number - 1, "build")
+    with run_log(context.run, f"build-subspace, task {number}"):
+        context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
+        timer = StepTimer(context, "build", number)
+        method = context.method(load_model(context, number, timer.inputs))
+        if number > 1:
+            method.load_memory(context.read_memory(method, "build", number - 1, timer.inputs))
+        if context.run.task(number).tensors("update").exists():
+            method.load_update(context.read(number, "update", "train", timer.inputs))
+        data = context.task(number, "build")
+        images = method.consolidation_images(data)
+        title = f"task {number}/{context.stream.num_tasks}: building"
+        with context.place.progress.track(title, max(1, images)) as advance:
+            rows = method.consolidate(
+                data, stopping(context.place, command(context.run.path, "build"), advance)
+            )
+        memory = method.memory()
+        for name, tensors in memory.items():
+            timer.write(name, tensors)
+        sizes = {name: tensor_files.num_bytes(tensors) for name, tensors in memory.items()}
+        stored = ", ".join(sizes) if sizes else "nothing"
+        record = timer.finish(
+            {
+                "layers": [row.as_json() for row in rows],
+                "stored": stored,
+                "memory_bytes": sum(sizes.values()),
+            }
+        )
+        if context.settings.storage.keep == "latest":
+            _remove_older(context, context.state(), number)
+    return Outcome(number, record)
+
+
+def _remove_older(context: RunContext, state: RunState, number: int) -> None:
+    """Remove the large files of earlier tasks that nothing needs any more.
+
+    A model goes if it can be put together again from updates and bases, or if its accuracies are
+    in; model 1 stays. What is removed is written into the record first, so that a file that is
+    gone on purpose is never taken for one that was lost.
+    """
+    for earlier in range(1, number):
+        folder = context.run.task(earlier)
+        has_updates = all(
+            context.run.task(t).tensors("update").exists() for t in range(2, earlier + 1)
+        )
+        go = {"build": ["covariance", "memory"]}
+        if earlier > 1 and (has_updates or state.of(earlier, "evaluate").is_done):
+            go["train"] = ["model"]
+        for step, names in go.items():
+            path = folder.record(RECORDS[step])
+            if not path.exists():
+                continue
+            record = read_json(path, remedy=f"run: {command(context.run.path, step, earlier)}")
+            files = [folder.tensors(name) for name in names if folder.tensors(name).exists()]
+            gone = {context.run.relative(file) for file in files}
+            if gone:
+                record["removed"] = sorted({*record.get("removed", []), *gone})
+                write_json(path, record)
+            for file in files:
+                file.unlink()

@@ -1,0 +1,313 @@
+"""A run opened for a step: its settings, its data, a device; and what every step does alike."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ness_cli import registry, run_state, tensor_files
+from ness_cli.console import Progress
+from ness_cli.data.batches import Images
+from ness_cli.data.task_stream import TaskStream
+from ness_cli.engine.stop import StopRequest
+from ness_cli.errors import InputError, SettingsError, SystemRefusedError
+from ness_cli.methods.base import Method, Task, Tensors
+from ness_cli.nets.multi_head import MultiHead
+from ness_cli.run_dir import RunDir, read_json, write_json
+from ness_cli.run_state import RunState, StepState, command
+from ness_cli.settings import yaml_files
+from ness_cli.settings.resolve import Settings, build, difference
+
+METHODS = "ness_cli.methods"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how a step runs; none of it belongs to a run's identity.
+
+    Attributes:
+        cache: Folder of prepared data.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        threads: CPU threads; torch's own choice when ``None``.
+        progress: Told what is going on.
+        stop: Asked whether to stop.
+    """
+
+    cache: Path
+    device: str = "auto"
+    threads: int | None = None
+    progress: Progress = field(default_factory=Progress)
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def torch_device(self) -> torch.device:
+        """Return the device, after setting threads and determinism for the process.
+
+        Raises:
+            SettingsError: If there is no such kind of device.
+            SystemRefusedError: If the machine does not have it.
+        """
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(True)
+        has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        name = self.device
+        if name == "auto":
+            name = next((kind for kind, is_there in has.items() if is_there), "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            device = torch.device("meta")
+        if device.type not in ("cpu", *has):
+            raise SettingsError(f"--device: {name!r} is not auto, cpu, cuda, cuda:N or mps")
+        missing = device.type in has and not has[device.type]
+        if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+            raise SystemRefusedError(
+                f"--device: {name} is not on this machine", "use --device auto or cpu"
+            )
+        return device
+
+
+class RunContext:
+    """A run opened for a step.
+
+    Args:
+        run: The run folder, prepared before.
+        place: Where and how to run.
+
+    Raises:
+        InputError: If the folder is not a run, or its settings were edited by hand.
+        DamagedError: If its files do not read back.
+        SystemRefusedError: If the device is not there.
+    """
+
+    def __init__(self, run: RunDir, place: Workplace) -> None:
+        self.run = run
+        self.place = place
+        self.device = place.torch_device()
+        self.about = run_state.read_run_record(run)
+        self.settings = read_settings(run, self.about)
+        self.fingerprint: str = self.about["fingerprint"]
+        prepare = f"run: ness prepare --out {run.path}"
+        manifest = read_json(run.stream, remedy=prepare)
+        self.stream = TaskStream(manifest, place.cache, remedy=prepare)
+
+    def state(self) -> RunState:
+        """Return which steps are done, read anew."""
+        return run_state.read_state(self.run)
+
+    def identity(self, kind: str, task: int) -> dict[str, Any]:
+        """Return what the header of a tensor file of this run says."""
+        return {"kind": kind, "run": self.fingerprint, "task": task}
+
+    # -- data --------------------------------------------------------------------------------
+
+    def images(self, number: int, split: str) -> Images:
+        """Open one split of one task on the device."""
+        return Images(
+            self.stream.split(number, split),
+            task=number,
+            mean=self.stream.mean,
+            std=self.stream.std,
+            device=self.device,
+        )
+
+    def task(self, number: int, step: str) -> Task:
+        """Open the training data of a task, and of no other unless the method declares it."""
+        past = range(1, number) if self.settings.options.uses_past_data(step) else ()
+        return Task(
+            number=number,
+            num_classes=self.stream.info(number).num_classes,
+            train=self.images(number, "train"),
+            valid=self.images(number, "valid") if step == "train" else None,
+            past=tuple(self.images(earlier, "train") for earlier in past),
+        )
+
+    # -- model and method --------------------------------------------------------------------
+
+    def method(self, model: MultiHead) -> Method:
+        """Return the run's method around a model, remembering nothing yet."""
+        settings = self.settings
+        kind: type[Method] = registry.load_class(METHODS, settings.method.name, place="method.name")
+        return kind(
+            model,
+            settings.options,
+            settings.train,
+            seed=settings.seed,
+            batch_size=settings.evaluate.batch_size,
+        )
+
+    # -- files -------------------------------------------------------------------------------
+
+    def output_hash(self, task: int, name: str) -> str | None:
+        """Return the recorded hash of a tensor file of a task, if a step recorded one."""
+        relative = self.run.relative(self.run.task(task).tensors(name))
+        for step in self.state().steps:
+            if step.task == task and relative in step.record.get("outputs", {}):
+                return str(step.record["outputs"][relative])
+        return None
+
+    def read(self, task: int, name: str, made_by: str, inputs: dict[str, str]) -> Tensors:
+        """Read a tensor file of a task, verify it, and note its hash in ``inputs``.
+
+        Raises:
+            InputError: If it was never written, or belongs to another run.
+            DamagedError: If it is not what its step wrote.
+        """
+        path = self.run.task(task).tensors(name)
+        sha256 = self.output_hash(task, name)
+        remedy = f"run: {command(self.run.path, made_by, task)}"
+        tensors = tensor_files.read(
+            path, self.identity(name, task), remedy=f"{remedy} --force", sha256=sha256
+        )
+        inputs[self.run.relative(path)] = sha256 or tensor_files.sha256_of(path)
+        return tensors
+
+    def read_memory(
+        self, method: Method, step: str, task: int, inputs: dict[str, str]
+    ) -> dict[str, Tensors]:
+        """Read the memory files that ``step`` needs, as they were after ``task``."""
+        return {name: self.read(task, name, "build", inputs) for name in method.reads(step)}
+
+
+def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
+    """Return the settings of a prepared run.
+
+    Raises:
+        InputError: If they are not those the run was prepared with; names each key.
+    """
+    settings = build(yaml_files.read(run.settings))
+    changed = difference(about["identity"], settings.identity())
+    if changed:
+        raise InputError(
+            f"{run.settings} was changed after the run was prepared: {'; '.join(changed)}",
+            "put the value back, or prepare another run with --out",
+        )
+    return settings
+
+
+@contextlib.contextmanager
+def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
+    """Append what a step does, and how it ends, to the run's log file."""
+    logger = logging.Logger("ness")
+    handler = logging.FileHandler(run.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        logger.info("%s: starts", title)
+        yield logger
+        logger.info("%s: done", title)
+    except BaseException as error:
+        logger.error("%s: %s: %s", title, type(error).__name__, error)
+        raise
+    finally:
+        handler.close()
+
+
+def require_task(state: RunState, step: str, task: int | None) -> StepState | None:
+    """Return the step to make: that of the given task, else the first that is not done.
+
+    Raises:
+        InputError: If the run has no such task.
+    """
+    if task is None:
+        return state.next(step)
+    if not 1 <= task <= state.num_tasks:
+        raise InputError(f"--task: {task} is not between 1 and {state.num_tasks}")
+    return state.of(task, step)
+
+
+def require_done(state: RunState, task: int, step: str) -> None:
+    """Refuse to go on unless a step that comes before is done.
+
+    Raises:
+        InputError: If it is not; names the command that makes it.
+    """
+    before = state.of(task, step)
+    if not before.is_done:
+        what = f"{run_state.COMMANDS[step]} of task {task}"
+        how = f"is stale: {before.why}" if before.why else "has not been done"
+        raise InputError(f"{what} {how}", f"run: {command(state.run.path, step, task)}")
+
+
+class StepTimer:
+    """Measures a step and writes the record that marks it as done."""
+
+    def __init__(self, context: RunContext, step: str, task: int) -> None:
+        self.context, self.step, self.task = context, step, task
+        self.started = time.monotonic()
+        self.inputs: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}
+        self.bytes: dict[str, int] = {}
+        if context.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(context.device)
+
+    def write(self, name: str, tensors: Tensors) -> None:
+        """Write a tensor file of the task and remember its hash and size."""
+        path = self.context.run.task(self.task).tensors(name)
+        sha256 = tensor_files.write(path, tensors, self.context.identity(name, self.task))
+        relative = self.context.run.relative(path)
+        self.outputs[relative] = sha256
+        self.bytes[relative] = path.stat().st_size
+
+    def finish(self, more: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        """Write the record, last of all, and return it."""
+        context = self.context
+        name = run_state.RECORDS[self.step]
+        record: dict[str, Any] = {
+            "schema": f"ness.{name}/1",
+            "task": self.task,
+            "fingerprint": context.fingerprint,
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "bytes": self.bytes,
+            "seconds": round(time.monotonic() - self.started if seconds is None else seconds, 3),
+            "peak_memory_bytes": peak_memory(context.device),
+            "device": device_name(context.device),
+            "threads": torch.get_num_threads(),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "notes": list(context.settings.options.notes()),
+            **more,
+        }
+        write_json(context.run.task(self.task).record(name), record)
+        return record
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called: ``cpu``, or the name of the accelerator."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most memory used so far, in bytes: of the device, or resident in the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that may matter to the numbers."""
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def stopping(
+    place: Workplace, resume: str, advance: Callable[[int], None]
+) -> Callable[[int], None]:
+    """Return ``advance`` that also stops the step if somebody asked."""
+
+    def advance_or_stop(done: int) -> None:
+        advance(done)
+        place.stop.check("this step starts over, earlier steps are kept", resume)
+
+    return advance_or_stop

@@ -1,0 +1,111 @@
+"""Fill one row of the accuracy matrix: the model after a task, on every task seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ness_cli.engine.score import class_accuracy, task_accuracy
+from ness_cli.methods.base import Method
+from ness_cli.run_state import StepState, command
+from ness_cli.stages.context import (
+    RunContext,
+    StepTimer,
+    require_done,
+    require_task,
+    run_log,
+    stopping,
+)
+from ness_cli.stages.models import load_model
+from ness_cli.stages.outcome import Outcome
+
+SHARED_HEAD = "not applicable: the tasks share one head"
+_KEYS = {"task": "task_incremental", "class": "class_incremental"}
+
+
+def evaluate(
+    context: RunContext,
+    task: int | None = None,
+    *,
+    scenario: str | None = None,
+    force: bool = False,
+) -> Outcome:
+    """Score the model after a task on the test images of every task seen so far.
+
+    Args:
+        context: The run, locked.
+        task: Number of the task; the first without accuracies when ``None``.
+        scenario: ``task``, ``class`` or ``both``; the run's setting when ``None``.
+        force: Do it again although it is done.
+
+    Returns:
+        What happened; ``record`` is the content of ``accuracy.json``, percent throughout.
+
+    Raises:
+        InputError: If the task has not been trained, or files are missing.
+        DamagedError: If a file does not read back.
+        StoppedError: If a stop was requested; the step starts over next time.
+    """
+    scenario = scenario or context.settings.evaluate.scenario
+    wanted = ("task", "class") if scenario == "both" else (scenario,)
+    state = context.state()
+    step = require_task(state, "evaluate", task)
+    if step is None and task is None:
+        # A row may be there without the scenario that is asked for now.
+        rows = (state.of(t, "evaluate") for t in range(1, state.num_tasks + 1))
+        step = next((row for row in rows if _missing(row, wanted)), None)
+    if step is None or (step.is_done and not _missing(step, wanted) and not force):
+        return Outcome.skipped(step, "all tasks are evaluated")
+    number = step.task
+    require_done(state, number, "train")
+    known = step.record if step.is_done and not force else {}
+    with run_log(context.run, f"evaluate, task {number}"):
+        timer = StepTimer(context, "evaluate", number)
+        method = context.method(load_model(context, number, timer.inputs))
+        if method.reads("evaluate"):
+            require_done(state, number, "build")
+        method.load_memory(context.read_memory(method, "evaluate", number, timer.inputs))
+        record = timer.finish(
+            {
+                "task_incremental": known.get("task_incremental"),
+                "class_incremental": known.get("class_incremental"),
+                "class_incremental_note": known.get("class_incremental_note"),
+                **_score(context, method, number, wanted),
+            }
+        )
+    return Outcome(number, record)
+
+
+def _missing(row: StepState, wanted: tuple[str, ...]) -> bool:
+    record = row.record
+    return any(
+        record.get(_KEYS[name]) is None
+        and not (name == "class" and record.get("class_incremental_note"))
+        for name in wanted
+    )
+
+
+def _score(
+    context: RunContext, method: Method, number: int, wanted: tuple[str, ...]
+) -> dict[str, Any]:
+    seen = range(1, number + 1)
+    size = context.settings.evaluate.batch_size
+    shared = method.model.shared_head
+    by_class = "class" in wanted and not shared
+    test = {t: context.images(t, "test") for t in seen}
+    passes = ("task" in wanted) + by_class * number
+    total = passes * sum(map(len, test.values()))
+    scores: dict[str, Any] = {}
+    title = f"task {number}/{context.stream.num_tasks}: evaluating"
+    with context.place.progress.track(title, max(1, total)) as track:
+        advance = stopping(context.place, command(context.run.path, "evaluate"), track)
+        if "task" in wanted:
+            scores["task_incremental"] = [
+                100 * task_accuracy(method, test[t], size, advance) for t in seen
+            ]
+        if by_class:
+            scores["class_incremental"] = [
+                100 * class_accuracy(method, test[t], seen, size, advance) for t in seen
+            ]
+    if "class" in wanted and shared:
+        scores["class_incremental_note"] = SHARED_HEAD
+    return scores

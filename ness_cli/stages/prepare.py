@@ -1,0 +1,143 @@
+"""Prepare a run: settings resolved, task stream in the cache, identity on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ness_cli.console import Progress
+from ness_cli.data.prepare import plan
+from ness_cli.data.prepare import prepare as prepare_data
+from ness_cli.errors import InputError, SettingsError
+from ness_cli.nets.build import build_model
+from ness_cli.run_dir import RunDir, write_bytes, write_json
+from ness_cli.run_state import read_run_record
+from ness_cli.settings.resolve import Resolved, difference
+from ness_cli.stages.context import run_log, versions
+from ness_cli.subspace.layer_view import adapted_layers
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What ``prepare`` found or made.
+
+    Attributes:
+        about: The content of ``run.json``.
+        manifest: The content of ``stream.json``.
+        was_there: Whether the run had been prepared before.
+    """
+
+    about: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    was_there: bool
+
+
+def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) -> Prepared:
+    """Prepare a run, or check that it was prepared with the same settings.
+
+    Prepared images that are gone from the cache are made again. Settings that are no part of a
+    run's identity (checkpoints, storage, scenario) take their new values.
+
+    Args:
+        run: The run folder, locked.
+        resolved: Its settings and their origins.
+        cache: Folder of prepared data, shared by runs.
+        progress: Told what is going on.
+
+    Raises:
+        SettingsError: If the settings do not fit each other or the data.
+        InputError: If the images cannot be read, or the run was prepared with other settings.
+        SystemRefusedError: If something cannot be written.
+    """
+    settings = resolved.settings
+    was_there = run.run.exists()
+    if was_there:
+        about = read_run_record(run)
+        changed = difference(about["identity"], settings.identity())
+        if changed:
+            raise InputError(
+                f"{run.path} was prepared with other settings: {'; '.join(changed)}",
+                "choose another --out, or delete the folder",
+            )
+    with run_log(run, "prepare"):
+        manifest = prepare_data(settings.data, cache, progress)
+        if was_there and about["stream_key"] != manifest["key"]:
+            raise InputError(
+                f"{run.path} was prepared from other images than those at hand now",
+                "put the old images back, or choose another --out",
+            )
+        _check_fit(resolved, manifest)
+        fingerprint = hashlib.sha256(
+            f"{settings.fingerprint()}/{manifest['key']}".encode()
+        ).hexdigest()
+        if not was_there:
+            about = {
+                "schema": "ness.run/1",
+                "fingerprint": fingerprint,
+                "identity": settings.identity(),
+                "preset": resolved.preset,
+                "method": settings.method.name,
+                "seed": settings.seed,
+                "num_tasks": len(manifest["tasks"]),
+                "stream_key": manifest["key"],
+                "origins": dict(resolved.origins),
+                "notes": list(settings.options.notes()),
+                "versions": versions(),
+                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            }
+        header = "# Settings of this run, resolved; run.json says where each value came from.\n"
+        text = yaml.safe_dump(settings.to_dict(), sort_keys=False)
+        write_bytes(run.settings, (header + text).encode())
+        write_json(run.stream, manifest)
+        write_json(run.run, about)
+    return Prepared(about, manifest, was_there)
+
+
+def dry_run(resolved: Resolved) -> dict[str, Any]:
+    """Return the manifest that preparing would make, with counts and without writing anything.
+
+    Raises:
+        SettingsError: If the settings do not fit each other or the data.
+        InputError: If the images cannot be read.
+    """
+    manifest: dict[str, Any] = plan(resolved.settings.data)
+    _check_fit(resolved, manifest)
+    return manifest
+
+
+def bytes_per_task(resolved: Resolved, manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many bytes a task's files will take, by file name; upper bounds for NESS.
+
+    Args:
+        resolved: The settings.
+        manifest: The stream, planned or prepared.
+    """
+    settings = resolved.settings
+    model = build_model(settings.net, settings.norm, manifest["image_shape"])
+    layers = adapted_layers(model.backbone, None).values()
+    backbone = sum(p.numel() for p in model.parameters())
+    head = max(len(task["classes"]) for task in manifest["tasks"]) * model.num_features
+    sizes = {"model": 4 * (backbone + head * len(manifest["tasks"]))}
+    if settings.method.name == "ness":
+        sizes["covariance"] = sum(8 * layer.dim**2 for layer in layers)
+        sizes["basis"] = sum(4 * layer.dim**2 + 8 * layer.dim for layer in layers)
+        sizes["update"] = sum(4 * layer.dim * layer.out for layer in layers)
+    return sizes
+
+
+def _check_fit(resolved: Resolved, manifest: Mapping[str, Any]) -> None:
+    """Refuse a network that cannot take the images, or a shared head over different labels."""
+    settings = resolved.settings
+    build_model(settings.net, settings.norm, manifest["image_shape"])
+    sizes = {len(task["classes"]) for task in manifest["tasks"]}
+    if settings.net.heads == "shared" and (len(sizes) > 1 or not manifest["shared_labels"]):
+        raise SettingsError(
+            "net.heads: a shared head needs tasks with the same classes",
+            "set net.heads=per-task",
+        )

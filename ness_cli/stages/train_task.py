@@ -1,0 +1,118 @@
+"""Train one task: opens its training data only, starts from the files of the task before."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ness_cli.engine.checkpoint import CheckpointFile
+from ness_cli.engine.fit import Fit, FitContext, FitState
+from ness_cli.engine.score import record_statistics
+from ness_cli.methods.base import Method, Task
+from ness_cli.run_dir import write_bytes
+from ness_cli.run_state import command
+from ness_cli.stages.context import RunContext, StepTimer, require_done, require_task, run_log
+from ness_cli.stages.models import add_head, load_model, new_model, state_dict
+from ness_cli.stages.outcome import Outcome
+
+
+def train_task(context: RunContext, task: int | None = None, *, force: bool = False) -> Outcome:
+    """Train the next task of a run, or a given one.
+
+    Args:
+        context: The run, locked.
+        task: Number of the task; the first that is not trained when ``None``.
+        force: Train again although it is done.
+
+    Returns:
+        What happened; ``record`` is the content of ``train.json``.
+
+    Raises:
+        InputError: If the steps before are not done, or files are missing.
+        DamagedError: If a file does not read back.
+        NumericalError: If the loss is not finite.
+        StoppedError: If a stop was requested; a checkpoint is on disk then.
+    """
+    state = context.state()
+    step = require_task(state, "train", task)
+    if step is None or (step.is_done and not force):
+        return Outcome.skipped(step, "all tasks are trained")
+    number = step.task
+    if number > 1:
+        require_done(state, number - 1, "train")
+        require_done(state, number - 1, "build")
+    folder = context.run.task(number)
+    with run_log(context.run, f"train-task, task {number}"):
+        if force or step.status == "stale":
+            folder.checkpoint.unlink(missing_ok=True)
+        folder.record("train").unlink(missing_ok=True)
+        timer = StepTimer(context, "train", number)
+        method = _method(context, number, timer.inputs)
+        data = context.task(number, "train")
+        method.begin_task(data)
+        checkpoint = CheckpointFile(
+            folder.checkpoint,
+            context.identity("checkpoint", number) | {"inputs": timer.inputs},
+            remedy=f"delete it and run: {command(context.run.path, 'train', number)}",
+        )
+        fitted = _fit(context, method, data, checkpoint)
+        method.end_task(data)
+        record_statistics(method, method.training_sets(data))
+        timer.write("model", state_dict(method.model))
+        if update := method.update():
+            timer.write("update", update)
+        record = timer.finish(_results(fitted, context), seconds=None)
+        checkpoint.remove()
+    return Outcome(number, record)
+
+
+def _method(context: RunContext, number: int, inputs: dict[str, str]) -> Method:
+    if number == 1:
+        model = new_model(context)
+        method = context.method(model)
+    else:
+        model = load_model(context, number - 1, inputs)
+        method = context.method(model)
+        method.load_memory(context.read_memory(method, "train", number - 1, inputs))
+    add_head(context, model, number)
+    model.to(context.device)
+    return method
+
+
+def _fit(context: RunContext, method: Method, task: Task, checkpoint: CheckpointFile) -> FitState:
+    settings, place, folder = context.settings, context.place, context.run.task(task.number)
+
+    def write_history(history: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
+        write_bytes(folder.history, lines.encode())
+
+    fit = Fit(
+        method,
+        task,
+        FitContext(
+            train=settings.train,
+            seed=settings.seed,
+            batch_size=settings.evaluate.batch_size,
+            checkpoint=checkpoint,
+            checkpoint_seconds=settings.checkpoint.seconds,
+            stop=place.stop,
+            resume=command(context.run.path, "train", task.number),
+            on_epoch=write_history,
+            advance=lambda steps, info: advance(steps, info),
+        ),
+    )
+    title = f"task {task.number}/{context.stream.num_tasks}: training"
+    with place.progress.track(title, fit.num_steps) as advance:
+        return fit.run()
+
+
+def _results(fitted: FitState, context: RunContext) -> dict[str, Any]:
+    last = fitted.history[-1]
+    return {
+        "epochs": len(fitted.history),
+        "steps": fitted.num_steps_done,
+        "train_seconds": round(fitted.seconds, 3),
+        "train_loss": last["train_loss"],
+        "valid_loss": last.get("valid_loss"),
+        "valid_accuracy": last.get("valid_accuracy"),
+    }

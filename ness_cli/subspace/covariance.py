@@ -1,0 +1,85 @@
+"""Uncentred second moments of layer inputs, all layers in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from ness_cli.errors import NumericalError
+from ness_cli.subspace.layer_view import LayerView
+
+_CHUNK_BYTES = 128 * 2**20
+
+
+class CovarianceAccumulator:
+    """Sums C = X^T X over the input rows of every layer (NESS 2026, Eq. 7; uncentred).
+
+    Rows and sums are float64: a float32 Gram matrix loses singular values below about 5e-4 of the
+    largest, which are the ones that matter here. O(rows d^2) time, one d x d matrix per layer.
+
+    Args:
+        layers: Layers to watch, by name.
+        max_images: Of every batch only this many images are added, per layer; all when absent.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, LayerView], max_images: Mapping[str, int] | None = None
+    ) -> None:
+        self.layers = layers
+        self.max_images = max_images or {}
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def covariances(self) -> dict[str, torch.Tensor]:
+        """Return C per layer, ``[d, d]`` float64, exactly symmetric, on the CPU."""
+        zeros = {
+            name: torch.zeros(layer.dim, layer.dim, dtype=torch.float64)
+            for name, layer in self.layers.items()
+        }
+        sums = {name: c.cpu() for name, c in self._sums.items()}
+        return {name: (c + c.T) / 2 for name, c in (zeros | sums).items()}
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Add the inputs of every forward pass made within.
+
+        Raises:
+            NumericalError: As soon as a layer's input holds NaN or infinity, naming the layer.
+        """
+        handles = [
+            layer.module.register_forward_pre_hook(
+                lambda _, args, name=name: self.add(name, args[0])
+            )
+            for name, layer in self.layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def add(self, name: str, x: torch.Tensor) -> None:
+        """Add the rows of one layer input.
+
+        Args:
+            name: Name of the layer.
+            x: Its input, ``[n, ...]`` as the layer takes it.
+
+        Raises:
+            NumericalError: If ``x`` holds NaN or infinity.
+        """
+        layer = self.layers[name]
+        x = x.detach()[: self.max_images.get(name)]
+        if not torch.isfinite(x).all():
+            raise NumericalError(
+                f"layer {name}: its input holds NaN or infinite values",
+                "lower train.lr, or check the images",
+            )
+        device = torch.device("cpu") if x.device.type == "mps" else x.device
+        if name not in self._sums:
+            self._sums[name] = torch.zeros(layer.dim, layer.dim, dtype=torch.float64, device=device)
+        chunk = max(1, _CHUNK_BYTES // (8 * layer.dim * layer.rows_per_image(x)))
+        for start in range(0, len(x), chunk):
+            rows = layer.rows(x[start : start + chunk]).to(device, torch.float64)
+            self._sums[name].addmm_(rows.T, rows)

@@ -1,0 +1,101 @@
+"""Spectrum of a layer's inputs, the threshold that cuts it, and the basis below the threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ness_cli.errors import NumericalError
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Principal directions of a layer's inputs, the least used first.
+
+    Attributes:
+        sigma: Singular values of the inputs, ``[d]`` float64, ascending, never negative.
+        vectors: Directions as columns, ``[d, d]`` float64, orthonormal.
+    """
+
+    sigma: torch.Tensor
+    vectors: torch.Tensor
+
+
+@dataclass(frozen=True)
+class SubspaceBasis:
+    """The fixed basis U that the next task learns in (NESS 2026, Eq. 5).
+
+    Attributes:
+        basis: Columns with sigma <= tau, ``[d, r]`` float32, orthonormal, ascending sigma.
+        sigma: The whole spectrum, ``[d]`` float64, ascending.
+        tau: Threshold, in the units of sigma.
+    """
+
+    basis: torch.Tensor
+    sigma: torch.Tensor
+    tau: float
+
+    @property
+    def dim(self) -> int:
+        """Width ``d`` of an input row."""
+        return len(self.sigma)
+
+    @property
+    def rank(self) -> int:
+        """Number of directions ``r`` that are free to learn in."""
+        return self.basis.shape[1]
+
+    @property
+    def energy(self) -> float:
+        """Share of the inputs' energy inside the basis, a fraction; 0 for inputs that are zero."""
+        energy = self.sigma.square()
+        total = float(energy.sum())
+        return float(energy[: self.rank].sum()) / total if total > 0 else 0.0
+
+
+@torch.no_grad()
+def spectrum(covariance: torch.Tensor, *, layer: str) -> Spectrum:
+    """Decompose a covariance C = U Sigma^2 U^T (NESS 2026, Eq. 4) in float64.
+
+    Eigenvalues that rounding made negative are set to zero: rank-deficient inputs have an exact
+    null space, which is the best place to learn. O(d^3) time.
+
+    Args:
+        covariance: Uncentred second moment, ``[d, d]``.
+        layer: Name of the layer, for the error message.
+
+    Raises:
+        NumericalError: If C holds NaN or infinity, or the decomposition does not converge.
+    """
+    matrix = covariance.double()
+    if not torch.isfinite(matrix).all():
+        raise NumericalError(
+            f"layer {layer}: the covariance of its inputs holds NaN or infinite values",
+            "lower train.lr, or check the images",
+        )
+    try:
+        eigenvalues, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    except RuntimeError as error:
+        raise NumericalError(f"layer {layer}: eigendecomposition failed: {error}") from error
+    return Spectrum(eigenvalues.clamp(min=0).sqrt(), vectors)
+
+
+def threshold(sigma: torch.Tensor, *, rule: str, eps1: float) -> float:
+    """Return tau = eps1 * norm of the inputs.
+
+    Args:
+        sigma: Singular values, ``[d]``.
+        rule: ``nuclear`` (sum of sigma, as in every published run) or ``frobenius`` (root of the
+            sum of squares, NESS 2026 Eq. 5 as printed).
+        eps1: Factor.
+    """
+    norm = {"nuclear": sigma.sum(), "frobenius": sigma.square().sum().sqrt()}[rule]
+    return eps1 * float(norm)
+
+
+def null_basis(spectrum: Spectrum, tau: float) -> SubspaceBasis:
+    """Return the directions with sigma <= tau."""
+    rank = int((spectrum.sigma <= tau).sum())
+    basis = spectrum.vectors[:, :rank].float().contiguous()
+    return SubspaceBasis(basis, spectrum.sigma, tau)
