@@ -1,1 +1,159 @@
-"""placeholder, being written"""
+"""The only module that prints: results to stdout, everything else to stderr.
+
+On a terminal there are progress bars and colour; elsewhere, and with ``NO_COLOR``, plain lines.
+Tables are as wide as the terminal, or as ``COLUMNS`` says, or 100 columns where there is neither.
+"""
+
+from __future__ import annotations
+
+import json as json_library
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.progress import (
+    BarColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from ness_cli.errors import NessError
+
+Advance = Callable[[int, str], None]
+_PLAIN_WIDTH = 100
+_PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """Takes notice of progress and says nothing; what stages get when nobody is watching."""
+
+    @contextmanager
+    def track(self, description: str, total: int) -> Iterator[Advance]:
+        """Follow a piece of work of ``total`` units.
+
+        Yields:
+            A function to call with the number of units done and a line of information.
+        """
+        yield lambda _done, _info: None
+
+    def note(self, text: str) -> None:
+        """Say something in passing."""
+
+
+class Console(Progress):
+    """The console of a command.
+
+    Args:
+        quiet: Print errors only.
+        json: Print one JSON document on stdout instead of tables.
+    """
+
+    def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
+        self._quiet = quiet
+        self._json = json
+        self._out = _rich(stderr=False)
+        self._err = _rich(stderr=True)
+
+    @property
+    def width(self) -> int:
+        """Width of results, in columns."""
+        return self._out.width
+
+    def result(self, renderable: RenderableType) -> None:
+        """Print a result on stdout."""
+        if not self._quiet and not self._json:
+            self._out.print(renderable)
+
+    def plain(self, text: str) -> None:
+        """Print text on stdout as it is, whatever it contains."""
+        self._out.file.write(text)
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """Print the command's JSON document, if one was asked for."""
+        if self._json:
+            self.plain(json_library.dumps(document, indent=2, allow_nan=False) + "\n")
+
+    def note(self, text: str) -> None:
+        """Print a line of chatter."""
+        if not self._quiet:
+            self._err.print(Text(text), soft_wrap=True)
+
+    def next(self, command: str) -> None:
+        """Print the next command to type."""
+        if not self._quiet:
+            self._err.print(Text.assemble(("Next: ", "dim"), (command, "bold")), soft_wrap=True)
+
+    def error(self, error: NessError) -> None:
+        """Print what is wrong, and on a second line what to do."""
+        self._err.print(Text.assemble(("error: ", "bold red"), error.what), soft_wrap=True)
+        if error.remedy:
+            self._err.print(Text.assemble(("  fix: ", "bold"), error.remedy), soft_wrap=True)
+
+    @contextmanager
+    def track(self, description: str, total: int) -> Iterator[Advance]:
+        """Follow a piece of work: a bar with ETA on a terminal, a line now and then elsewhere."""
+        if self._quiet:
+            yield lambda _done, _info: None
+        elif self._err.is_terminal:
+            with self._bar(description, total) as advance:
+                yield advance
+        else:
+            yield _PlainTracker(self, description, total).advance
+
+    @contextmanager
+    def _bar(self, description: str, total: int) -> Iterator[Advance]:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[info]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with RichProgress(*columns, console=self._err, transient=True) as progress:
+            task = progress.add_task(description, total=total, info="")
+
+            def advance(done: int, info: str) -> None:
+                progress.update(task, advance=done, info=info)
+
+            yield advance
+
+
+class _PlainTracker:
+    """Progress as plain lines, at most one every ten seconds."""
+
+    def __init__(self, console: Console, description: str, total: int) -> None:
+        self.console, self.description, self.total = console, description, total
+        self.done = 0
+        self.started = self.last = time.monotonic()
+        self.first_done: int | None = None
+
+    def advance(self, done: int, info: str) -> None:
+        self.done += done
+        if self.first_done is None:
+            # What a resumed step had done before says nothing about the speed now.
+            self.first_done, self.started = self.done, time.monotonic()
+        now = time.monotonic()
+        if now - self.last < _PLAIN_SECONDS:
+            return
+        self.last = now
+        fresh = self.done - self.first_done
+        left = (now - self.started) * (self.total - self.done) / fresh if fresh > 0 else 0.0
+        share = 100 * self.done // max(1, self.total)
+        middle = f", {info}" if info else ""
+        self.console.note(f"{self.description}: {share} %{middle}, about {left:.0f} s left")
+
+
+def _rich(*, stderr: bool) -> RichConsole:
+    console = RichConsole(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in console._environ:
+        return RichConsole(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
+    return console

@@ -302,12 +302,12 @@ def versions() -> dict[str, str]:
 
 
 def stopping(
-    place: Workplace, resume: str, advance: Callable[[int], None]
+    place: Workplace, resume: str, advance: Callable[[int, str], None]
 ) -> Callable[[int], None]:
     """Return ``advance`` that also stops the step if somebody asked."""
 
     def advance_or_stop(done: int) -> None:
-        advance(done)
+        advance(done, "")
         place.stop.check("this step starts over, earlier steps are kept", resume)
 
     return advance_or_stop

@@ -17,7 +17,7 @@ class Options(DataSettings):
     protocol: Literal["permuted", "split"] = "permuted"
     """``permuted``: every task shows all ten digits under its own fixed permutation of the pixels.
     ``split``: five tasks of two digits each."""
-    num_tasks: int = Field(default=10, ge=1)
-    """Number of tasks; ``split`` has five at most."""
+    num_tasks: int | None = Field(default=None, ge=1)
+    """Number of tasks: by default ten permutations, or all five pairs of digits."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     """Share of the images set aside for testing, the same in every task."""

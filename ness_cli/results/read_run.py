@@ -1,0 +1,118 @@
+"""The results of a run, from the records its steps left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ness_cli.errors import InputError
+from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.run_dir import RunDir
+from ness_cli.run_state import COMMANDS, STEPS, RunState, read_run_record, read_state
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run has to show.
+
+    Attributes:
+        path: The run folder.
+        about: The content of ``run.json``.
+        state: Its steps and their records.
+        by_task: Accuracies when the task of an image is known.
+        by_class: Accuracies when it is not; without rows if never measured.
+        class_note: Why there are none, if that is known.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+    state: RunState
+    by_task: AccuracyMatrix
+    by_class: AccuracyMatrix
+    class_note: str
+
+    @property
+    def num_done(self) -> int:
+        """Tasks that are trained, consolidated and evaluated."""
+        tasks = range(1, self.state.num_tasks + 1)
+        return sum(all(self.state.of(t, s).is_done for s in STEPS) for t in tasks)
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said of this run: its method's notes, and steps that are stale."""
+        stale = [
+            f"{COMMANDS[s.step]} of task {s.task} is stale and left out: {s.why}"
+            for s in self.state.steps
+            if s.status == "stale"
+        ]
+        return [*self.about.get("notes", []), *stale]
+
+    def seconds(self, step: str) -> list[float | None]:
+        """Return the seconds that ``step`` took, per task."""
+        records = self._records(step)
+        return [record.get("seconds") if record else None for record in records]
+
+    def bytes_written(self) -> list[int | None]:
+        """Return the bytes of tensor files written, per task."""
+        columns = [self._records(step) for step in ("train", "build")]
+        return [
+            sum(sum(r.get("bytes", {}).values()) for r in records) if any(records) else None
+            for records in zip(*columns, strict=True)
+        ]
+
+    def memory_bytes(self) -> int | None:
+        """Return the bytes of what the method carried to the next task, after the last one."""
+        known = [r["memory_bytes"] for r in self._records("build") if "memory_bytes" in r]
+        return known[-1] if known else None
+
+    def peak_memory(self) -> int | None:
+        """Return the most memory any step used, in bytes."""
+        peaks = [s.record.get("peak_memory_bytes") for s in self.state.steps if s.record]
+        return max((peak for peak in peaks if peak), default=None)
+
+    def _records(self, step: str) -> list[Mapping[str, Any]]:
+        return [self.state.of(t, step).record for t in range(1, self.state.num_tasks + 1)]
+
+
+def expand(paths: Iterable[Path]) -> list[Path]:
+    """Return run folders, each parent of ``seed-*`` runs replaced by its runs.
+
+    Raises:
+        InputError: If a folder is neither.
+    """
+    found: list[Path] = []
+    for path in paths:
+        seeds = [run.parent for run in path.glob("seed-*/run.json")]
+        if (path / "run.json").exists():
+            found.append(path)
+        elif seeds:
+            found += sorted(seeds, key=lambda run: (len(run.name), run.name))
+        else:
+            raise InputError(
+                f"{path} is not a run: it has no run.json",
+                f"run: ness prepare --preset digits --out {path}",
+            )
+    return found
+
+
+def read_run(path: Path) -> RunResult:
+    """Read the results of a run; accuracies of stale steps are left out.
+
+    Raises:
+        InputError: If the folder is not a run.
+        DamagedError: If a record does not read back.
+    """
+    run = RunDir(path)
+    state = read_state(run)
+    rows: dict[str, list[list[float] | None]] = {"task_incremental": [], "class_incremental": []}
+    note = ""
+    for number in range(1, state.num_tasks + 1):
+        step = state.of(number, "evaluate")
+        record = step.record if step.is_done else {}
+        for key, column in rows.items():
+            column.append(record.get(key))
+        note = record.get("class_incremental_note") or note
+    by_task, by_class = (AccuracyMatrix.of(column) for column in rows.values())
+    return RunResult(path, read_run_record(run), state, by_task, by_class, note)

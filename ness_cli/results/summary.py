@@ -1,0 +1,83 @@
+"""Runs that differ only in their seed, taken together."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ness_cli.results.read_run import RunResult
+
+METRICS = ("acc", "bwt", "forgetting", "learning_accuracy")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (n - 1) over runs; no deviation for a single one."""
+
+    mean: float | None
+    std: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Spread:
+        """Return the spread of values, of nothing if one is missing."""
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
+            return cls(None, None)
+        std = statistics.stdev(known) if len(known) > 1 else None
+        return cls(statistics.fmean(known), std)
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "-"
+        return f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one experiment under several seeds."""
+
+    runs: tuple[RunResult, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the runs."""
+        return [run.about["seed"] for run in self.runs]
+
+    @property
+    def name(self) -> str:
+        """Preset and method."""
+        about = self.runs[0].about
+        return f"{about['preset']}, {about['method']}"
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all runs have come equally far, so that their means can be compared."""
+        return len({run.by_task.last for run in self.runs}) == 1
+
+    def spread(self, metric: str) -> Spread:
+        """Return the spread of a metric over the runs."""
+        return Spread.of([run.by_task.summary()[metric] for run in self.runs])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the group as plain values."""
+        about = self.runs[0].about
+        spreads = {metric: self.spread(metric) for metric in METRICS}
+        return {
+            "preset": about["preset"],
+            "method": about["method"],
+            "seeds": self.seeds,
+            **{name: {"mean": s.mean, "std": s.std} for name, s in spreads.items()},
+        }
+
+
+def groups(runs: Sequence[RunResult]) -> list[Group]:
+    """Return runs grouped by everything that identifies them but the seed."""
+    found: dict[str, list[RunResult]] = {}
+    for run in runs:
+        identity = {k: v for k, v in run.about["identity"].items() if k != "seed"}
+        key = json.dumps([identity, run.about["stream_key"]], sort_keys=True)
+        found.setdefault(key, []).append(run)
+    return [Group(tuple(members)) for members in found.values()]

@@ -1,0 +1,148 @@
+"""Tables of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.read_run import RunResult
+from ness_cli.results.summary import METRICS, Group
+from ness_cli.results.units import human_bytes, human_seconds, percent
+
+_CELL = 6  # "100.0" and a space
+
+
+def plain_table(title: str, *columns: str, left: int = 1) -> Table:
+    """Return an empty table that survives copy and paste; columns after ``left`` are numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        is_text = index < left
+        table.add_column(
+            column,
+            justify="left" if is_text else "right",
+            no_wrap=not is_text,
+            overflow="fold",
+            header_style="dim",
+        )
+    return table
+
+
+def accuracy_table(matrix: AccuracyMatrix, title: str, width: int) -> Table:
+    """Return the accuracy triangle, or one line per task where the triangle does not fit.
+
+    Args:
+        matrix: The accuracies.
+        title: What they are of.
+        width: Columns there are.
+    """
+    if 8 + _CELL * (matrix.last + 1) > width:
+        return _per_task(matrix, title)
+    table = plain_table(title, "after", *map(str, range(1, matrix.last + 1)), "mean")
+    table.columns[-1].style = "bold"
+    for number, row in enumerate(matrix.rows[: matrix.last], start=1):
+        cells: list[str | Text] = ["-"] if row is None else [f"{value:.1f}" for value in row]
+        if row is not None:
+            cells[-1] = Text(f"{row[-1]:.1f}", style="bold")
+        mean = "-" if row is None else f"{sum(row) / len(row):.1f}"
+        table.add_row(f"task {number}", *cells, *[""] * (matrix.last - len(cells)), mean)
+    return table
+
+
+def _per_task(matrix: AccuracyMatrix, title: str) -> Table:
+    table = plain_table(title, "task", "learned", "final", "change")
+    rows = zip(matrix.learned, matrix.final, matrix.changes, strict=True)
+    for number, (learned, final, change) in enumerate(rows, start=1):
+        shown = "-" if change is None else f"{change:+.2f}"
+        table.add_row(str(number), percent(learned), percent(final), shown)
+    return table
+
+
+def comparison_table(runs: Sequence[RunResult]) -> Table:
+    """Return the runs side by side."""
+    table = plain_table(
+        "Task-incremental, %",
+        *("run", "method", "seed", "tasks", "ACC", "BWT", "forgetting", "learned"),
+        left=2,
+    )
+    for run in runs:
+        summary = run.by_task.summary()
+        table.add_row(
+            str(run.path),
+            run.about["method"],
+            str(run.about["seed"]),
+            f"{run.num_done}/{run.state.num_tasks}",
+            *(percent(summary[metric]) for metric in METRICS),
+        )
+    return table
+
+
+def class_table(runs: Sequence[RunResult]) -> Table | None:
+    """Return class-incremental results of the runs that have any, or say why not."""
+    shown = [run for run in runs if run.by_class.last or run.class_note]
+    if not shown:
+        return None
+    table = plain_table("Class-incremental, %", "run", "method", "ACC", "BWT", "forgetting", left=2)
+    for run in shown:
+        if run.by_class.last:
+            summary = run.by_class.summary()
+            values = [percent(summary[metric]) for metric in METRICS[:3]]
+        else:
+            values = ["n/a", "n/a", "n/a"]
+        table.add_row(str(run.path), run.about["method"], *values)
+    notes = dict.fromkeys(run.class_note for run in shown if run.class_note)
+    if notes:
+        table.caption, table.caption_justify = "\n".join(notes), "left"
+    return table
+
+
+def group_table(found: Sequence[Group]) -> Table:
+    """Return mean ± sample standard deviation over seeds."""
+    table = plain_table(
+        "Mean ± sample standard deviation over seeds, %",
+        *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
+    )
+    for group in found:
+        note = "" if group.is_even else " (uneven)"
+        seeds = f"{len(group.runs)}{note}" if len(group.runs) > 1 else "1 only"
+        table.add_row(group.name, seeds, *(str(group.spread(metric)) for metric in METRICS))
+    return table
+
+
+def cost_table(runs: Sequence[RunResult]) -> Table:
+    """Return time and bytes of the runs."""
+    table = plain_table(
+        "Time and bytes", "run", "train", "build", "evaluate", "memory", "on disk", "peak RAM"
+    )
+    for run in runs:
+        times = [
+            human_seconds(sum(s for s in run.seconds(step) if s is not None))
+            for step in ("train", "build", "evaluate")
+        ]
+        memory, peak = run.memory_bytes(), run.peak_memory()
+        table.add_row(
+            str(run.path),
+            *times,
+            "-" if memory is None else human_bytes(memory),
+            human_bytes(sum(b for b in run.bytes_written() if b is not None)),
+            "-" if peak is None else human_bytes(peak),
+        )
+    table.caption = "memory: what the method carries to the next task"
+    table.caption_justify = "left"
+    return table
+
+
+def steps_table(run: RunResult) -> Table:
+    """Return time and bytes of every step of a run."""
+    table = plain_table(
+        "Per task", "task", "train", "build", "evaluate", "bytes written"
+    )
+    columns = [run.seconds(step) for step in ("train", "build", "evaluate")]
+    for number, (*seconds, size) in enumerate(
+        zip(*columns, run.bytes_written(), strict=True), start=1
+    ):
+        cells = ["-" if s is None else human_seconds(s) for s in seconds]
+        table.add_row(str(number), *cells, "-" if size is None else human_bytes(size))
+    return table

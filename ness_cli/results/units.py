@@ -1,0 +1,29 @@
+"""Numbers for people: bytes, seconds, percent."""
+
+from __future__ import annotations
+
+
+def human_bytes(size: int) -> str:
+    """Return a size in decimal units: ``1.2 MB``."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable: the last unit always returns")
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration: ``0.4 s``, ``3 m 20 s``, ``2 h 05 m``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} m"
+
+
+def percent(value: float | None) -> str:
+    """Return a percentage with two decimals, a dash for what was not measured."""
+    return "-" if value is None else f"{value:.2f}"

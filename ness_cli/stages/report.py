@@ -1,0 +1,93 @@
+"""Results of one run or several, as tables and as a document. Starts without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from ness_cli.results import tables
+from ness_cli.results.read_run import RunResult, expand, read_run
+from ness_cli.results.summary import Group, groups
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of some runs."""
+
+    runs: tuple[RunResult, ...]
+    groups: tuple[Group, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return everything as plain values, percent and seconds and bytes."""
+        return {
+            "schema": "ness.report/1",
+            "runs": [_run_document(run) for run in self.runs],
+            "groups": [group.as_json() for group in self.groups],
+        }
+
+    def renderables(self, width: int) -> list[RenderableType]:
+        """Return the tables, for a console of ``width`` columns, an empty line between them."""
+        found: list[RenderableType] = []
+        for run in self.runs:
+            title = f"{run.path}: {run.about['method']}, test accuracy in %"
+            if run.by_task.last:
+                found.append(tables.accuracy_table(run.by_task, title, width))
+            elif not run.by_class.last:
+                found.append(Text(f"{run.path}: not evaluated yet"))
+        found.append(tables.comparison_table(self.runs))
+        by_class = tables.class_table(self.runs)
+        if by_class is not None:
+            found.append(by_class)
+        if any(len(group.runs) > 1 for group in self.groups):
+            found.append(tables.group_table(self.groups))
+        if len(self.runs) == 1:
+            found.append(tables.steps_table(self.runs[0]))
+        found.append(tables.cost_table(self.runs))
+        notes = [Text(f"Note, {run.path}: {note}") for run in self.runs for note in run.notes]
+        if len(self.groups) == len(self.runs):
+            notes.append(Text("Every experiment here is a single seed.", style="dim"))
+        return [part for item in [*found, *notes] for part in (item, Text(""))][:-1]
+
+
+def report(paths: Sequence[Path]) -> Report:
+    """Read runs and group them by experiment.
+
+    Args:
+        paths: Run folders, or parents of ``seed-*`` folders.
+
+    Raises:
+        InputError: If a folder is no run.
+        DamagedError: If a record does not read back.
+    """
+    runs = tuple(read_run(path) for path in expand(paths))
+    return Report(runs, tuple(groups(runs)))
+
+
+def _run_document(run: RunResult) -> dict[str, Any]:
+    seconds = {step: run.seconds(step) for step in ("train", "build", "evaluate")}
+    return {
+        "path": str(run.path),
+        "preset": run.about["preset"],
+        "method": run.about["method"],
+        "seed": run.about["seed"],
+        "num_tasks": run.state.num_tasks,
+        "tasks_done": run.num_done,
+        **run.by_task.summary(),
+        "matrix": run.by_task.as_json(),
+        "class_incremental": (
+            {**run.by_class.summary(), "matrix": run.by_class.as_json()}
+            if run.by_class.last
+            else None
+        ),
+        "class_incremental_note": run.class_note or None,
+        "seconds": seconds,
+        "bytes_written": run.bytes_written(),
+        "memory_bytes": run.memory_bytes(),
+        "peak_memory_bytes": run.peak_memory(),
+        "notes": run.notes,
+    }

@@ -1,0 +1,64 @@
+"""Tiny tasks and models for the tests of methods and engine."""
+
+from __future__ import annotations
+
+import torch
+
+from ness_cli import registry
+from ness_cli.data.batches import Images
+from ness_cli.data.task_stream import Split
+from ness_cli.methods.base import Method, Task
+from ness_cli.nets.build import build_model
+from ness_cli.settings.resolve import Settings, build
+
+SHAPE = (1, 4, 4)
+NUM_CLASSES = 3
+
+
+def make_settings(**sections) -> Settings:
+    raw = {
+        "net": {"name": "mlp", "hidden": [12, 10]},
+        "train": {"epochs": 2, "batch_size": 8, "lr": 0.05},
+    }
+    for key, value in sections.items():
+        raw[key] = {**raw.get(key, {}), **value} if isinstance(value, dict) else value
+    return build(raw)
+
+
+def make_images(task: int, n: int = 24, shape=SHAPE) -> Images:
+    generator = torch.Generator().manual_seed(task)
+    images = torch.randint(0, 256, (n, *shape), generator=generator, dtype=torch.uint8)
+    # A few pixels are always dark, as in real digits: inputs are rank deficient.
+    images[..., 0] = 0
+    labels = torch.arange(n) % NUM_CLASSES
+    c = shape[0]
+    return Images(
+        Split(images, labels),
+        task=task,
+        mean=[0.5] * c,
+        std=[0.25] * c,
+        device=torch.device("cpu"),
+    )
+
+
+def make_task(number: int, *, n: int = 24, past: bool = False, shape=SHAPE) -> Task:
+    return Task(
+        number=number,
+        num_classes=NUM_CLASSES,
+        train=make_images(number, n, shape),
+        valid=make_images(100 + number, 6, shape),
+        past=tuple(make_images(t, n, shape) for t in range(1, number)) if past else (),
+    )
+
+
+def make_method(settings: Settings, shape=SHAPE) -> Method:
+    torch.manual_seed(settings.seed)
+    model = build_model(settings.net, settings.norm, shape)
+    kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
+    return kind(model, settings.options, settings.train, seed=settings.seed, batch_size=16)
+
+
+def add_task(method: Method, number: int) -> None:
+    torch.manual_seed(1000 + number)
+    method.model.add_task(number, NUM_CLASSES)
+    method.model.select(number)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ness_cli.optim.make import ParameterGroup, make_optimizer, set_lr
+from ness_cli.settings.sections import TrainSettings
+
+
+def test_groups_keep_their_own_decay_and_rate():
+    a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    groups = [
+        ParameterGroup({"a": a}, weight_decay=0.0),
+        ParameterGroup({"b": b}, lr_factor=0.5),
+        ParameterGroup({}),
+    ]
+    optimizer = make_optimizer(groups, TrainSettings(lr=0.1, weight_decay=0.01, momentum=0.0))
+    set_lr(optimizer, 1.0)
+    a.grad, b.grad = torch.zeros(1), torch.zeros(1)
+    optimizer.step()
+    assert a.item() == 1.0
+    torch.testing.assert_close(b.detach(), torch.tensor([1 - 0.5 * 0.01]))
+
+
+def test_the_optimizer_is_the_one_asked_for():
+    group = [ParameterGroup({"a": nn.Parameter(torch.ones(1))})]
+    assert isinstance(make_optimizer(group, TrainSettings(optimizer="adam")), torch.optim.Adam)
+    sgd = make_optimizer(group, TrainSettings(optimizer="sgd", momentum=0.7))
+    assert sgd.param_groups[0]["momentum"] == 0.7
