@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json as json_library
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.console import RenderableType
@@ -26,22 +26,32 @@ from rich.text import Text
 
 from ness_cli.errors import NessError
 
-Advance = Callable[[int, str], None]
 _PLAIN_WIDTH = 100
 _PLAIN_SECONDS = 10.0
+
+
+class Advance(Protocol):
+    """Told of units of work done, with a line of information."""
+
+    def __call__(self, n: int = 1, info: str = "") -> None:
+        """Take notice of ``n`` more units."""
+
+
+def _ignore(n: int = 1, info: str = "") -> None:
+    pass
 
 
 class Progress:
     """Takes notice of progress and says nothing; what stages get when nobody is watching."""
 
     @contextmanager
-    def track(self, description: str, total: int) -> Iterator[Advance]:
-        """Follow a piece of work of ``total`` units.
+    def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """Follow a piece of work of ``total`` units, ``done`` of which are done.
 
         Yields:
             A function to call with the number of units done and a line of information.
         """
-        yield lambda _done, _info: None
+        yield _ignore
 
     def note(self, text: str) -> None:
         """Say something in passing."""
@@ -97,18 +107,18 @@ class Console(Progress):
             self._err.print(Text.assemble(("  fix: ", "bold"), error.remedy), soft_wrap=True)
 
     @contextmanager
-    def track(self, description: str, total: int) -> Iterator[Advance]:
+    def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
         """Follow a piece of work: a bar with ETA on a terminal, a line now and then elsewhere."""
         if self._quiet:
-            yield lambda _done, _info: None
+            yield _ignore
         elif self._err.is_terminal:
-            with self._bar(description, total) as advance:
+            with self._bar(description, total, done) as advance:
                 yield advance
         else:
-            yield _PlainTracker(self, description, total).advance
+            yield _PlainTracker(self, description, total, done).advance
 
     @contextmanager
-    def _bar(self, description: str, total: int) -> Iterator[Advance]:
+    def _bar(self, description: str, total: int, done: int) -> Iterator[Advance]:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
@@ -119,10 +129,10 @@ class Console(Progress):
             TimeRemainingColumn(),
         )
         with RichProgress(*columns, console=self._err, transient=True) as progress:
-            task = progress.add_task(description, total=total, info="")
+            task = progress.add_task(description, total=total, completed=done, info="")
 
-            def advance(done: int, info: str) -> None:
-                progress.update(task, advance=done, info=info)
+            def advance(n: int = 1, info: str = "") -> None:
+                progress.update(task, advance=n, info=info)
 
             yield advance
 
@@ -130,14 +140,14 @@ class Console(Progress):
 class _PlainTracker:
     """Progress as plain lines, at most one every ten seconds."""
 
-    def __init__(self, console: Console, description: str, total: int) -> None:
+    def __init__(self, console: Console, description: str, total: int, done: int) -> None:
         self.console, self.description, self.total = console, description, total
-        self.done = 0
+        self.done = done
         self.started = self.last = time.monotonic()
         self.first_done: int | None = None
 
-    def advance(self, done: int, info: str) -> None:
-        self.done += done
+    def advance(self, n: int = 1, info: str = "") -> None:
+        self.done += n
         if self.first_done is None:
             # What a resumed step had done before says nothing about the speed now.
             self.first_done, self.started = self.done, time.monotonic()

@@ -29,7 +29,7 @@ def run_targets(
 ) -> None:
     """Bring every run to its end, one after another, and report on all of them."""
     place = Workplace(cache_dir(), device, threads, console, stop)
-    documents = []
+    documents: list[dict[str, Any]] = []
     for target in found:
         folder = target.run
         steps: list[dict[str, Any]] = []

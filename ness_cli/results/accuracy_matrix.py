@@ -83,9 +83,7 @@ class AccuracyMatrix:
     def as_json(self) -> list[list[float | None]]:
         """Return a square list of rows, ``None`` where nothing was measured."""
         size = len(self.rows)
-        return [
-            [*(row or ()), *[None] * (size - len(row or ()))] for row in self.rows
-        ]
+        return [[*(row or ()), *[None] * (size - len(row or ()))] for row in self.rows]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

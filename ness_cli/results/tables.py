@@ -136,9 +136,7 @@ def cost_table(runs: Sequence[RunResult]) -> Table:
 
 def steps_table(run: RunResult) -> Table:
     """Return time and bytes of every step of a run."""
-    table = plain_table(
-        "Per task", "task", "train", "build", "evaluate", "bytes written"
-    )
+    table = plain_table("Per task", "task", "train", "build", "evaluate", "bytes written")
     columns = [run.seconds(step) for step in ("train", "build", "evaluate")]
     for number, (*seconds, size) in enumerate(
         zip(*columns, run.bytes_written(), strict=True), start=1

@@ -26,7 +26,9 @@ class FactoredUpdate(nn.Module):
     def __init__(self, basis: torch.Tensor, out: int) -> None:
         super().__init__()
         self.register_buffer("basis", basis, persistent=False)
-        self.coefficients = nn.Parameter(torch.zeros(basis.shape[1], out, device=basis.device))
+        self.coefficients = nn.Parameter(
+            torch.zeros(basis.shape[1], out, device=basis.device, dtype=basis.dtype)
+        )
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Return W_prev + (U V)^T in the shape of ``weight``."""

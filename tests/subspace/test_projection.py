@@ -17,7 +17,9 @@ def test_both_ways_of_projecting_agree_with_the_dense_projector(rank):
     basis, gradient = _basis(8, rank), torch.randn(5, 8)
     dense = basis.double() @ basis.double().T
     onto, off = Projector(basis), Projector.off(basis)
-    torch.testing.assert_close(onto(gradient).double(), gradient.double() @ dense, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        onto(gradient).double(), gradient.double() @ dense, rtol=1e-5, atol=1e-6
+    )
     rest = gradient.double() @ (torch.eye(8, dtype=torch.float64) - dense)
     torch.testing.assert_close(off(gradient).double(), rest, rtol=1e-5, atol=1e-6)
     assert min(rank, 8 - rank) == onto.columns.shape[1] == off.columns.shape[1]

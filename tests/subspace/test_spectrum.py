@@ -15,9 +15,7 @@ def _rows(n: int, d: int, rank: int, seed: int = 0) -> torch.Tensor:
     return left @ torch.randn(rank, d, generator=generator, dtype=torch.float64)
 
 
-@given(
-    n=st.integers(1, 30), d=st.integers(1, 12), rank=st.integers(0, 12), seed=st.integers(0, 99)
-)
+@given(n=st.integers(1, 30), d=st.integers(1, 12), rank=st.integers(0, 12), seed=st.integers(0, 99))
 def test_sigma_are_the_singular_values_of_the_inputs(n, d, rank, seed):
     x = _rows(n, d, rank, seed)
     found = spectrum(x.T @ x, layer="fc")

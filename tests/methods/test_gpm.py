@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from factory import add_task, make_method, make_settings, make_task
+
+from ness_cli.errors import SettingsError
+from ness_cli.methods.base import StepProgress
+from ness_cli.methods.gpm import captured, extend
+from ness_cli.optim.make import make_optimizer
+
+
+def _authors_rule(x, memory, theta):
+    """The published procedure with SVDs of the inputs, columns as samples, in float64."""
+    r = x.T
+    if memory is None:
+        u, s, _ = torch.linalg.svd(r, full_matrices=False)
+        share = torch.cumsum(s.square() / s.square().sum(), 0)
+        return u[:, : int((share < theta).sum())]
+    total = r.square().sum()
+    residual = r - memory @ memory.T @ r
+    u, s, _ = torch.linalg.svd(residual, full_matrices=False)
+    share, new = (total - residual.square().sum()) / total, 0
+    for value in s.square() / total:
+        if share >= theta:
+            break
+        share, new = share + value, new + 1
+    return torch.cat([memory, u[:, :new]], dim=1)
+
+
+def _x(seed, n=40, d=10):
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.logspace(0, -2, d, dtype=torch.float64)
+    mix = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))[0]
+    return torch.randn(n, d, generator=generator, dtype=torch.float64) * scale @ mix
+
+
+@pytest.mark.parametrize("theta", [0.5, 0.9, 0.97, 0.999])
+def test_memory_spans_what_the_authors_svd_rule_spans(theta):
+    mine = other = None
+    for seed in range(4):
+        x = _x(seed)
+        mine = extend(x.T @ x, mine, theta, first_rank="below", layer="fc")
+        other = _authors_rule(x, other, theta)
+        assert mine.shape == other.shape
+        projector = mine.double() @ mine.double().T
+        torch.testing.assert_close(projector, other @ other.T, rtol=1e-5, atol=1e-5)
+
+
+def test_below_is_one_direction_fewer_than_reach():
+    x = _x(0)
+    ranks = {
+        rule: extend(x.T @ x, None, 0.97, first_rank=rule, layer="fc").shape[1]
+        for rule in ("below", "reach")
+    }
+    assert ranks["reach"] == ranks["below"] + 1
+
+
+def test_reach_carries_the_share_and_below_does_not():
+    x = _x(0)
+    gram = x.T @ x
+    assert captured(gram, extend(gram, None, 0.97, first_rank="reach", layer="fc")) >= 0.97
+    assert captured(gram, extend(gram, None, 0.97, first_rank="below", layer="fc")) < 0.97
+
+
+@pytest.mark.parametrize(
+    ("x", "theta", "rank"),
+    [
+        (torch.zeros(5, 6, dtype=torch.float64), 0.97, 0),
+        (torch.ones(1, 6, dtype=torch.float64), 1.0, 1),
+        (torch.eye(6, dtype=torch.float64)[:3], 1.0, 3),
+    ],
+)
+def test_degenerate_inputs(x, theta, rank):
+    memory = extend(x.T @ x, None, theta, first_rank="reach", layer="fc")
+    assert memory.shape == (6, rank)
+
+
+def test_inputs_already_protected_add_nothing():
+    x = _x(0)
+    memory = extend(x.T @ x, None, 0.99, first_rank="reach", layer="fc")
+    assert torch.equal(extend(x.T @ x, memory, 0.9, first_rank="reach", layer="fc"), memory)
+
+
+def test_a_step_is_orthogonal_to_the_memory():
+    settings = make_settings(method={"name": "gpm"}, train={"momentum": 0.9, "weight_decay": 0.1})
+    method = make_method(settings)
+    for number in (1, 2):
+        add_task(method, number)
+        task = make_task(number)
+        method.begin_task(task)
+        before = {n: v.matrix().clone() for n, v in method.layers.items()}
+        optimizer = make_optimizer(method.parameter_groups(task), settings.train)
+        for step in range(5):
+            batch = task.train.batch(torch.arange(step, step + 8))
+            optimizer.zero_grad()
+            method.backward(batch, StepProgress(0, step, 5, 1))
+            method.edit_gradients(batch)
+            method.apply(optimizer)
+        if number == 2:
+            for name, view in method.layers.items():
+                change = view.matrix() - before[name]
+                assert change.norm() > 0
+                assert (change @ method._memory[name]).norm() <= 1e-5 * change.norm()
+        method.end_task(task)
+        method.consolidate(task, lambda _: None)
+
+
+def test_a_list_of_another_length_than_the_layers_is_refused():
+    settings = make_settings(method={"name": "gpm"}, methods={"gpm": {"threshold": [0.9] * 3}})
+    method = make_method(settings)
+    add_task(method, 1)
+    with pytest.raises(SettingsError, match="3 values for 2 layers"):
+        method.consolidate(make_task(1), lambda _: None)

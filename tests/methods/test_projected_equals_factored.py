@@ -1,0 +1,96 @@
+"""The projected step is the factored one: same trajectory, to rounding, in float64 and float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from factory import add_task, make_method, make_settings, make_task
+
+from ness_cli.methods.base import StepProgress
+from ness_cli.optim.make import make_optimizer
+from ness_cli.optim.sam import perturbed
+
+
+def _trajectory(form: str, dtype: torch.dtype, *, rho: float | None, eps1: float, **train):
+    """Return the weights after every one of 12 steps of task 2."""
+    settings = make_settings(
+        train={"momentum": 0.9, "lr": 0.05, **train},
+        methods={"ness": {"form": form, "eps1": eps1}},
+    )
+    method = make_method(settings)
+    first, second = make_task(1), make_task(2)
+    add_task(method, 1)
+    method.begin_task(first)
+    method.end_task(first)
+    method.consolidate(first, lambda _: None)
+    add_task(method, 2)
+    method.model.to(dtype)
+    for name, kept in method._bases.items():
+        # Orthonormal to the precision of the test, not to that of the files.
+        basis = torch.linalg.qr(kept.basis.double())[0].to(dtype)
+        method._bases[name] = type(kept)(basis, kept.sigma, kept.tau)
+    method.begin_task(second)
+    groups = method.parameter_groups(second)
+    parameters = [p for g in groups for p in g.parameters.values()]
+    optimizer = make_optimizer(groups, settings.train)
+    weights = []
+    for step in range(12):
+        batch = second.train.batch(torch.arange(step, step + 8))
+        batch = type(batch)(batch.x.to(dtype), batch.y, batch.task)
+        progress = StepProgress(0, step, 12, 1)
+        optimizer.zero_grad()
+        method.backward(batch, progress)
+        if rho is not None:
+            with perturbed(parameters, method.ascent_direction, rho):
+                optimizer.zero_grad()
+                method.backward(batch, progress)
+        method.edit_gradients(batch)
+        method.apply(optimizer)
+        layers = {name: view.module.weight for name, view in method.layers.items()}
+        layers["head"] = method.model.head(2).weight
+        weights.append({name: w.detach().clone() for name, w in layers.items()})
+    ranks = {name: kept.rank for name, kept in method._bases.items()}
+    return weights, ranks
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("eps1", [0.02, 0.08])
+def test_both_forms_follow_one_trajectory_in_float64(
+    rho, momentum, weight_decay, eps1, monkeypatch
+):
+    # Projectors are made for float32 models; here they must not round.
+    settings = {"momentum": momentum, "weight_decay": weight_decay}
+    projected, ranks = _trajectory("projected", torch.float64, rho=rho, eps1=eps1, **settings)
+    factored, _ = _trajectory("factored", torch.float64, rho=rho, eps1=eps1, **settings)
+    assert any(0 < rank for rank in ranks.values())
+    for mine, other in zip(projected, factored, strict=True):
+        for name in mine:
+            torch.testing.assert_close(mine[name], other[name], rtol=1e-10, atol=1e-12)
+    moved = (projected[-1]["fc1"] - projected[0]["fc1"]).abs().max()
+    assert moved > 1e-4
+
+
+def test_both_forms_agree_in_float32():
+    projected, _ = _trajectory("projected", torch.float32, rho=0.05, eps1=0.08, weight_decay=0.01)
+    factored, _ = _trajectory("factored", torch.float32, rho=0.05, eps1=0.08, weight_decay=0.01)
+    for name in projected[-1]:
+        torch.testing.assert_close(projected[-1][name], factored[-1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_steps_of_both_forms_stay_inside_the_basis():
+    for form in ("projected", "factored"):
+        settings = make_settings(methods={"ness": {"form": form, "eps1": 0.08}})
+        method = make_method(settings)
+        add_task(method, 1)
+        task = make_task(1)
+        method.begin_task(task)
+        method.end_task(task)
+        method.consolidate(task, lambda _: None)
+        before = {n: v.matrix().clone() for n, v in method.layers.items()}
+        weights, _ = _trajectory(form, torch.float32, rho=None, eps1=0.08)
+        for name, kept in method._bases.items():
+            change = weights[-1][name] - before[name]
+            outside = change - change @ kept.basis @ kept.basis.T
+            assert outside.norm() <= 1e-4 * max(1.0, float(change.norm()))
