@@ -98,6 +98,7 @@ class RunDir:
                 f"{self.path} is in use by {who}", "wait for it to end, or stop it"
             ) from None
         try:
+            remove_leftovers(self.path)
             write_json(holder, {"host": socket.gethostname(), "pid": os.getpid()})
             yield
         finally:
@@ -128,6 +129,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes that were killed halfway left in a folder nobody else writes to."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -1,0 +1,61 @@
+"""Looking things up must not wait for torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+sys.argv = ["ness", *{arguments!r}]
+from ness_cli.cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = [name for name in ("torch", "sklearn", "numpy", "PIL") if name in sys.modules]
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["presets", "ls"],
+        ["presets", "cat", "digits"],
+        ["presets", "schema"],
+        ["presets", "validate", "digits"],
+        ["methods"],
+        ["datasets"],
+        ["status", "RUN"],
+        ["report", "RUN"],
+        ["report", "RUN", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_only_looks_starts_without_torch(arguments, tmp_path):
+    record = {
+        "fingerprint": "f",
+        "identity": {"seed": 1},
+        "preset": "digits",
+        "method": "ness",
+        "seed": 1,
+        "num_tasks": 1,
+        "stream_key": "k",
+        "notes": [],
+        "origins": {},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    arguments = [str(tmp_path) if a == "RUN" else a for a in arguments]
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(arguments=arguments)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
