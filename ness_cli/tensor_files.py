@@ -63,26 +63,34 @@ def read(
         InputError: If the file is missing or belongs to something else.
         DamagedError: If it does not read back as it was written.
     """
-    tensors, found = read_with_identity(path, remedy=remedy, sha256=sha256)
+    data = _bytes_of(path, remedy)
+    tensors, found = _parse(path, data, remedy)
     for key, value in identity.items():
         if found.get(key) != value:
             raise InputError(
                 f"{path} does not belong here: its {key} is {found.get(key)!r}, not {value!r}",
                 remedy,
             )
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
     return tensors
 
 
 def read_with_identity(
-    path: Path, *, remedy: str, sha256: str | None = None
+    path: Path, *, remedy: str
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return the tensors of a file and the identity in its header; errors as in ``read``."""
+    return _parse(path, _bytes_of(path, remedy), remedy)
+
+
+def _bytes_of(path: Path, remedy: str) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path} is missing", remedy) from None
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
+
+
+def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")

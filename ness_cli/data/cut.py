@@ -1,8 +1,10 @@
-"""Dealing the classes of a data set to tasks."""
+"""Deal the classes of one data set to tasks."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 
@@ -11,83 +13,89 @@ from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.settings.sources.base import ClassSplitSettings
 
 
-def order_classes(names: Sequence[str], options: ClassSplitSettings) -> list[str]:
-    """Return class names in the order in which they are dealt to tasks.
+def deal(classes: Sequence[str], options: ClassSplitSettings) -> list[tuple[str, ...]]:
+    """Return the classes of every task, disjoint, in the order of the settings.
+
+    Without ``num_tasks`` every class is used; with it, those that come after the last task are not.
 
     Args:
-        names: All classes, any order.
-        options: ``class_order`` and ``split_seed``.
+        classes: Names of all classes, in any order.
+        options: ``classes_per_task``, ``num_tasks``, ``class_order`` and ``split_seed``.
 
     Raises:
-        SettingsError: If ``class_order`` names a class that is not there, or one twice.
+        SettingsError: If classes would be left over or are too few, or the order names one that
+            does not exist or names one twice.
     """
-    ordered = sorted(names)
-    if options.class_order == "sorted":
-        return ordered
-    if options.class_order == "seeded":
+    ordered = _in_order(sorted(classes), options)
+    sizes = _sizes(len(ordered), options)
+    ends = list(accumulate(sizes))
+    return [tuple(ordered[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _in_order(classes: list[str], options: ClassSplitSettings) -> list[str]:
+    order = options.class_order
+    if order == "sorted":
+        return classes
+    if order == "seeded":
         generator = seeding.generator(options.split_seed, "class-order")
-        positions = torch.randperm(len(ordered), generator=generator).tolist()
-        return [ordered[position] for position in positions]
-    for name in options.class_order:
-        if name not in ordered:
+        return [classes[i] for i in torch.randperm(len(classes), generator=generator).tolist()]
+    for name, times in Counter(order).items():
+        if name not in classes:
             raise SettingsError(
-                f"data.class_order: there is no class {name!r}{did_you_mean(name, ordered)}"
+                f"data.class_order: there is no class {name!r}{did_you_mean(name, classes)}",
+                f"the classes are {_few(classes)}",
             )
-    if len(set(options.class_order)) < len(options.class_order):
-        twice = next(n for n in options.class_order if options.class_order.count(n) > 1)
-        raise SettingsError(f"data.class_order: the class {twice!r} stands twice")
-    return list(options.class_order)
-
-
-def cut(names: Sequence[str], options: ClassSplitSettings) -> list[tuple[str, ...]]:
-    """Return the classes of every task.
-
-    Args:
-        names: All classes, any order.
-        options: How many per task, how many tasks, in what order.
-
-    Raises:
-        SettingsError: If the classes do not fill the tasks asked for, or some would be left over
-            without ``num_tasks`` saying so.
-    """
-    ordered = order_classes(names, options)
-    if isinstance(options.classes_per_task, int):
-        each = options.classes_per_task
-        if each < 1:
-            raise SettingsError(f"data.classes_per_task: {each} is less than 1")
-        num_tasks = options.num_tasks or len(ordered) // each
-        if options.num_tasks is None and len(ordered) % each:
+        if times > 1:
             raise SettingsError(
-                f"data.classes_per_task: {len(ordered)} classes in tasks of {each} leave "
-                f"{len(ordered) % each} over",
-                "give a list with one number per task, or set data.num_tasks",
+                f"data.class_order: class {name!r} is named {times} times", "name it once"
             )
-        sizes = [each] * num_tasks
-    else:
-        sizes = list(options.classes_per_task)[: options.num_tasks]
-        if options.num_tasks is not None and len(sizes) < options.num_tasks:
-            raise SettingsError(
-                f"data.num_tasks: {options.num_tasks} tasks, but data.classes_per_task lists "
-                f"{len(sizes)}"
-            )
-        if min(sizes) < 1:
-            raise SettingsError(f"data.classes_per_task: {min(sizes)} is less than 1")
-    if sum(sizes) > len(ordered) or not sizes:
+    return list(order)
+
+
+def _sizes(num_classes: int, options: ClassSplitSettings) -> list[int]:
+    per_task, num_tasks = options.classes_per_task, options.num_tasks
+    if isinstance(per_task, int):
+        return _equal_sizes(num_classes, per_task, num_tasks)
+    sizes = list(per_task)
+    if num_tasks is not None and num_tasks > len(sizes):
         raise SettingsError(
-            f"data.num_tasks: {len(sizes)} tasks need {sum(sizes)} classes, "
-            f"there are {len(ordered)}",
-            "ask for fewer tasks or fewer classes per task",
+            f"data.num_tasks: {num_tasks} tasks, but data.classes_per_task lists {len(sizes)}",
+            "give one number of classes per task",
         )
-    tasks, start = [], 0
-    for size in sizes:
-        tasks.append(tuple(ordered[start : start + size]))
-        start += size
-    return tasks
+    sizes = sizes[:num_tasks]
+    total = sum(sizes)
+    if total > num_classes or (total < num_classes and num_tasks is None):
+        raise SettingsError(
+            f"data.classes_per_task: {sizes} adds up to {total}, but there are {num_classes}"
+            " classes",
+            "make the list add up"
+            + (f", or set data.num_tasks={len(sizes)}" if total < num_classes else ""),
+        )
+    return sizes
 
 
-def choose(count: int, limit: int | None, *, seed: int, purpose: str) -> list[int]:
-    """Return at most ``limit`` of ``count`` positions, chosen by seed, in ascending order."""
-    if limit is None or count <= limit:
-        return list(range(count))
-    generator = seeding.generator(seed, purpose)
-    return sorted(torch.randperm(count, generator=generator)[:limit].tolist())
+def _equal_sizes(num_classes: int, per_task: int, num_tasks: int | None) -> list[int]:
+    full, left = divmod(num_classes, per_task)
+    if full == 0:
+        raise SettingsError(
+            f"data.classes_per_task: {per_task} classes per task, but there are {num_classes}",
+            f"set data.classes_per_task to {num_classes} or less",
+        )
+    if num_tasks is None and left:
+        raise SettingsError(
+            f"data.classes_per_task: {left} of {num_classes} classes are left over after {full}"
+            f" tasks of {per_task}",
+            f"give a list that adds up to {num_classes}, or set data.num_tasks={full}",
+        )
+    if num_tasks is not None and num_tasks > full:
+        raise SettingsError(
+            f"data.num_tasks: {num_tasks} tasks of {per_task} classes, but {num_classes} classes"
+            f" make {full}",
+            f"set data.num_tasks to {full} or less",
+        )
+    return [per_task] * (full if num_tasks is None else num_tasks)
+
+
+def _few(names: Sequence[str], limit: int = 8) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,207 +1,267 @@
-"""From a data source to prepared tensors in the cache, shared by all runs."""
+"""Turn the settings of a data source into a task stream in the cache.
+
+An entry of the cache is named by a hash of the settings that shape it and of the raw content, never
+by where the data lies. ``stream.json`` is written last: an entry without it is incomplete.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import torch
 
 from ness_cli import registry, seeding, tensor_files
-from ness_cli.console import Progress
-from ness_cli.data.raw import RawSplit, RawStream, RawTask
-from ness_cli.data.task_stream import cache_folder
-from ness_cli.errors import InputError, NessError, SettingsError
+from ness_cli.data.content import sha256_of_file
+from ness_cli.data.raw import RawStream, RawTask
+from ness_cli.data.shares import floor_share, pick
+from ness_cli.data.task_stream import FOLDER_LENGTH
+from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.run_dir import read_json, write_json
 from ness_cli.settings.sources.base import DataSettings
 
-SOURCES = "ness_cli.data.sources"
-FORMAT = 1
-SPLITS = ("train", "valid", "test")
+if TYPE_CHECKING:
+    from ness_cli.console import Progress
+
+SCHEMA = "ness.stream/1"
+_FORMAT = 1  # raise it when the same settings and content would give other tensors
+_BYTES_PER_LABEL = 8
+
+Manifest = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """A stream, with sizes known and nothing read."""
+def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
+    """Make sure that the task stream is in the cache, and describe it.
 
-    stream: RawStream
-    options: DataSettings
-
-    def num_valid(self, task: RawTask) -> int:
-        return int(task.num_train * self.options.valid_fraction)
-
-    def counts(self, task: RawTask) -> dict[str, int]:
-        valid = self.num_valid(task)
-        return {"train": task.num_train - valid, "valid": valid, "test": task.num_test}
-
-
-def plan(options: DataSettings) -> dict[str, Any]:
-    """Return the manifest that ``prepare`` would make, without hashes; reads no more than needed.
-
-    Raises:
-        InputError: If the images are not there or not usable.
-        SettingsError: If the settings do not fit them.
-    """
-    planned = _plan(options)
-    channels, height, width = planned.stream.image_shape
-    size = channels * height * width + 8
-    splits = [
-        {
-            name: {"count": count, "bytes": count * size}
-            for name, count in planned.counts(task).items()
-        }
-        for task in planned.stream.tasks
-    ]
-    return _manifest(planned, splits, {"mean": None, "std": None})
-
-
-def prepare(options: DataSettings, cache: Path, progress: Progress) -> dict[str, Any]:
-    """Prepare a stream, or find it prepared, and return its manifest.
-
-    The cache is keyed by content and settings, never by where the images lie. Two processes that
-    prepare the same stream take turns; the second finds the work done.
+    A complete entry is used as it is, after checking the hash of every file; an incomplete or
+    damaged one is made anew. Processes that prepare the same stream wait for each other.
 
     Args:
-        options: The source and how it becomes tasks.
-        cache: Folder of prepared data.
+        options: The options of a data source.
+        cache: Folder of prepared data, shared by runs; made if missing.
         progress: Told what is going on.
 
+    Returns:
+        The manifest: key, shape of images, constants of normalisation, and per task its name,
+        classes and files with count, size in bytes and SHA-256. It has no absolute path.
+
     Raises:
-        InputError: If the images are not there or not usable.
-        SettingsError: If the settings do not fit them.
-        OSError: If the cache cannot be written.
+        InputError: If images are missing or cannot be read, or a task would have none.
+        SettingsError: If the settings do not fit the data.
+        SystemRefusedError: If the cache cannot be written.
     """
-    module = registry.load(SOURCES, options.source, place="data.source")
-    identity = {
-        "format": FORMAT,
-        "content": module.content_hash(options),
-        "options": options.model_dump(mode="json", exclude={"path"}),
+    source = _source(options)
+    key = _key(options, source.content_hash(options, progress))
+    folder = cache / key[:FOLDER_LENGTH]
+    with _locked(cache / f"{key[:FOLDER_LENGTH]}.lock", progress):
+        stored = _complete(folder, key)
+        if stored is not None:
+            return stored
+        with source.read(options, progress) as raw:
+            return _write(raw, options, folder, key)
+
+
+def plan(options: DataSettings) -> Manifest:
+    """Return the manifest that ``prepare`` would, as far as listings tell, writing nothing.
+
+    It has neither key nor hashes; ``bytes`` counts tensors without a file's header, and constants
+    of normalisation that would have to be computed are ``None``.
+
+    Raises:
+        InputError: If images are missing, or a task would have none.
+        SettingsError: If the settings do not fit the data.
+    """
+    outline = _source(options).outline(options)
+    channels, height, width = outline.image_shape
+    per_image = channels * height * width + _BYTES_PER_LABEL
+    tasks = []
+    for number, task in enumerate(outline.tasks, 1):
+        _refuse_empty(task.name, task.num_train, task.num_test)
+        num_valid = floor_share(task.num_train, options.valid_fraction)
+        counts = {
+            "train": task.num_train - num_valid,
+            "valid": num_valid,
+            "test": task.num_test,
+        }
+        splits = {
+            name: {"count": count, "bytes": count * per_image} for name, count in counts.items()
+        }
+        tasks.append(_task_entry(number, task.name, task.classes, splits))
+    mean, std = _given_constants(options, channels)
+    return {
+        "schema": SCHEMA,
+        "source": options.source,
+        "image_shape": [channels, height, width],
+        "mean": mean,
+        "std": std,
+        "shared_labels": outline.shared_labels,
+        "tasks": tasks,
     }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    folder = cache_folder(cache, key)
-    cache.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(cache / f"{folder.name}.lock")
+
+
+def channel_statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and population standard deviation per channel, of values scaled to 0..1.
+
+    Computed in float64 from counts of the 256 values, so that neither the order of images nor the
+    number of threads changes a bit. A channel without variation gets the deviation 1: dividing by
+    0 would make it NaN, and it is 0 everywhere once its mean is subtracted.
+
+    Args:
+        images: uint8 ``[n, c, h, w]``.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean, std = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        centre = float(share @ values)
+        spread = float((share @ (values - centre) ** 2).sqrt())
+        is_constant = bool(channel.min() == channel.max())
+        mean.append(centre)
+        std.append(1.0 if is_constant else spread)
+    return mean, std
+
+
+def _source(options: DataSettings) -> ModuleType:
+    return registry.load("ness_cli.data.sources", options.source, place="data.source")
+
+
+def _key(options: DataSettings, content: str) -> str:
+    settings = options.model_dump(mode="json", exclude={"path"})
+    text = json.dumps({"format": _FORMAT, "settings": settings, "content": content}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def _write(raw: RawStream, options: DataSettings, folder: Path, key: str) -> Manifest:
+    mean, std = _given_constants(options, raw.image_shape[0])
+    with _refusals(folder):
+        # First of all: what is written over must not look complete meanwhile.
+        (folder / "stream.json").unlink(missing_ok=True)
+    tasks = []
+    for number, task in enumerate(raw.tasks, 1):
+        splits = _splits(task, options)
+        if number == 1 and (mean is None or std is None):
+            computed_mean, computed_std = channel_statistics(splits["train"]["images"])
+            mean, std = mean or computed_mean, std or computed_std
+        files = {}
+        for split, tensors in splits.items():
+            path = folder / f"task-{number:02d}-{split}.safetensors"
+            identity = {"kind": "images", "split": split, "stream": key, "task": number}
+            with _refusals(path):
+                sha256 = tensor_files.write(path, tensors, identity)
+                files[split] = {
+                    "file": path.name,
+                    "count": len(tensors["labels"]),
+                    "bytes": path.stat().st_size,
+                    "sha256": sha256,
+                }
+        tasks.append(_task_entry(number, task.name, task.classes, files))
+    manifest = {
+        "schema": SCHEMA,
+        "key": key,
+        "source": options.source,
+        "image_shape": list(raw.image_shape),
+        "mean": mean,
+        "std": std,
+        "shared_labels": raw.shared_labels,
+        "tasks": tasks,
+    }
+    with _refusals(folder):
+        write_json(folder / "stream.json", manifest)
+    return manifest
+
+
+def _splits(task: RawTask, options: DataSettings) -> dict[str, dict[str, torch.Tensor]]:
+    """Set validation images aside: one rule for every task, so equal tasks give equal positions."""
+    num_train = len(task.train_labels)
+    _refuse_empty(task.name, num_train, len(task.test_labels))
+    generator = seeding.generator(options.split_seed, "valid-split")
+    valid, train = pick(num_train, floor_share(num_train, options.valid_fraction), generator)
+    return {
+        "train": {"images": task.train_images[train], "labels": task.train_labels[train]},
+        "valid": {"images": task.train_images[valid], "labels": task.train_labels[valid]},
+        "test": {"images": task.test_images, "labels": task.test_labels},
+    }
+
+
+def _task_entry(
+    number: int, name: str, classes: tuple[str, ...], splits: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {"number": number, "name": name, "classes": list(classes), "splits": dict(splits)}
+
+
+def _refuse_empty(name: str, num_train: int, num_test: int) -> None:
+    for split, count in (("training", num_train), ("test", num_test)):
+        if count == 0:
+            raise InputError(f"task {name!r} has no {split} images", "give it some")
+
+
+def _given_constants(
+    options: DataSettings, channels: int
+) -> tuple[list[float] | None, list[float] | None]:
+    for name, values in (("mean", options.mean), ("std", options.std)):
+        if values is not None and len(values) != channels:
+            raise SettingsError(
+                f"data.{name}: {len(values)} values, but images have {channels} channels",
+                "give one value per channel, or none to compute them",
+            )
+    if options.std is not None and min(options.std) <= 0:
+        raise SettingsError(f"data.std: {min(options.std)} is not above 0", "give a positive value")
+    mean = None if options.mean is None else list(options.mean)
+    return mean, None if options.std is None else list(options.std)
+
+
+# -- the cache -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            progress.note("another process prepares the same images; waiting for it")
+            lock.acquire()
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        progress.note("another process is preparing the same images, waiting for it")
-        lock.acquire()
-    try:
-        ready = _ready(folder)
-        return ready if ready is not None else _write(_plan(options), key, folder, progress)
+        yield
     finally:
         lock.release()
 
 
-def _plan(options: DataSettings) -> _Plan:
-    module = registry.load(SOURCES, options.source, place="data.source")
-    planned = _Plan(module.read(options), options)
-    channels = planned.stream.image_shape[0]
-    for name in ("mean", "std"):
-        given = getattr(options, name)
-        if given is not None and len(given) != channels:
-            raise SettingsError(
-                f"data.{name}: {len(given)} numbers for images of {channels} channels"
-            )
-    if options.std is not None and min(options.std) <= 0:
-        raise SettingsError(f"data.std: {min(options.std)} is not greater than 0")
-    for number, task in enumerate(planned.stream.tasks, start=1):
-        for name, count in planned.counts(task).items():
-            if count == 0 and name != "valid":
-                raise InputError(f"task {number} ({task.name}) has no {name} images")
-    return planned
-
-
-def _ready(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a stream that is completely there, else ``None``."""
+def _complete(folder: Path, key: str) -> Manifest | None:
+    """Return the manifest of an entry whose files are all as they were written."""
     try:
         manifest = read_json(folder / "stream.json", remedy="")
+        if manifest["schema"] != SCHEMA or manifest["key"] != key:
+            return None
         for task in manifest["tasks"]:
-            for entry in task["splits"].values():
-                path = folder / entry["file"]
-                if tensor_files.sha256_of(path) != entry["sha256"]:
+            for record in task["splits"].values():
+                path = folder / record["file"]
+                if path.stat().st_size != record["bytes"]:
                     return None
-    except (NessError, OSError, KeyError):
+                if sha256_of_file(path).hex() != record["sha256"]:
+                    return None
+    except (InputError, DamagedError, OSError, KeyError, TypeError, AttributeError):
         return None
     return manifest
 
 
-def _write(planned: _Plan, key: str, folder: Path, progress: Progress) -> dict[str, Any]:
-    (folder / "stream.json").unlink(missing_ok=True)
-    stream, options = planned.stream, planned.options
-    constants = {"mean": options.mean, "std": options.std}
-    written = []
-    total = sum(task.num_train + task.num_test for task in stream.tasks)
-    with progress.track("preparing images", total) as track:
-        for number, task in enumerate(stream.tasks, start=1):
-            splits = _splits(planned, task, lambda n: track(n, ""))
-            if number == 1:
-                computed = _mean_std(splits["train"].images)
-                constants = {name: constants[name] or computed[name] for name in constants}
-            written.append({n: _entry(folder, key, number, n, splits[n]) for n in SPLITS})
-    manifest = _manifest(planned, written, constants) | {"key": key}
-    write_json(folder / "stream.json", manifest)
-    return manifest
-
-
-def _splits(planned: _Plan, task: RawTask, advance: Callable[[int], None]) -> dict[str, RawSplit]:
-    train, test = task.read("train", advance), task.read("test", advance)
-    # The same rule in every task, so that permuted tasks hold out the same images.
-    generator = seeding.generator(planned.options.split_seed, "valid-split")
-    order = torch.randperm(task.num_train, generator=generator)
-    num_valid = planned.num_valid(task)
-    valid, rest = order[:num_valid].sort().values, order[num_valid:].sort().values
-    return {
-        "train": RawSplit(train.images[rest], train.labels[rest]),
-        "valid": RawSplit(train.images[valid], train.labels[valid]),
-        "test": test,
-    }
-
-
-def _entry(folder: Path, key: str, number: int, name: str, split: RawSplit) -> dict[str, Any]:
-    path = folder / f"task-{number:02d}-{name}.safetensors"
-    sha256 = tensor_files.write(
-        path,
-        {"images": split.images, "labels": split.labels},
-        {"kind": "images", "stream": key, "task": number, "split": name},
-    )
-    size = path.stat().st_size
-    return {"file": path.name, "count": len(split.labels), "bytes": size, "sha256": sha256}
-
-
-def _mean_std(images: torch.Tensor) -> dict[str, tuple[float, ...]]:
-    """Return mean and standard deviation per channel of values in 0..1."""
-    channels = images.shape[1]
-    # Exact counts of the 256 values: no rounding, and no float copy of the images.
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for channel in range(channels):
-        counts = torch.bincount(images[:, channel].flatten().long(), minlength=256).double()
-        mean = float((counts * values).sum() / counts.sum())
-        variance = float((counts * (values - mean).square()).sum() / counts.sum())
-        means.append(mean)
-        # A channel that never changes carries nothing; dividing by 1 leaves it at zero.
-        stds.append(variance**0.5 if variance > 0 else 1.0)
-    return {"mean": tuple(means), "std": tuple(stds)}
-
-
-def _manifest(
-    planned: _Plan, splits: Sequence[dict[str, Any]], constants: dict[str, Any]
-) -> dict[str, Any]:
-    stream = planned.stream
-    return {
-        "schema": "ness.stream/1",
-        "source": planned.options.source,
-        "image_shape": list(stream.image_shape),
-        "shared_labels": stream.shared_labels,
-        **{name: None if value is None else list(value) for name, value in constants.items()},
-        "tasks": [
-            {"number": number, "name": task.name, "classes": list(task.classes), "splits": files}
-            for number, (task, files) in enumerate(zip(stream.tasks, splits, strict=True), start=1)
-        ],
-    }
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SystemRefusedError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "free some space, or point NESS_CACHE to another folder",
+        ) from error

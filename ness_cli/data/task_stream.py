@@ -1,4 +1,4 @@
-"""A prepared stream of tasks: opens one split of one task at a time, and nothing else."""
+"""A prepared task stream: every split of every task a file of its own, opened on demand."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from typing import Any
 import torch
 
 from ness_cli import tensor_files
-from ness_cli.errors import DamagedError, InputError
+from ness_cli.errors import InputError
+
+FOLDER_LENGTH = 32
+"""Characters of a stream's key that name its folder in the cache."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 ``[n, c, h, w]`` and labels int64 ``[n]``, local to their task."""
+    """Images of one split of one task.
+
+    Attributes:
+        images: uint8 ``[n, c, h, w]``.
+        labels: int64 ``[n]``, local to the task.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -23,7 +31,13 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What is known of a task without opening its images; ``number`` counts from 1."""
+    """What is known of a task without opening its images.
+
+    Attributes:
+        number: Its number, from 1.
+        name: Its name.
+        classes: Names of its classes; label k stands for the k-th.
+    """
 
     number: int
     name: str
@@ -31,66 +45,72 @@ class TaskInfo:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Return the number of classes."""
         return len(self.classes)
 
 
 class TaskStream:
-    """Tasks over prepared tensors.
+    """A sequence of tasks in the cache.
 
     Args:
-        manifest: The content of ``stream.json``.
-        cache: Folder of prepared data.
-        remedy: The command that prepares the images again, for error messages.
+        manifest: What ``prepare`` returned.
+        cache: Folder of prepared data, shared by runs.
+        remedy: What messages say to do when a file is missing or damaged.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], cache: Path, *, remedy: str) -> None:
-        self.manifest = manifest
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        cache: Path,
+        remedy: str = "run: ness prepare --out RUN",
+    ) -> None:
         self.key: str = manifest["key"]
-        self.folder = cache_folder(cache, self.key)
-        self.remedy = remedy
-        channels, height, width = manifest["image_shape"]
-        self.image_shape: tuple[int, int, int] = (channels, height, width)
-        self.mean: list[float] = list(manifest["mean"])
-        self.std: list[float] = list(manifest["std"])
+        self.image_shape: tuple[int, int, int] = tuple(manifest["image_shape"])
+        self.mean: tuple[float, ...] = tuple(manifest["mean"])
+        self.std: tuple[float, ...] = tuple(manifest["std"])
+        self.shared_labels: bool = manifest["shared_labels"]
+        self._tasks: list[Mapping[str, Any]] = manifest["tasks"]
+        self._folder = cache / self.key[:FOLDER_LENGTH]
+        self._remedy = remedy
 
     @property
     def num_tasks(self) -> int:
-        """Number of tasks."""
-        return len(self.manifest["tasks"])
+        """Return the number of tasks."""
+        return len(self._tasks)
 
     def info(self, number: int) -> TaskInfo:
-        """Return name and classes of task ``number``, from 1.
+        """Return what is known of a task, counted from 1.
 
         Raises:
             InputError: If there is no such task.
         """
-        if not 1 <= number <= self.num_tasks:
-            raise InputError(f"task {number} is not between 1 and {self.num_tasks}")
-        task = self.manifest["tasks"][number - 1]
+        task = self._task(number)
         return TaskInfo(number, task["name"], tuple(task["classes"]))
 
-    def split(self, number: int, name: str) -> Split:
-        """Open ``train``, ``valid`` or ``test`` of task ``number``: one file, verified.
+    def split(self, number: int, split: str) -> Split:
+        """Open one split of one task, and no other file.
+
+        Args:
+            number: The task, counted from 1.
+            split: ``train``, ``valid`` or ``test``.
 
         Raises:
-            InputError: If the file is gone or belongs to other data.
-            DamagedError: If it is not what was prepared.
+            InputError: If there is no such task, or its file is missing.
+            DamagedError: If the file does not read back as it was written.
         """
-        self.info(number)
-        entry = self.manifest["tasks"][number - 1]["splits"][name]
+        record = self._task(number)["splits"][split]
         tensors = tensor_files.read(
-            self.folder / entry["file"],
-            {"kind": "images", "stream": self.key, "task": number, "split": name},
-            remedy=self.remedy,
-            sha256=entry["sha256"],
+            self._folder / record["file"],
+            {"kind": "images", "split": split, "stream": self.key, "task": number},
+            remedy=self._remedy,
+            sha256=record["sha256"],
         )
-        split = Split(tensors["images"], tensors["labels"])
-        if len(split.images) != entry["count"]:
-            raise DamagedError(f"{self.folder / entry['file']} has lost images", self.remedy)
-        return split
+        return Split(tensors["images"], tensors["labels"])
 
-
-def cache_folder(cache: Path, key: str) -> Path:
-    """Return the folder of a prepared stream inside the cache."""
-    return cache / key[:32]
+    def _task(self, number: int) -> Mapping[str, Any]:
+        if not 1 <= number <= self.num_tasks:
+            raise InputError(
+                f"there is no task {number}: tasks are numbered 1 to {self.num_tasks}",
+                "choose one of them",
+            )
+        return self._tasks[number - 1]

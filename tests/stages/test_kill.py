@@ -70,7 +70,9 @@ def _kill_until_done(out: Path, rng: random.Random, most: float) -> int:
         process = _run(out)
         try:
             # Counted from when the run folder's lock shows that work has begun.
-            _wait_for(lambda p=process: (out / ".lock-holder.json").exists() or p.poll() == 0, process)
+            _wait_for(
+                lambda p=process: (out / ".lock-holder.json").exists() or p.poll() == 0, process
+            )
             process.wait(timeout=rng.uniform(0.0, most))
         except subprocess.TimeoutExpired:
             process.kill()
@@ -121,9 +123,7 @@ def test_the_step_commands_as_processes_give_the_bytes_of_run(undisturbed, tmp_p
     subprocess.run([*ness, "prepare", "--out", out, *prepare], check=True, capture_output=True)
     for _ in range(3):
         for step in ("train-task", "build-subspace", "evaluate"):
-            subprocess.run(
-                [*ness, step, out, "--threads", "1"], check=True, capture_output=True
-            )
+            subprocess.run([*ness, step, out, "--threads", "1"], check=True, capture_output=True)
     assert _files(tmp_path / "run") == undisturbed
 
 

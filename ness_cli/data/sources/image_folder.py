@@ -1,243 +1,248 @@
-"""The user's own images: train/CLASS/* and test/CLASS/*, or one folder of classes."""
+"""Your own images in a directory, a zip or a tar, or in several of them, cut into tasks by class.
+
+Only the images that the tasks need are opened: a limit or a number of tasks saves their decoding.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
-from ness_cli.data.cut import choose, cut
-from ness_cli.data.image_tree import ImageTree
-from ness_cli.data.raw import RawSplit, RawStream, RawTask
+from ness_cli import seeding
+from ness_cli.data import pixels
+from ness_cli.data.content import sha256_of_paths
+from ness_cli.data.cut import deal
+from ness_cli.data.layout import Classes, ImageFile, Listing, arrange
+from ness_cli.data.raw import RawStream, RawTask, StreamOutline, TaskOutline
+from ness_cli.data.shares import floor_share, pick
+from ness_cli.data.storage import Storage, locate, opened
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.image_folder import Options
 
-SPLITS = ("train", "test")
+if TYPE_CHECKING:
+    from ness_cli.console import Progress
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file: position of its tree in ``data.path``, and its name there."""
+class _Selected:
+    """The image files of a task, one list per class."""
 
-    tree: int
     name: str
+    classes: tuple[str, ...]
+    train: list[list[ImageFile]]
+    test: list[list[ImageFile]]
+
+    def files(self) -> list[ImageFile]:
+        return [image for images in (*self.train, *self.test) for image in images]
 
 
-Listing = dict[str, dict[str, list[_File]]]  # split -> class -> files
-
-
-def _paths(options: Options) -> list[Path]:
-    paths = [options.path] if isinstance(options.path, str) else list(options.path)
-    return [Path(path).expanduser() for path in paths]
-
-
-def content_hash(options: Options) -> str:
-    """Return the SHA-256 over the contents of all paths, in the order given."""
-    hashes = [ImageTree(path).content_hash() for path in _paths(options)]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def read(options: Options) -> RawStream:
-    """Return the stream; image files are decoded when a task is read, and only those needed.
+def content_hash(options: Options, progress: Progress) -> str:
+    """Return the SHA-256 of all directories and archives, streamed.
 
     Raises:
-        InputError: If a path is not usable, or a class lacks training or test images.
-        SettingsError: If the classes cannot be cut as asked.
+        InputError: If one is missing or cannot be read.
+        SettingsError: If a path is given twice.
     """
-    trees = [ImageTree(path) for path in _paths(options)]
-    listing = _list(trees, options)
-    groups = cut(list(listing["train"]), options)
-    files = {
-        name: {
-            "train": _limited(listing["train"][name], name, options),
-            "test": listing["test"][name],
-        }
-        for group in groups
-        for name in group
-    }
-    shape = _image_shape(trees, files, options)
-    tasks = []
-    for group in groups:
-        counts = [sum(len(files[name][split]) for name in group) for split in SPLITS]
-        pick = partial(_read_split, trees, {name: files[name] for name in group}, shape, options)
-        title = group[0] if len(group) == 1 else f"{group[0]} .. {group[-1]}"
-        tasks.append(RawTask(title, group, *counts, pick))
-    return RawStream(tuple(tasks), shape)
+    return sha256_of_paths(locate(options.path), progress)
 
 
-# -- listing -------------------------------------------------------------------------------------
+def outline(options: Options) -> StreamOutline:
+    """Return names, counts and the shape of images, mostly from listings.
 
+    One image is decoded for the shape, unless the size is set; the headers of the others are read
+    for as long as all are grey, unless the channels are set.
 
-def _list(trees: list[ImageTree], options: Options) -> Listing:
-    """Return files by split and class, sorted by name within each class."""
-    found: Listing = {"train": {}, "test": {}, "": {}}
-    for number, tree in enumerate(trees):
-        top = _wrapping_folder(tree.names)
-        for name in tree.names:
-            parts = PurePosixPath(name).parts[top:]
-            split = parts[0] if parts[0] in SPLITS and len(parts) > 2 else ""
-            if len(parts) < (3 if split else 2):
-                raise InputError(
-                    f"data.path: {tree.path}: {name} is in no class folder",
-                    "expected train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE",
-                )
-            label = parts[1] if split else parts[0]
-            found[split].setdefault(label, []).append(_File(number, name))
-    for classes in found.values():
-        for files in classes.values():
-            files.sort(key=lambda file: (PurePosixPath(file.name).name, file.tree, file.name))
-    plain = found.pop("")
-    places = ", ".join(str(tree.path) for tree in trees)
-    if plain and any(found.values()):
-        stray = min(plain)
-        raise InputError(
-            f"data.path: {places}: the folder {stray!r} stands beside train and test",
-            "put every class folder into train and test, or into neither",
-        )
-    if plain:
-        found = _split_by_fraction(plain, options)
-    if not found["train"]:
-        raise InputError(f"data.path: {places}: there are no images")
-    for name in sorted({*found["train"], *found["test"]}):
-        for split in SPLITS:
-            if not found[split].get(name):
-                raise InputError(f"data.path: {places}: class {name!r} has no {split} images")
-    return found
-
-
-def _wrapping_folder(names: list[str]) -> int:
-    """Return 1 if everything lies in one folder that is neither a split nor a class."""
-    parts = [PurePosixPath(name).parts for name in names]
-    tops = {p[0] for p in parts}
-    if len(tops) != 1 or tops & set(SPLITS) or min(map(len, parts)) < 3:
-        return 0
-    return 1
-
-
-def _split_by_fraction(plain: dict[str, list[_File]], options: Options) -> Listing:
-    if options.test_fraction is None:
-        raise SettingsError(
-            "data.test_fraction: needed, because the images are not divided into train and test",
-            "set for example data.test_fraction=0.2",
-        )
-    result: Listing = {"train": {}, "test": {}}
-    for name, files in plain.items():
-        num_test = int(len(files) * options.test_fraction)
-        chosen = set(
-            choose(len(files), num_test, seed=options.split_seed, purpose=f"test-split {name}")
-        )
-        result["test"][name] = [file for i, file in enumerate(files) if i in chosen]
-        result["train"][name] = [file for i, file in enumerate(files) if i not in chosen]
-    return result
-
-
-def _limited(files: list[_File], name: str, options: Options) -> list[_File]:
-    positions = choose(
-        len(files), options.limit_per_class, seed=options.split_seed, purpose=f"limit {name}"
+    Raises:
+        InputError: If the images cannot be listed or do not make a data set.
+        SettingsError: If the classes cannot be dealt to tasks.
+    """
+    with opened(locate(options.path)) as storages, pixels.pillow_warnings():
+        tasks = _select(arrange(storages), options)
+        shape = _image_shape(_in_reading_order(tasks), storages, options)
+    outlines = (
+        TaskOutline(task.name, task.classes, sum(map(len, task.train)), sum(map(len, task.test)))
+        for task in tasks
     )
-    return [files[position] for position in positions]
+    return StreamOutline(shape, False, tuple(outlines))
 
 
-# -- decoding ------------------------------------------------------------------------------------
-
-
-def _open(content: bytes, place: str) -> Image.Image:
-    """Return the first frame of an image file, decoded.
+@contextlib.contextmanager
+def read(options: Options, progress: Progress) -> Iterator[RawStream]:
+    """Provide the stream inside the block, each task decoded when it is asked for.
 
     Raises:
-        InputError: If it is no image, is cut short, or is suspiciously large.
+        InputError: If an image cannot be read, or has another size than the first.
+        SettingsError: If the classes cannot be dealt to tasks.
     """
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{place} cannot be read as an image: {error}", "remove it") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{place}: {error}", "remove it, or make it smaller") from error
-    return image
+    with opened(locate(options.path)) as storages:
+        listing = arrange(storages)
+        for folder in listing.ignored:
+            progress.note(f"{folder} is ignored: only train and test are read")
+        tasks = _select(listing, options)
+        files = _in_reading_order(tasks)
+        with pixels.pillow_warnings():
+            shape = _image_shape(files, storages, options)
+        first = storages[files[0].storage].describe(files[0].name)
+        with progress.track("reading images", len(files)) as advance:
+            reader = _Reader(storages, shape, options, first, advance)
+            yield RawStream(shape, False, (reader.task(task) for task in tasks))
 
 
-def _is_grey(image: Image.Image) -> bool:
-    return image.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
+def _select(listing: Listing, options: Options) -> list[_Selected]:
+    train, test = _two_splits(listing, options)
+    tasks, start = [], 0
+    for classes in deal(list(train), options):
+        name = f"classes-{start + 1}-{start + len(classes)}"
+        start += len(classes)
+        limited = [_limited(train[each], each, options) for each in classes]
+        tasks.append(_Selected(name, classes, limited, [test[each] for each in classes]))
+    return tasks
 
 
-def _pixels(image: Image.Image, shape: tuple[int, int, int], *, resize: bool) -> np.ndarray:
-    """Return uint8 ``[c, h, w]``.
+def _two_splits(listing: Listing, options: Options) -> tuple[Classes, Classes]:
+    if listing.test is None:
+        return _stratified(listing.train, options)
+    if options.test_fraction is not None:
+        raise SettingsError(
+            f"data.test_fraction: {options.test_fraction}, but the data has a test folder",
+            "leave data.test_fraction out",
+        )
+    one_sided = sorted(listing.train.keys() ^ listing.test.keys())
+    if one_sided:
+        there, missing = ("train", "test") if one_sided[0] in listing.train else ("test", "train")
+        more = f" (and {len(one_sided) - 1} more)" if len(one_sided) > 1 else ""
+        raise InputError(
+            f"class {one_sided[0]!r} has images in {there} and none in {missing}{more}",
+            "add its images, or remove the class",
+        )
+    return listing.train, listing.test
 
-    16-bit grey keeps its upper byte; transparency is laid over black; palettes are looked up.
-    """
-    channels, height, width = shape
-    if image.mode.startswith("I;16") or image.mode == "I":
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    image = image.convert("L" if channels == 1 else "RGB")
-    if resize and image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    array = np.asarray(image, dtype=np.uint8)
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+
+def _stratified(classes: Classes, options: Options) -> tuple[Classes, Classes]:
+    """Set a share of every class aside for testing, at least one image of each."""
+    if options.test_fraction is None:
+        raise InputError(
+            "data.path: there is no test folder",
+            "set data.test_fraction, for example data.test_fraction=0.2",
+        )
+    train, test = {}, {}
+    for name, images in classes.items():
+        if len(images) < 2:
+            raise InputError(
+                f"class {name!r} has {len(images)} image, too few for training and testing",
+                "add images, or remove the class",
+            )
+        number = max(1, floor_share(len(images), options.test_fraction))
+        generator = seeding.generator(options.split_seed, f"test-split/{name}")
+        aside, rest = pick(len(images), number, generator)
+        test[name] = [images[i] for i in aside.tolist()]
+        train[name] = [images[i] for i in rest.tolist()]
+    return train, test
+
+
+def _limited(images: list[ImageFile], name: str, options: Options) -> list[ImageFile]:
+    if options.limit_per_class is None or len(images) <= options.limit_per_class:
+        return images
+    generator = seeding.generator(options.split_seed, f"limit/{name}")
+    chosen, _ = pick(len(images), options.limit_per_class, generator)
+    return [images[i] for i in chosen.tolist()]
+
+
+def _in_reading_order(tasks: Sequence[_Selected]) -> list[ImageFile]:
+    files = [image for task in tasks for image in task.files()]
+    return sorted(files, key=lambda image: (image.storage, image.position))
 
 
 def _image_shape(
-    trees: list[ImageTree], files: dict[str, dict[str, list[_File]]], options: Options
+    files: Sequence[ImageFile], storages: Sequence[Storage], options: Options
 ) -> tuple[int, int, int]:
-    """Return ``(c, h, w)``: as set, else as the first image; ``auto`` looks at one per class."""
-    first = [splits["train"][0] for splits in files.values()]
-    probes = first if options.channels == "auto" else first[:1]
-    images = []
-    for number, tree in enumerate(trees):
-        wanted = {file.name for file in probes if file.tree == number}
-        images += [_open(content, name) for name, content in tree.read(wanted)]
-    grey = options.channels == "grey" or (
-        options.channels == "auto" and all(_is_grey(image) for image in images)
-    )
-    if options.size is None:
-        width, height = images[0].size
-    elif isinstance(options.size, int):
-        height = width = options.size
-    else:
-        height, width = options.size
-    return (1 if grey else 3, height, width)
+    channels = {"grey": 1, "rgb": 3}.get(options.channels)
+    if channels is None:
+        channels = 1 if all(_is_grey(storages[file.storage], file) for file in files) else 3
+    size = _size(options)
+    if size is None:
+        storage, name = storages[files[0].storage], files[0].name
+        with storage.open(name) as data:
+            image = pixels.decode(data, storage.describe(name), channels=channels, size=None)
+        size = (image.shape[1], image.shape[2])
+    return (channels, *size)
 
 
-def _read_split(
-    trees: list[ImageTree],
-    files: dict[str, dict[str, list[_File]]],
-    shape: tuple[int, int, int],
-    options: Options,
-    split: str,
-    advance: Callable[[int], None],
-) -> RawSplit:
-    """Decode one split of one task, class by class in task order, files by name."""
-    wanted = [(label, file) for label, s in enumerate(files.values()) for file in s[split]]
-    images = torch.empty((len(wanted), *shape), dtype=torch.uint8)
-    labels = torch.tensor([label for label, _ in wanted], dtype=torch.int64)
-    slots = {(file.tree, file.name): slot for slot, (_, file) in enumerate(wanted)}
-    resize = options.size is not None
-    for number, tree in enumerate(trees):
-        names = {name for tree_number, name in slots if tree_number == number}
-        for name, content in tree.read(names):
-            image = _open(content, f"{tree.path}: {name}")
-            if options.channels == "auto" and shape[0] == 1 and not _is_grey(image):
-                raise InputError(
-                    f"{tree.path}: {name} is in colour, others are grey",
-                    "set data.channels=rgb or grey",
-                )
-            if not resize and image.size != (shape[2], shape[1]):
-                raise InputError(
-                    f"{tree.path}: {name} has {image.size[0]} x {image.size[1]} pixels, "
-                    f"the first image {shape[2]} x {shape[1]}",
-                    "set data.size, for example data.size=32",
-                )
-            pixels = _pixels(image, shape, resize=resize)
-            images[slots[number, name]] = torch.from_numpy(np.ascontiguousarray(pixels))
-            advance(1)
-    return RawSplit(images, labels)
+def _is_grey(storage: Storage, file: ImageFile) -> bool:
+    with storage.open(file.name) as data:
+        return pixels.is_grey(data, storage.describe(file.name))
+
+
+def _size(options: Options) -> tuple[int, int] | None:
+    return (options.size, options.size) if isinstance(options.size, int) else options.size
+
+
+class _Reader:
+    """Decodes tasks into tensors that are allocated once.
+
+    Args:
+        storages: The open storages.
+        shape: ``(channels, height, width)`` of every image.
+        options: The source's options.
+        first: What messages call the image that ``shape`` comes from.
+        advance: Told of every image read.
+    """
+
+    def __init__(
+        self,
+        storages: Sequence[Storage],
+        shape: tuple[int, int, int],
+        options: Options,
+        first: str,
+        advance: Callable[[int], object],
+    ) -> None:
+        self._storages = storages
+        self._shape = shape
+        self._size = _size(options)
+        self._first = first
+        self._advance = advance
+
+    def task(self, task: _Selected) -> RawTask:
+        """Return a task with all its images."""
+        return RawTask(
+            name=task.name,
+            classes=task.classes,
+            train_images=self._images(task.train),
+            train_labels=_labels(task.train),
+            test_images=self._images(task.test),
+            test_labels=_labels(task.test),
+        )
+
+    def _images(self, by_class: Sequence[Sequence[ImageFile]]) -> torch.Tensor:
+        files = [image for images in by_class for image in images]
+        out = np.empty((len(files), *self._shape), np.uint8)
+        rows = sorted(range(len(files)), key=lambda i: (files[i].storage, files[i].position))
+        with pixels.pillow_warnings():
+            for row in rows:
+                out[row] = self._decoded(files[row])
+                self._advance(1)
+        return torch.from_numpy(out)
+
+    def _decoded(self, file: ImageFile) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        storage = self._storages[file.storage]
+        name = storage.describe(file.name)
+        with storage.open(file.name) as data:
+            image = pixels.decode(data, name, channels=self._shape[0], size=self._size)
+        if image.shape != self._shape:
+            (_, height, width), (_, first_height, first_width) = image.shape, self._shape
+            raise InputError(
+                f"images differ in size: {self._first} is {first_height} x {first_width},"
+                f" {name} is {height} x {width} (height x width)",
+                "set data.size, for example data.size=32",
+            )
+        return image
+
+
+def _labels(by_class: Sequence[Sequence[ImageFile]]) -> torch.Tensor:
+    counts = torch.tensor([len(images) for images in by_class])
+    return torch.arange(len(by_class)).repeat_interleave(counts)

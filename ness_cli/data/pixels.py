@@ -1,0 +1,116 @@
+"""One image file to uint8 pixels, whatever Pillow reads.
+
+Of an animation the first frame counts. Transparent pixels are laid over white, as a browser shows
+them. An EXIF orientation is applied. 16-bit grey values are scaled to 8 bits (divided by 257,
+rounded); of 16-bit colour Pillow reads the upper byte. Palettes become colour, colour becomes grey
+by luma (ITU-R 601). Floating point pixels are refused: they have no known range.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ness_cli.errors import InputError
+
+_GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+_ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa", "La"}
+
+
+def has_image_suffix(name: str) -> bool:
+    """Return whether a file's ending belongs to a format that Pillow reads."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return Image.registered_extensions().get(suffix) in Image.OPEN
+
+
+@contextlib.contextmanager
+def pillow_warnings() -> Iterator[None]:
+    """Turn Pillow's warning about decompression bombs into an error inside the block."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Damaged EXIF blocks are common in photographs and say nothing about the pixels.
+        warnings.filterwarnings("ignore", ".*EXIF", UserWarning)
+        yield
+
+
+def is_grey(file: BinaryIO, name: str) -> bool:
+    """Return whether an image is stored as grey, read from its header alone.
+
+    Args:
+        file: The image file.
+        name: What messages call it.
+
+    Raises:
+        InputError: If it is not an image.
+    """
+    with _errors(name), Image.open(file) as image:
+        return image.mode in _GREY_MODES
+
+
+def decode(
+    file: BinaryIO, name: str, *, channels: int, size: tuple[int, int] | None
+) -> NDArray[np.uint8]:
+    """Return the pixels of an image, uint8 ``[channels, height, width]``.
+
+    Args:
+        file: The image file.
+        name: What messages call it.
+        channels: 1 for grey, 3 for colour.
+        size: Height and width to resize to (bilinear, antialiased); ``None`` leaves them alone.
+
+    Raises:
+        InputError: If it is not an image, is cut short or damaged, or too large for Pillow's limit
+            against decompression bombs.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    with _errors(name), Image.open(file) as opened:
+        opened.load()
+        image: Image.Image = opened
+        if "exif" in image.info:
+            image = ImageOps.exif_transpose(image)
+        if image.mode != mode or "transparency" in image.info:
+            image = _flat(image, name).convert(mode)
+        if size is not None and image.size != size[::-1]:
+            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _flat(image: Image.Image, name: str) -> Image.Image:
+    """Return the image in 8 bits and without transparency."""
+    if image.mode == "F":
+        raise InputError(f"{name} has floating point pixels", "convert it to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.int64)
+        if wide.size and not 0 <= wide.min() <= wide.max() <= 0xFFFF:
+            raise InputError(f"{name} has values beyond 16 bits", "convert it to 8 or 16 bits")
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        image = image.convert("LA") if image.mode == "La" else image
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image
+
+
+@contextlib.contextmanager
+def _errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name} is too large: {error}", "make the image smaller") from error
+    # Pillow's plugins raise nearly anything (SyntaxError, struct.error, IndexError) on damage.
+    except Exception as error:
+        reason = str(error).partition("<_io")[0].strip() or type(error).__name__
+        raise InputError(
+            f"{name} cannot be read as an image: {reason}", "repair or remove it"
+        ) from error

@@ -1,0 +1,418 @@
+"""The commands as a user types them, in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from ness_cli.cli.app import app
+from ness_cli.cli.session import cache_dir
+
+QUICK = ["data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"]
+
+
+def ness(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def good(*arguments: object):
+    result = ness(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def document(*arguments: object):
+    return json.loads(good(*arguments, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished run; copy it before changing it."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    good("run", "--out", out, "evaluate.scenario=both", *QUICK)
+    return out
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    """A finished run of one's own: a run folder may be copied."""
+    return Path(shutil.copytree(finished, tmp_path / "copied" / "run"))
+
+
+def tensors(run: Path, task: int, name: str) -> dict[str, torch.Tensor]:
+    return load_file(run / f"task-{task:02d}" / f"{name}.safetensors")
+
+
+# -- the chain -----------------------------------------------------------------------------------
+
+
+def test_the_steps_typed_one_by_one_each_name_the_next(tmp_path):
+    out = tmp_path / "b"
+    result = good("prepare", "--preset", "digits", "--out", out, *QUICK)
+    for _ in range(3):
+        for step in ("train-task", "build-subspace", "evaluate"):
+            assert f"Next: ness {step} {out}" in result.stderr
+            result = good(step, out)
+    assert f"Next: ness report {out}" in result.stderr
+    assert "nothing to do" in good("train-task", out).stderr
+
+
+def test_run_skips_what_is_done_and_goes_on(tmp_path):
+    out = tmp_path / "a"
+    first = document("run", "--out", out, "--until", 1, *QUICK)["runs"][0]
+    assert [s["step"] for s in first["steps"]] == ["train", "build", "evaluate"]
+    second = document("run", "--out", out)["runs"][0]
+    assert {s["task"] for s in second["steps"]} == {2, 3}
+    assert document("run", "--out", out)["runs"][0]["steps"] == []
+
+
+def test_report_as_json_has_what_scripts_read(run):
+    report = document("report", run)
+    assert report["schema"] == "ness.report/1"
+    (one,) = report["runs"]
+    matrix = one["matrix"]
+    assert matrix[0][1:] == [None, None]
+    assert one["acc"] == pytest.approx(sum(matrix[2]) / 3)
+    assert one["bwt"] == pytest.approx(
+        ((matrix[2][0] - matrix[0][0]) + (matrix[2][1] - matrix[1][1])) / 2
+    )
+    assert 0 <= one["class_incremental"]["acc"] <= one["acc"] <= 100
+
+
+def test_w_t_is_w_1_plus_all_updates(run):
+    layers = {"fc1": "backbone.fc1.weight", "fc2": "backbone.fc2.weight"}
+    for layer, key in layers.items():
+        weight = tensors(run, 1, "model")[key].double()
+        for task in (2, 3):
+            u = tensors(run, task - 1, "basis")[f"{layer}.U"].double()
+            v = tensors(run, task, "update")[f"{layer}.V"].double()
+            weight = weight + (u @ v).T
+            saved = tensors(run, task, "model")[key].double()
+            torch.testing.assert_close(weight, saved, rtol=1e-6, atol=1e-7)
+
+
+def test_bases_are_orthonormal_and_belong_to_their_covariance(run):
+    for task in (1, 2, 3):
+        basis, covariance = tensors(run, task, "basis"), tensors(run, task, "covariance")
+        for layer in ("fc1", "fc2"):
+            u, sigma = basis[f"{layer}.U"], basis[f"{layer}.sigma"]
+            c, rank = covariance[f"{layer}.C"], basis[f"{layer}.U"].shape[1]
+            assert (u.dtype, sigma.dtype, c.dtype) == (torch.float32, torch.float64, torch.float64)
+            torch.testing.assert_close(u.T @ u, torch.eye(rank), rtol=1e-5, atol=1e-5)
+            assert int((sigma <= basis[f"{layer}.tau"]).sum()) == rank
+            energy = torch.trace(u.double().T @ c @ u.double())
+            scale = float(sigma.square().sum())
+            assert float(energy) == pytest.approx(
+                float(sigma[:rank].square().sum()), rel=1e-4, abs=1e-9 * scale
+            )
+
+
+def test_training_opens_no_other_tasks_data(tmp_path):
+    out = tmp_path / "run"
+    good("run", "--out", out, "--until", 1, *QUICK, "data.split_seed=11")
+    stream = json.loads((out / "stream.json").read_text())
+    folder = cache_dir() / stream["key"][:32]
+    for path in folder.glob("task-*.safetensors"):
+        if not path.name.startswith("task-02-"):
+            path.unlink()
+    good("train-task", out)
+    good("build-subspace", out)
+    result = ness("evaluate", out)
+    assert result.exit_code == 4
+    assert "ness prepare --out" in result.stderr
+    good("prepare", "--out", out)  # makes the images again
+    good("evaluate", out)
+
+
+def test_joint_without_old_data_says_so(tmp_path):
+    out = tmp_path / "run"
+    good("run", "--out", out, "--until", 1, "method.name=joint", *QUICK, "data.split_seed=12")
+    key = json.loads((out / "stream.json").read_text())["key"]
+    (cache_dir() / key[:32] / "task-01-train.safetensors").unlink()
+    result = ness("train-task", out)
+    assert result.exit_code == 4
+    assert "task-01-train" in result.stderr
+
+
+# -- states --------------------------------------------------------------------------------------
+
+
+def test_status_shows_what_is_done_and_what_comes_next(run):
+    status = document("status", run)["runs"][0]
+    assert status["complete"]
+    assert {s["status"] for s in status["steps"]} == {"done"}
+    (run / "task-03" / "subspace.json").unlink()
+    status = document("status", run)["runs"][0]
+    assert status["next"] == f"ness build-subspace {run}"
+
+
+def test_what_depends_on_a_step_made_anew_is_stale(run):
+    before = (run / "task-01" / "model.safetensors").read_bytes()
+    good("train-task", run, "--task", 1, "--force")
+    assert (run / "task-01" / "model.safetensors").read_bytes() == before
+    assert document("status", run)["runs"][0]["complete"]  # same bits: nothing is stale
+
+    record = json.loads((run / "task-01" / "train.json").read_text())
+    record["outputs"]["task-01/model.safetensors"] = "0" * 64
+    (run / "task-01" / "train.json").write_text(json.dumps(record))
+    steps = document("status", run)["runs"][0]["steps"]
+    stale = {(s["task"], s["step"]) for s in steps if s["status"] == "stale"}
+    assert stale == {(1, "build-subspace"), (1, "evaluate"), (2, "train-task")}
+    assert "stale" in good("status", run).stdout
+    result = ness("build-subspace", run, "--task", 2, "--force")
+    assert result.exit_code == 4
+    assert "stale" in result.stderr
+
+
+def test_a_finished_step_is_skipped_and_told_so(run):
+    result = good("evaluate", run, "--task", 2)
+    assert "already done" in result.stderr
+
+
+def test_a_scenario_that_is_missing_is_added_to_a_finished_row(tmp_path):
+    out = tmp_path / "run"
+    good("run", "--out", out, "--until", 1, *QUICK)
+    assert document("report", out)["runs"][0]["class_incremental"] is None
+    good("evaluate", out, "--scenario", "class", "--task", 1)
+    one = document("report", out)["runs"][0]
+    assert one["class_incremental"]["acc"] == one["acc"]  # a single task: the same thing
+
+
+def test_a_shared_head_has_no_class_incremental_accuracy(tmp_path):
+    out = tmp_path / "run"
+    good("run", "--out", out, "--until", 1, "net.heads=shared", "evaluate.scenario=both", *QUICK)
+    one = document("report", out)["runs"][0]
+    assert one["class_incremental"] is None
+    assert "not applicable" in one["class_incremental_note"]
+    assert "not applicable" in good("report", out).stdout
+
+
+def test_keep_latest_recomposes_any_model(finished, tmp_path):
+    out = tmp_path / "run"
+    good("run", "--out", out, "storage.keep=latest", "evaluate.scenario=both", *QUICK)
+    assert not (out / "task-02" / "model.safetensors").exists()
+    assert not (out / "task-01" / "covariance.safetensors").exists()
+    assert (out / "task-01" / "model.safetensors").exists()
+    assert document("status", out)["runs"][0]["complete"]
+    before = json.loads((out / "task-02" / "accuracy.json").read_text())
+    good("evaluate", out, "--task", 2, "--force", "--scenario", "both")
+    after = json.loads((out / "task-02" / "accuracy.json").read_text())
+    assert after["task_incremental"] == before["task_incremental"]
+    assert after["class_incremental"] == before["class_incremental"]
+    newest = [("model", 1), ("model", 3), ("update", 2), ("basis", 1), ("covariance", 3)]
+    for name, task in newest:
+        for key, value in tensors(finished, task, name).items():
+            assert torch.equal(value, tensors(out, task, name)[key])
+
+
+def test_a_run_folder_may_be_moved(run, tmp_path):
+    moved = run.rename(tmp_path / "elsewhere")
+    good("train-task", moved, "--task", 3, "--force")
+    assert document("status", moved)["runs"][0]["complete"]
+
+
+# -- seeds ---------------------------------------------------------------------------------------
+
+
+def test_seeds_are_ordinary_runs_that_report_and_status_take_together(tmp_path):
+    out = tmp_path / "many"
+    good("run", "--out", out, "--seeds", "1,2", "--until", 2, *QUICK)
+    alone = tmp_path / "alone"
+    good("run", "--out", alone, "--seed", 2, "--until", 2, *QUICK)
+    mine = (out / "seed-2" / "task-02" / "model.safetensors").read_bytes()
+    assert mine == (alone / "task-02" / "model.safetensors").read_bytes()
+    report = document("report", out)
+    (group,) = report["groups"]
+    accs = [r["acc"] for r in report["runs"]]
+    assert group["seeds"] == [1, 2]
+    assert group["acc"]["mean"] == pytest.approx(sum(accs) / 2)
+    assert group["acc"]["std"] == pytest.approx(abs(accs[0] - accs[1]) / 2**0.5)
+    assert len(document("status", out)["runs"]) == 2
+    document("run", "--out", out, "--seeds", "1,2,3", "--until", 1)  # a new seed beside the old
+    assert len(document("report", out)["runs"]) == 3
+
+
+@pytest.mark.parametrize("seeds", ["1,1", "a", "", "1,,2", "1.5"])
+def test_seeds_that_are_no_list_of_numbers_are_refused(seeds, tmp_path):
+    assert ness("run", "--seeds", seeds, "--out", tmp_path / "x").exit_code == 2
+
+
+# -- wrong input ---------------------------------------------------------------------------------
+
+
+def test_wrong_settings_exit_with_2_and_name_all_problems(tmp_path):
+    result = ness("prepare", "--out", tmp_path / "x", "train.lrr=1", "train.lr=-1", "net.widht=3")
+    assert result.exit_code == 2
+    assert "did you mean 'lr'" in result.stderr
+    assert "train.lr: -1" in result.stderr
+    assert "net.widht" in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train-task", "NOWHERE"], 4, "run: ness prepare"),
+        (["report", "NOWHERE"], 4, "is not a run"),
+        (["status", "NOWHERE"], 4, "is not a run"),
+        (["run", "--preset", "digit"], 2, "did you mean 'digits'"),
+        (["run", "--preset", "./nothing.yaml"], 4, "not there"),
+        (["run", "--seed", "1", "--seeds", "1,2"], 2, "exclude"),
+        (["run", "--device", "toaster"], 2, "toaster"),
+        (["run", "method.name=nes"], 2, "did you mean 'ness'"),
+        (["run", "just-words"], 2, "key=value"),
+        (["run", "--until", "99"], 4, "not between"),
+        (["presets", "cat", "nope"], 2, "unknown preset"),
+        (["evaluate", "NOWHERE", "--scenario", "both"], 4, "ness prepare"),
+    ],
+)
+def test_wrong_input_exits_with_its_code_and_says_what_to_do(arguments, code, words, tmp_path):
+    arguments = [str(tmp_path / "nowhere") if a == "NOWHERE" else a for a in arguments]
+    if arguments[0] == "run":
+        arguments += ["--out", str(tmp_path / "out")]
+    result = ness(*arguments)
+    assert result.exit_code == code, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_cuda_device_that_is_not_there_exits_with_8(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    result = ness("run", "--device", "cuda", "--out", tmp_path / "x")
+    assert result.exit_code == 8
+    assert "--device" in result.stderr
+
+
+def test_other_settings_on_a_run_are_refused_and_named(run):
+    result = ness("run", "--out", run, "train.lr=0.5")
+    assert result.exit_code == 4
+    assert "train.lr: 0.1 in the run, 0.5 asked for" in result.stderr
+
+
+def test_settings_without_consequence_may_change(run):
+    good("run", "--out", run, "checkpoint.seconds=5")
+    assert "seconds: 5" in (run / "settings.yaml").read_text()
+
+
+def test_settings_edited_by_hand_are_noticed(run):
+    path = run / "settings.yaml"
+    path.write_text(path.read_text().replace("lr: 0.1", "lr: 0.2"))
+    result = ness("train-task", run)
+    assert result.exit_code == 4
+    assert "train.lr" in result.stderr
+
+
+def test_a_missing_step_is_named_with_its_command(tmp_path):
+    out = tmp_path / "run"
+    good("prepare", "--out", out, *QUICK)
+    good("train-task", out)
+    result = ness("train-task", out)
+    assert result.exit_code == 4
+    assert f"ness build-subspace {out} --task 1" in result.stderr
+
+
+def test_a_damaged_file_exits_with_5_and_leaves_the_rest_alone(run):
+    path = run / "task-02" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    (run / "task-03" / "train.json").unlink()
+    before = (run / "task-03" / "model.safetensors").read_bytes()
+    result = ness("train-task", run)
+    assert result.exit_code == 5
+    assert "task-02/model.safetensors is damaged" in result.stderr
+    assert f"ness train-task {run} --task 2 --force" in result.stderr
+    assert (run / "task-03" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["train.json", "accuracy.json"])
+def test_a_damaged_record_exits_with_5(run, name):
+    (run / "task-02" / name).write_text("{")
+    assert ness("status", run).exit_code == 5
+    assert ness("report", run).exit_code == 5
+
+
+def test_a_file_of_another_run_exits_with_4(run, tmp_path):
+    other = tmp_path / "other"
+    good("run", "--out", other, "--seed", 9, "--until", 2, *QUICK)
+    shutil.copy(other / "task-02" / "model.safetensors", run / "task-02" / "model.safetensors")
+    (run / "task-03" / "train.json").unlink()
+    result = ness("train-task", run)
+    assert result.exit_code == 4
+    assert "does not belong here: its run is" in result.stderr
+
+
+def test_training_that_diverges_exits_with_6_and_names_a_layer(tmp_path):
+    result = ness("run", "--out", tmp_path / "x", *QUICK, "train.lr=1e20")
+    assert result.exit_code == 6
+    assert "layer fc" in result.stderr
+    assert "task 1, epoch" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_exits_with_8(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = ness("run", "--out", tmp_path / "file" / "run", *QUICK)
+    assert result.exit_code == 8
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_origins_counts_and_disk_and_writes_nothing(tmp_path):
+    out = tmp_path / "x"
+    result = good("prepare", "--dry-run", "--out", out, "train.lr=0.5")
+    assert "command line" in result.stdout
+    assert "preset digits" in result.stdout
+    plan = document("prepare", "--dry-run", "--out", out, "train.lr=0.5")["runs"][0]
+    assert plan["origins"]["train.lr"] == "command line"
+    assert plan["stream"]["tasks"][0]["splits"]["test"]["count"] > 300
+    assert not out.exists()
+
+
+def test_quiet_prints_nothing_and_json_one_document(tmp_path):
+    out = tmp_path / "run"
+    result = good("run", "--out", out, "--until", 1, "--quiet", *QUICK)
+    assert (result.stdout, result.stderr) == ("", "")
+    step = document("train-task", out, "--task", 1)
+    assert (step["schema"], step["skipped"], step["task"]) == ("ness.step/1", True, 1)
+
+
+def test_presets_can_be_copied_changed_and_run(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    good("presets", "cp", "digits", mine)
+    assert ness("presets", "cp", "digits", mine).exit_code == 2
+    mine.write_text("extends: digits\nseed: 4\ntrain:\n  epochs: 1\n  lr: 1e-3\n")
+    plan = document("prepare", "--dry-run", "--preset", mine)["runs"][0]
+    assert plan["settings"]["train"]["lr"] == 1e-3
+    assert plan["origins"]["train.epochs"] == "file mine.yaml"
+    assert plan["run"] == "runs/mine-ness-s4"
+
+
+def test_presets_validate_names_every_problem(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("train:\n  epochs: on\n  lr: 0.1\n  lr: 0.2\n")
+    result = ness("presets", "validate", bad)
+    assert result.exit_code == 2
+    assert "stands twice" in result.stderr
+
+
+def test_every_command_has_a_help_text_with_an_example():
+    for command in ("run", "prepare", "train-task", "build-subspace", "evaluate", "report"):
+        assert f"ness {command}" in good(command, "--help").stdout
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_tables_fit_the_terminal_and_lose_nothing(run, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    for command in (["report", run], ["status", run], ["evaluate", run, "--task", "3"]):
+        result = good(*command)
+        assert max(map(len, result.stdout.splitlines())) <= int(width)
+        assert "…" not in result.stdout

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ness_cli import tensor_files
+from ness_cli.errors import DamagedError, InputError
+
+WHAT = {"kind": "model", "run": "r", "task": 1}
+
+
+def test_what_is_written_is_read_back_with_its_identity(tmp_path):
+    path = tmp_path / "a.safetensors"
+    shared = torch.arange(6.0).view(2, 3)
+    tensors = {"a": shared, "b": shared.T, "same": shared, "empty": torch.zeros(4, 0)}
+    sha256 = tensor_files.write(path, tensors, WHAT)
+    got = tensor_files.read(path, WHAT, remedy="", sha256=sha256)
+    assert got.keys() == tensors.keys()
+    for key, value in tensors.items():
+        assert torch.equal(got[key], value)
+        assert got[key].is_contiguous()
+    assert sha256 == tensor_files.sha256_of(path)
+
+
+def test_the_same_tensors_make_the_same_bytes_in_any_order(tmp_path):
+    a, b = torch.ones(2), torch.zeros(3)
+    one = tensor_files.write(tmp_path / "1", {"a": a, "b": b}, WHAT)
+    two = tensor_files.write(tmp_path / "2", {"b": b, "a": a}, dict(reversed(WHAT.items())))
+    assert one == two
+
+
+def test_a_file_of_something_else_is_refused_before_its_content_is_judged(tmp_path):
+    path = tmp_path / "a"
+    tensor_files.write(path, {"a": torch.ones(2)}, WHAT)
+    with pytest.raises(InputError, match="its task is 1, not 2"):
+        tensor_files.read(path, {**WHAT, "task": 2}, remedy="", sha256="0")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 20, -1])
+def test_a_file_cut_short_is_damaged(tmp_path, keep):
+    path = tmp_path / "a"
+    tensor_files.write(path, {"a": torch.ones(20)}, WHAT)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DamagedError, match="is damaged"):
+        tensor_files.read(path, WHAT, remedy="")
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "a"
+    sha256 = tensor_files.write(path, {"a": torch.ones(20)}, WHAT)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedError, match="not what was written"):
+        tensor_files.read(path, WHAT, remedy="", sha256=sha256)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    tensor_files.write(path, {"a": torch.ones(2)}, WHAT)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        tensor_files.write(path, {"a": torch.zeros(2)}, WHAT)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
