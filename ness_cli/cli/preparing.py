@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group
 
 from ness_cli.cli.session import cache_dir
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
+from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.units import human_bytes
 from ness_cli.run_state import read_state
 from ness_cli.settings.resolve import Resolved, flatten
@@ -72,40 +73,28 @@ def show_plan(found: Sequence[Target], console: Console) -> None:
     console.document({"schema": "ness.plan/1", "runs": documents})
 
 
-def tasks_table(manifest: Mapping[str, Any], title: str) -> Table:
+def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
     """Return the table of tasks: classes, counts."""
     channels, height, width = manifest["image_shape"]
-    table = Table(
-        title=f"{title}: {len(manifest['tasks'])} tasks of {channels} x {height} x {width} images",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    table.add_column("task", justify="right")
-    table.add_column("name")
-    for name in ("classes", "train", "valid", "test"):
-        table.add_column(name, justify="right")
+    what = f"{len(manifest['tasks'])} tasks of {channels} x {height} x {width} images"
+    table = plain_table("task", "name", "classes", "train", "valid", "test", left=2)
     for task in manifest["tasks"]:
         counts = [str(task["splits"][split]["count"]) for split in ("train", "valid", "test")]
         table.add_row(str(task["number"]), task["name"], str(len(task["classes"])), *counts)
-    return table
+    return titled(f"{title}: {what}", table)
 
 
-def _settings_table(resolved: Resolved) -> Table:
-    table = Table(title="Settings", title_justify="left", box=None, pad_edge=False)
-    for name in ("key", "value", "from"):
-        table.add_column(name)
+def _settings_table(resolved: Resolved) -> Group:
+    table = plain_table("key", "value", "from", left=3)
     for key, value in flatten(resolved.settings.to_dict()):
         table.add_row(key, str(value), resolved.origins.get(key, "default"))
-    return table
+    return titled("Settings", table)
 
 
-def _disk_table(resolved: Resolved, manifest: Mapping[str, Any], sizes: Mapping[str, int]) -> Table:
+def _disk_table(resolved: Resolved, manifest: Mapping[str, Any], sizes: Mapping[str, int]) -> Group:
     images = sum(split["bytes"] for task in manifest["tasks"] for split in task["splits"].values())
     num_tasks = len(manifest["tasks"])
-    table = Table(title="Disk", title_justify="left", box=None, pad_edge=False)
-    table.add_column("what")
-    table.add_column("bytes", justify="right")
+    table = plain_table("what", "bytes")
     table.add_row("prepared images, shared by all runs", human_bytes(images))
     for name, size in sizes.items():
         table.add_row(f"each task: {name}, at most", human_bytes(size))
@@ -124,4 +113,4 @@ def _disk_table(resolved: Resolved, manifest: Mapping[str, Any], sizes: Mapping[
         )
     )
     table.add_row(f"the whole run, storage.keep={'latest' if once else 'all'}", human_bytes(kept))
-    return table
+    return titled("Disk", table)

@@ -35,23 +35,17 @@ def status(
 
 
 def _status_of(path: Path) -> tuple[dict[str, Any], Any, str]:
-    from rich.table import Table
-
+    from ness_cli.results.plain_table import plain_table, titled
     from ness_cli.run_dir import RunDir
     from ness_cli.run_state import COMMANDS, STEPS, read_state
 
     state = read_state(RunDir(path))
-    table = Table(title=str(path), title_justify="left", box=None, pad_edge=False)
-    table.add_column("task", justify="right")
-    for step in STEPS:
-        table.add_column(COMMANDS[step])
+    table = plain_table("task", *(COMMANDS[step] for step in STEPS), left=4)
     notes = []
     for task in range(1, state.num_tasks + 1):
         steps = [state.of(task, step) for step in STEPS]
         table.add_row(str(task), *(step.status for step in steps))
         notes += [f"task {task}, {COMMANDS[s.step]}: stale, {s.why}" for s in steps if s.why]
-    if notes:
-        table.caption, table.caption_justify = "\n".join(notes), "left"
     following = state.next_command()
     document = {
         "run": str(path),
@@ -63,4 +57,4 @@ def _status_of(path: Path) -> tuple[dict[str, Any], Any, str]:
         "complete": state.next() is None,
         "next": following,
     }
-    return document, table, following
+    return document, titled(str(path), table, *notes), following

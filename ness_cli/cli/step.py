@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group
 
 from ness_cli.cli.session import cache_dir
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
+from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.stages.build_subspace import build_subspace
@@ -62,7 +63,7 @@ def make_step(
     console.next(following)
 
 
-def table_of(name: str, record: Mapping[str, Any]) -> Table:
+def table_of(name: str, record: Mapping[str, Any]) -> Group:
     """Return a table of what a step recorded."""
     return {"train": _train_table, "build": _layer_table, "evaluate": _accuracy_table}[name](record)
 
@@ -84,16 +85,8 @@ def line_of(name: str, outcome: Outcome, num_tasks: int) -> str:
     return f"{start} evaluated: mean accuracy over tasks seen {mean}"
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _train_table(record: Mapping[str, Any]) -> Table:
-    table = _table(f"Task {record['task']}: training", "epochs", "steps", "loss", "validation", "s")
+def _train_table(record: Mapping[str, Any]) -> Group:
+    table = plain_table("epochs", "steps", "loss", "validation", "s", left=0)
     valid = record.get("valid_accuracy")
     table.add_row(
         str(record["epochs"]),
@@ -102,12 +95,12 @@ def _train_table(record: Mapping[str, Any]) -> Table:
         "-" if valid is None else f"{valid:.2f} %",
         f"{record['seconds']:.1f}",
     )
-    return table
+    return titled(f"Task {record['task']}: training", table)
 
 
-def _layer_table(record: Mapping[str, Any]) -> Table:
+def _layer_table(record: Mapping[str, Any]) -> Group:
     title = f"Task {record['task']}: open to the next task"
-    table = _table(title, "layer", "d", "rank", "open", "threshold", "energy in it")
+    table = plain_table("layer", "d", "rank", "open", "threshold", "energy in it")
     for row in record["layers"]:
         table.add_row(
             row["layer"],
@@ -119,20 +112,19 @@ def _layer_table(record: Mapping[str, Any]) -> Table:
         )
     if not record["layers"]:
         table.add_row("this method keeps nothing", "", "", "", "", "")
-    return table
+    return titled(title, table)
 
 
-def _accuracy_table(record: Mapping[str, Any]) -> Table:
+def _accuracy_table(record: Mapping[str, Any]) -> Group:
     by_task = record.get("task_incremental")
     by_class = record.get("class_incremental")
-    table = _table(f"After task {record['task']}: test accuracy, %", "task", "task known")
-    if by_class is not None:
-        table.add_column("task not known", justify="right")
+    columns = ["task", "task known"] + (["task not known"] if by_class is not None else [])
+    table = plain_table(*columns)
     for index in range(int(record["task"])):
         cells = [str(index + 1), "-" if by_task is None else f"{by_task[index]:.2f}"]
         if by_class is not None:
             cells.append(f"{by_class[index]:.2f}")
         table.add_row(*cells)
-    if note := record.get("class_incremental_note"):
-        table.caption = f"task not known: {note}"
-    return table
+    note = record.get("class_incremental_note")
+    title = f"After task {record['task']}: test accuracy, %"
+    return titled(title, table, f"task not known: {note}" if note else "")

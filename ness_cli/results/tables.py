@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.console import Group as Lines
 from rich.text import Text
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.read_run import RunResult
 from ness_cli.results.summary import METRICS, Group
 from ness_cli.results.units import human_bytes, human_seconds, percent
@@ -15,22 +16,7 @@ from ness_cli.results.units import human_bytes, human_seconds, percent
 _CELL = 6  # "100.0" and a space
 
 
-def plain_table(title: str, *columns: str, left: int = 1) -> Table:
-    """Return an empty table that survives copy and paste; columns after ``left`` are numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        is_text = index < left
-        table.add_column(
-            column,
-            justify="left" if is_text else "right",
-            no_wrap=not is_text,
-            overflow="fold",
-            header_style="dim",
-        )
-    return table
-
-
-def accuracy_table(matrix: AccuracyMatrix, title: str, width: int) -> Table:
+def accuracy_table(matrix: AccuracyMatrix, title: str, width: int) -> Lines:
     """Return the accuracy triangle, or one line per task where the triangle does not fit.
 
     Args:
@@ -40,7 +26,7 @@ def accuracy_table(matrix: AccuracyMatrix, title: str, width: int) -> Table:
     """
     if 8 + _CELL * (matrix.last + 1) > width:
         return _per_task(matrix, title)
-    table = plain_table(title, "after", *map(str, range(1, matrix.last + 1)), "mean")
+    table = plain_table("after", *map(str, range(1, matrix.last + 1)), "mean")
     table.columns[-1].style = "bold"
     for number, row in enumerate(matrix.rows[: matrix.last], start=1):
         cells: list[str | Text] = ["-"] if row is None else [f"{value:.1f}" for value in row]
@@ -48,22 +34,21 @@ def accuracy_table(matrix: AccuracyMatrix, title: str, width: int) -> Table:
             cells[-1] = Text(f"{row[-1]:.1f}", style="bold")
         mean = "-" if row is None else f"{sum(row) / len(row):.1f}"
         table.add_row(f"task {number}", *cells, *[""] * (matrix.last - len(cells)), mean)
-    return table
+    return titled(title, table)
 
 
-def _per_task(matrix: AccuracyMatrix, title: str) -> Table:
-    table = plain_table(title, "task", "learned", "final", "change")
+def _per_task(matrix: AccuracyMatrix, title: str) -> Lines:
+    table = plain_table("task", "learned", "final", "change")
     rows = zip(matrix.learned, matrix.final, matrix.changes, strict=True)
     for number, (learned, final, change) in enumerate(rows, start=1):
         shown = "-" if change is None else f"{change:+.2f}"
         table.add_row(str(number), percent(learned), percent(final), shown)
-    return table
+    return titled(title, table)
 
 
-def comparison_table(runs: Sequence[RunResult]) -> Table:
+def comparison_table(runs: Sequence[RunResult]) -> Lines:
     """Return the runs side by side."""
     table = plain_table(
-        "Task-incremental, %",
         *("run", "method", "seed", "tasks", "ACC", "BWT", "forgetting", "learned"),
         left=2,
     )
@@ -76,15 +61,15 @@ def comparison_table(runs: Sequence[RunResult]) -> Table:
             f"{run.num_done}/{run.state.num_tasks}",
             *(percent(summary[metric]) for metric in METRICS),
         )
-    return table
+    return titled("Task-incremental, %", table)
 
 
-def class_table(runs: Sequence[RunResult]) -> Table | None:
+def class_table(runs: Sequence[RunResult]) -> Lines | None:
     """Return class-incremental results of the runs that have any, or say why not."""
     shown = [run for run in runs if run.by_class.last or run.class_note]
     if not shown:
         return None
-    table = plain_table("Class-incremental, %", "run", "method", "ACC", "BWT", "forgetting", left=2)
+    table = plain_table("run", "method", "ACC", "BWT", "forgetting", left=2)
     for run in shown:
         if run.by_class.last:
             summary = run.by_class.summary()
@@ -93,29 +78,24 @@ def class_table(runs: Sequence[RunResult]) -> Table | None:
             values = ["n/a", "n/a", "n/a"]
         table.add_row(str(run.path), run.about["method"], *values)
     notes = dict.fromkeys(run.class_note for run in shown if run.class_note)
-    if notes:
-        table.caption, table.caption_justify = "\n".join(notes), "left"
-    return table
+    return titled("Class-incremental, %", table, *notes)
 
 
-def group_table(found: Sequence[Group]) -> Table:
+def group_table(found: Sequence[Group]) -> Lines:
     """Return mean ± sample standard deviation over seeds."""
     table = plain_table(
-        "Mean ± sample standard deviation over seeds, %",
         *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
     )
     for group in found:
         note = "" if group.is_even else " (uneven)"
         seeds = f"{len(group.runs)}{note}" if len(group.runs) > 1 else "1 only"
         table.add_row(group.name, seeds, *(str(group.spread(metric)) for metric in METRICS))
-    return table
+    return titled("Mean ± sample standard deviation over seeds, %", table)
 
 
-def cost_table(runs: Sequence[RunResult]) -> Table:
+def cost_table(runs: Sequence[RunResult]) -> Lines:
     """Return time and bytes of the runs."""
-    table = plain_table(
-        "Time and bytes", "run", "train", "build", "evaluate", "memory", "on disk", "peak RAM"
-    )
+    table = plain_table("run", "train", "build", "evaluate", "memory", "on disk", "peak RAM")
     for run in runs:
         times = [
             human_seconds(sum(s for s in run.seconds(step) if s is not None))
@@ -129,18 +109,16 @@ def cost_table(runs: Sequence[RunResult]) -> Table:
             human_bytes(sum(b for b in run.bytes_written() if b is not None)),
             "-" if peak is None else human_bytes(peak),
         )
-    table.caption = "memory: what the method carries to the next task"
-    table.caption_justify = "left"
-    return table
+    return titled("Time and bytes", table, "memory: what the method carries to the next task")
 
 
-def steps_table(run: RunResult) -> Table:
+def steps_table(run: RunResult) -> Lines:
     """Return time and bytes of every step of a run."""
-    table = plain_table("Per task", "task", "train", "build", "evaluate", "bytes written")
+    table = plain_table("task", "train", "build", "evaluate", "bytes written")
     columns = [run.seconds(step) for step in ("train", "build", "evaluate")]
     for number, (*seconds, size) in enumerate(
         zip(*columns, run.bytes_written(), strict=True), start=1
     ):
         cells = ["-" if s is None else human_seconds(s) for s in seconds]
         table.add_row(str(number), *cells, "-" if size is None else human_bytes(size))
-    return table
+    return titled("Per task", table)

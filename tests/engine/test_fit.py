@@ -1,0 +1,169 @@
+"""Training that is stopped at any step boundary goes on with the same bits, for every method."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from factory import add_task, make_method, make_settings, make_task
+
+from ness_cli import registry, seeding
+from ness_cli.engine.checkpoint import CheckpointFile
+from ness_cli.engine.fit import Fit, FitContext, epoch_batches
+from ness_cli.engine.stop import StopRequest
+from ness_cli.errors import DamagedError, NumericalError, StoppedError
+from ness_cli.settings.resolve import METHODS
+
+PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
+CASES = [
+    *((name, {}) for name in registry.names(METHODS)),
+    ("ness", {"train": {"optimizer": "adam", "weight_decay": 0.01}}),
+    ("ness", {"train": {"sam": {"tasks": "all"}, "weight_decay": 0.01}}),
+    ("ness", {"train": PLATEAU}),
+    ("ness", {"net": {"dropout": 0.3, "batch_norm": True}, "norm": {"affine": "per-task"}}),
+    ("finetune", {"train": {**PLATEAU, "optimizer": "adam"}, "net": {"dropout": 0.3}}),
+]
+IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
+
+
+def _begin(settings, number=2):
+    """A method that has learned task 1 and begins task 2."""
+    method = make_method(settings)
+    for earlier in range(1, number):
+        add_task(method, earlier)
+        task = make_task(earlier, past=True)
+        method.begin_task(task)
+        method.end_task(task)
+        method.consolidate(task, lambda _: None)
+    add_task(method, number)
+    task = make_task(number, past=settings.options.uses_past_data("train"))
+    method.begin_task(task)
+    return method, task
+
+
+def _fit(settings, path, stop_after=None):
+    method, task = _begin(settings)
+    stop, steps = StopRequest(), 0
+
+    def advance(n=1, info=""):
+        nonlocal steps
+        steps += n if info != "resumed" else 0
+        if stop_after is not None and steps >= stop_after:
+            stop.request("test")
+
+    context = FitContext(
+        train=settings.train,
+        seed=settings.seed,
+        batch_size=16,
+        checkpoint=CheckpointFile(path, {"kind": "checkpoint"}, remedy="delete it"),
+        checkpoint_seconds=1e9,
+        stop=stop,
+        resume="ness train-task RUN",
+        on_epoch=lambda _: None,
+        advance=advance,
+    )
+    state = Fit(method, task, context).run()
+    method.end_task(task)
+    return method.model.state_dict(), method.update(), state
+
+
+@pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_stopped_again_and_again_it_ends_with_the_same_bits(name, extra, every, tmp_path):
+    settings = make_settings(method={"name": name}, **extra)
+    model, update, state = _fit(settings, tmp_path / "undisturbed")
+    stops = 0
+    while True:
+        try:
+            other_model, other_update, other_state = _fit(settings, tmp_path / "c", every)
+            break
+        except StoppedError:
+            stops += 1
+            seeding.seed_default(stops, "something else drew random numbers in between")
+    assert stops >= max(1, state.num_steps_done // every - 1)
+    for mine, other in ((model, other_model), (update, other_update)):
+        assert mine.keys() == other.keys()
+        for key, value in mine.items():
+            assert torch.equal(value, other[key]), key
+    for mine, other in zip(state.history, other_state.history, strict=True):
+        assert {**mine, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_a_checkpoint_of_other_inputs_is_passed_over(tmp_path):
+    path = tmp_path / "c"
+    CheckpointFile(path, {"inputs": {"a": "1"}}, "").save({"x": torch.ones(1)}, {})
+    assert CheckpointFile(path, {"inputs": {"a": "2"}}, "").load() is None
+    assert CheckpointFile(path, {"inputs": {"a": "1"}}, "").load() is not None
+
+
+def test_a_damaged_checkpoint_is_an_error_not_a_fresh_start(tmp_path):
+    path = tmp_path / "c"
+    path.write_bytes(b"nothing of use")
+    with pytest.raises(DamagedError):
+        _fit(make_settings(), path)
+
+
+def test_every_image_is_in_exactly_one_batch_and_batches_never_mix_tasks():
+    sets = [make_task(1, n=10).train, make_task(2, n=21).train]
+    batches = epoch_batches(sets, 2, torch.Generator().manual_seed(0))
+    for images in sets:
+        positions = torch.cat([p for s, p in batches if s is images])
+        assert sorted(positions.tolist()) == list(range(len(images)))
+    assert [s.task for s, _ in batches] != sorted(s.task for s, _ in batches)
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss(tmp_path):
+    settings = make_settings(train={**PLATEAU, "epochs": 6, "lr": 0.5, "patience": 6})
+    _, _, state = _fit(settings, tmp_path / "c")
+    losses = [entry["valid_loss"] for entry in state.history]
+    best = losses.index(min(losses)) + 1
+    short = make_settings(train={**PLATEAU, "epochs": best, "lr": 0.5, "patience": 6})
+    model, _, _ = _fit(settings, tmp_path / "d")
+    other, _, _ = _fit(short, tmp_path / "e")
+    for key, value in model.items():
+        assert torch.equal(value, other[key]), key
+
+
+def test_training_without_validation_images_works(tmp_path):
+    settings = make_settings(train=PLATEAU)
+    method, task = _begin(settings)
+    task = type(task)(task.number, task.num_classes, task.train, None, task.past)
+    context = FitContext(
+        train=settings.train,
+        seed=1,
+        batch_size=16,
+        checkpoint=CheckpointFile(tmp_path / "c", {}, ""),
+        checkpoint_seconds=1e9,
+        stop=StopRequest(),
+        resume="",
+        on_epoch=lambda _: None,
+        advance=lambda _n, _i: None,
+    )
+    state = Fit(method, task, context).run()
+    assert len(state.history) == 4
+    assert "valid_loss" not in state.history[0]
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_layer(tmp_path):
+    settings = make_settings(train={"lr": 1e30})
+    with pytest.raises(NumericalError, match=r"layer fc\d: its output became NaN or infinite at"):
+        _fit(settings, tmp_path / "c")
+
+
+def test_sam_in_the_first_task_only(tmp_path):
+    plain, _, _ = _fit(make_settings(), tmp_path / "a")
+    first, _, _ = _fit(make_settings(train={"sam": {"tasks": "first"}}), tmp_path / "b")
+    every, _, _ = _fit(make_settings(train={"sam": {"tasks": "all"}}), tmp_path / "c")
+    # Task 2 is trained here: "first" must not touch it, "all" must.
+    assert all(torch.equal(v, first[k]) for k, v in plain.items())
+    assert not all(torch.equal(v, every[k]) for k, v in plain.items())
+
+
+def test_the_loss_of_history_is_the_mean_over_images(tmp_path):
+    settings = make_settings(train={"lr": 1e-12, "momentum": 0.0, "epochs": 1})
+    _, _, state = _fit(settings, tmp_path / "c")
+    method, task = _begin(settings)
+    with torch.no_grad():
+        expected = float(method.loss(task.train.batch(slice(None))))
+    assert math.isclose(state.history[0]["train_loss"], expected, rel_tol=1e-4)
