@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ness_cli.errors import SettingsError
+from ness_cli.settings import yaml_files
+from ness_cli.settings.resolve import build, difference, flatten, parse_overrides, resolve
+from ness_cli.settings.schema import schema
+
+
+def test_later_layers_win_and_every_value_keeps_its_origin(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: digits\ntrain:\n  lr: 0.5\n  epochs: 7\n")
+    resolved = resolve(str(mine), ["train.epochs=9"], seed=4)
+    train = resolved.settings.train
+    assert (train.lr, train.epochs, train.batch_size) == (0.5, 9, 64)
+    assert resolved.origins["train.epochs"] == "command line"
+    assert resolved.origins["train.lr"] == "file mine.yaml"
+    assert resolved.origins["train.batch_size"] == "preset digits"
+    assert resolved.origins["train.patience"] == "default"
+    assert (resolved.settings.seed, resolved.origins["seed"]) == (4, "command line")
+
+
+def test_what_is_written_resolves_to_itself():
+    settings = resolve("digits", ["method.name=gpm", "data.mean=[0.5]"]).settings
+    again = build(json.loads(json.dumps(settings.to_dict())))
+    assert again == settings
+    assert again.fingerprint() == settings.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("override", "changes"),
+    [
+        ("train.lr=0.123", True),
+        ("seed=9", True),
+        ("methods.ness.eps1=0.5", True),
+        ("methods.gpm.threshold=0.5", False),  # not the chosen method
+        ("checkpoint.seconds=1", False),
+        ("storage.keep=latest", False),
+        ("evaluate.scenario=both", False),
+        ("evaluate.batch_size=10", True),
+    ],
+)
+def test_only_what_decides_the_numbers_is_identity(override, changes):
+    plain, changed = resolve("digits").settings, resolve("digits", [override]).settings
+    assert (plain.fingerprint() != changed.fingerprint()) == changes
+    assert bool(difference(plain.identity(), changed.identity())) == changes
+
+
+def test_where_images_lie_is_no_part_of_the_identity():
+    raw = {"data": {"source": "image-folder", "path": "/a"}}
+    other = {"data": {"source": "image-folder", "path": ["/b", "/c"]}}
+    assert build(raw).fingerprint() == build(other).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"trian": {}}, "did you mean 'train'"),
+        ({"train": {"lrr": 1}}, "did you mean 'lr'"),
+        ({"train": {"sam": {"roh": 1}}}, "train.sam.roh: unknown key; did you mean 'rho'"),
+        ({"train": {"epochs": "yes"}}, "train.epochs: 'yes'"),
+        ({"train": {"epochs": 2.5}}, "train.epochs: 2.5"),
+        ({"train": {"epochs": True}}, "train.epochs: True"),
+        ({"train": {"lr": 0}}, "train.lr: 0 should be greater than 0"),
+        ({"train": 3}, "train: expected a group"),
+        ({"seed": -1}, "seed: -1"),
+        ({"seed": "1"}, "seed: '1'"),
+        ({"net": {"name": "mpl"}}, "did you mean 'mlp'"),
+        ({"net": {"hidden": []}}, "net.hidden"),
+        ({"net": {"hidden": [0]}}, "net.hidden"),
+        ({"data": {"source": "image-folder"}}, "data.path: is required"),
+        ({"methods": {"nes": {}}}, "did you mean 'ness'"),
+        ({"methods": {"ness": {"eps1": -1}}}, "methods.ness.eps1: -1"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_value_and_place(raw, words):
+    with pytest.raises(SettingsError) as error:
+        build(raw)
+    assert words in error.value.what
+
+
+def test_all_problems_are_shown_at_once():
+    with pytest.raises(SettingsError) as error:
+        build({"train": {"lr": -1, "epochs": 0}, "net": {"name": "x"}, "norm": {"affine": 3}})
+    for place in ("train.lr", "train.epochs", "net.name", "norm.affine"):
+        assert place in error.value.what
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.001", "1.e-3", "+1e-3"])
+def test_numbers_mean_what_they_look_like(text):
+    assert yaml_files.parse(text, place="x") == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("text", ["on", "off", "yes", "no", "y", "N"])
+def test_words_are_words(text):
+    assert yaml_files.parse(text, place="x") == text
+
+
+def test_a_key_that_stands_twice_is_an_error_with_its_line():
+    with pytest.raises(SettingsError, match=r"line 2: .*'a' stands twice"):
+        yaml_files.parse("a: 1\na: 2", place="f.yaml")
+
+
+@pytest.mark.parametrize("override", ["lr", "=3", ".lr=3", "train..lr=3"])
+def test_an_override_without_key_or_value_is_refused(override):
+    with pytest.raises(SettingsError, match="is not a setting"):
+        parse_overrides([override])
+
+
+def test_a_file_that_extends_itself_is_refused(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: {mine}\n")
+    with pytest.raises(SettingsError, match="leads back"):
+        resolve(str(mine))
+
+
+def test_the_schema_knows_every_setting():
+    found = schema()
+    definitions = found["$defs"]
+    for key, _ in flatten(resolve("digits").settings.to_dict()):
+        section, *rest = key.split(".")
+        if not rest:
+            assert section in found["properties"]
+            continue
+        name = {"data": "data.digits", "net": "net.mlp"}.get(section, section)
+        name, field = (f"methods.{rest[0]}", rest[1]) if section == "methods" else (name, rest[0])
+        assert field in definitions[name]["properties"], key
+        assert definitions[name]["additionalProperties"] is False
+    json.dumps(found)

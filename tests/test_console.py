@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ness_cli.console import Console, Progress
+from ness_cli.errors import NessError
+
+
+def test_results_go_to_stdout_and_everything_else_to_stderr(capsys):
+    console = Console()
+    console.result("a table")
+    console.note("a note [with brackets]")
+    console.next("ness run")
+    console.document({"a": 1})
+    out, err = capsys.readouterr()
+    assert out == "a table\n"
+    assert err == "a note [with brackets]\nNext: ness run\n"
+
+
+def test_json_leaves_one_document_on_stdout(capsys):
+    console = Console(json=True)
+    console.result("a table")
+    console.document({"a": [1.5, None]})
+    assert json.loads(capsys.readouterr().out) == {"a": [1.5, None]}
+
+
+def test_a_document_may_not_hold_nan():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Console(json=True).document({"a": float("nan")})
+
+
+def test_quiet_prints_errors_only(capsys):
+    console = Console(quiet=True)
+    console.result("a table")
+    console.note("a note")
+    console.next("ness run")
+    with console.track("work", 3) as advance:
+        advance()
+    console.error(NessError("x [a] is wrong", "run: y"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error: x [a] is wrong\n  fix: run: y\n"
+
+
+def test_a_long_line_is_not_broken_inside_a_command(capsys):
+    command = "ness train-task " + "x" * 300
+    Console().next(command)
+    assert f"Next: {command}\n" == capsys.readouterr().err
+
+
+def test_without_a_terminal_progress_is_a_plain_line_now_and_then(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("ness_cli.console.time.monotonic", lambda: float(next(clock)))
+    with Console().track("task 1: training", 10) as advance:
+        for _ in range(10):
+            advance(1, "epoch 1/2")
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) < 10
+    assert all(line.startswith("task 1: training: ") for line in lines)
+    assert " %, epoch 1/2, about " in lines[0]
+
+
+def test_progress_without_a_console_says_nothing(capsys):
+    with Progress().track("work", 3, done=1) as advance:
+        advance(2, "x")
+    Progress().note("x")
+    assert capsys.readouterr() == ("", "")
