@@ -101,10 +101,9 @@ def _add_storage(found: _Found, index: int, storage: Storage) -> None:
     depth = _wrapping_depth(split_names)
     has_splits = any(len(parts) >= depth + 3 and parts[depth] in SPLITS for parts in split_names)
     for position, (name, whole) in enumerate(zip(names, split_names, strict=True)):
-        parts = whole[depth:]
-        split = ""
+        split, parts = "", whole[depth:]
         if has_splits and len(parts) > 1:
-            split, *parts = parts
+            split, parts = parts[0], parts[1:]
             if split not in SPLITS:
                 found.ignored.add(storage.describe("/".join(whole[: depth + 1])))
                 continue

@@ -29,9 +29,7 @@ def test_a_single_task_has_no_transfer():
 
 def test_nothing_measured_is_nothing():
     none = AccuracyMatrix.of([None, None])
-    assert none.summary() == dict.fromkeys(
-        ("acc", "bwt", "forgetting", "learning_accuracy"), None
-    )
+    assert none.summary() == dict.fromkeys(("acc", "bwt", "forgetting", "learning_accuracy"), None)
     assert none.last == 0
 
 
