@@ -1,6 +1,7 @@
 """Time of a training step of each method beside finetuning, on real digits.
 
-Both sides run in one process, in turn, after a warm-up; medians and quartiles of the ratio are printed and saved as JSON.
+Both sides run in one process, in turn, after a warm-up; medians and quartiles of the ratio are
+printed and, with --out, saved as JSON.
 
     make bench          or    python benchmarks/step.py --rounds 30 --out step.json
 """
