@@ -102,9 +102,10 @@ class Console(Progress):
 
     def error(self, error: NessError) -> None:
         """Print what is wrong, and on a second line what to do."""
-        self._err.print(Text.assemble(("error: ", "bold red"), error.what), soft_wrap=True)
+        what, remedy = error.labels
+        self._err.print(Text.assemble((what, "bold red"), error.what), soft_wrap=True)
         if error.remedy:
-            self._err.print(Text.assemble(("  fix: ", "bold"), error.remedy), soft_wrap=True)
+            self._err.print(Text.assemble((remedy, "bold"), error.remedy), soft_wrap=True)
 
     @contextmanager
     def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:

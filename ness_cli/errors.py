@@ -19,6 +19,7 @@ class NessError(Exception):
     """
 
     exit_code = 1
+    labels = ("error: ", "  fix: ")
 
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what)
@@ -66,6 +67,7 @@ class StoppedError(NessError):
     """Stopped by a signal, with everything needed to go on in place."""
 
     exit_code = 75
+    labels = ("", "")  # nothing went wrong
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

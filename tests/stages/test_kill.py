@@ -110,7 +110,7 @@ def test_a_signal_stops_at_a_step_boundary_with_75_and_resuming_gives_the_same_b
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err.decode()
     assert f"stopped by {name}" in err.decode()
-    assert "fix: to go on, run: ness " in err.decode()
+    assert "to go on, run: ness " in err.decode()
     _finish(out)
     assert not checkpoint.exists()
     assert _files(out) == undisturbed
