@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ness_cli.errors import DamagedError
 from ness_cli.run_dir import RunDir, read_json
 
 STEPS = ("train", "build", "evaluate")
@@ -83,7 +84,10 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
         DamagedError: If the file does not read back.
     """
     out = shlex.quote(str(run.path))
-    return read_json(run.run, remedy=f"run: ness prepare --preset digits --out {out}")
+    try:
+        return read_json(run.run, remedy=f"run: ness prepare --preset digits --out {out}")
+    except DamagedError as error:
+        raise DamagedError(error.what, "restore it, or start over in another folder") from error
 
 
 def read_state(run: RunDir) -> RunState:

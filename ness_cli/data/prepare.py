@@ -67,6 +67,14 @@ def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
             return _write(raw, options, folder, key)
 
 
+def prepared(cache: Path, key: str) -> Manifest | None:
+    """Return the manifest of a stream that is in the cache, complete and verified, else ``None``.
+
+    It needs neither the settings nor the images that the stream was prepared from.
+    """
+    return _complete(cache / key[:FOLDER_LENGTH], key)
+
+
 def plan(options: DataSettings) -> Manifest:
     """Return the manifest that ``prepare`` would, as far as listings tell, writing nothing.
 

@@ -57,6 +57,15 @@ class Gpm(ProjectedMethod):
         device = next(self.model.parameters()).device
         return {name: Projector.off(m.to(device)) for name, m in self._memory.items()}
 
+    def begin_task(self, task: Task) -> None:
+        """Project off the memory; refuses wrong lists of options before a task is trained.
+
+        Raises:
+            SettingsError: If an option lists another number of layers than the network has.
+        """
+        self._thresholds_and_limits()
+        super().begin_task(task)
+
     def end_task(self, task: Task) -> None:
         """Forget the projectors; the model was plain all along."""
         self._projectors, self._anchors = {}, {}
@@ -74,10 +83,7 @@ class Gpm(ProjectedMethod):
         """
         layers = self.layers
         names = list(layers)
-        thresholds = self._per_layer(self.options.threshold, "threshold", len(names))
-        limits = self._per_layer(
-            self.options.layer_samples or self.options.samples, "layer_samples", len(names)
-        )
+        thresholds, limits = self._thresholds_and_limits()
         generator = seeding.generator(self.seed, "gpm-samples", task.number)
         sample = torch.randperm(len(task.train), generator=generator)[: self.options.samples]
         accumulator = CovarianceAccumulator(
@@ -100,6 +106,14 @@ class Gpm(ProjectedMethod):
                 )
             )
         return rows
+
+    def _thresholds_and_limits(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        options, num_layers = self.options, len(self.layers)
+        limits = options.layer_samples or options.samples
+        return (
+            self._per_layer(options.threshold, "threshold", num_layers),
+            self._per_layer(limits, "layer_samples", num_layers),
+        )
 
     def _per_layer(
         self, value: float | tuple[float, ...] | tuple[int, ...], option: str, num_layers: int

@@ -211,18 +211,29 @@ def build(raw: Mapping[str, Any]) -> Settings:
             built[key] = _validate(model, values, key, problems)
     for key, section in PLAIN_SECTIONS.items():
         built[key] = _validate(section, raw.get(key, {}), key, problems)
-    groups = dict(raw.get("methods", {}))
-    if built["method"] is not None:
-        groups.setdefault(built["method"].name, {})
-    built["methods"] = {}
-    for name, values in groups.items():
-        place = f"methods.{name}" if name in raw.get("methods", {}) else "method.name"
-        model = _options_model(METHODS, name, place, problems)
-        if model is not None:
-            built["methods"][name] = _validate(model, values or {}, f"methods.{name}", problems)
+    built["methods"] = _method_groups(raw.get("methods", {}), built["method"], problems)
+    if not problems:
+        problems += built["methods"][built["method"].name].problems(built["train"])
     if problems:
         raise _refusal(problems)
     return Settings(**built)
+
+
+def _method_groups(
+    raw: Mapping[str, Any], chosen: Section | None, problems: list[str]
+) -> dict[str, MethodOptions]:
+    """Validate the option groups that are there, and that of the chosen method."""
+    groups = dict(raw)
+    if isinstance(chosen, MethodSettings):
+        groups.setdefault(chosen.name, {})
+    built: dict[str, MethodOptions] = {}
+    for name, values in groups.items():
+        place = f"methods.{name}" if name in raw else "method.name"
+        model = _options_model(METHODS, name, place, problems)
+        options = None if model is None else _validate(model, values or {}, place, problems)
+        if isinstance(options, MethodOptions):
+            built[name] = options
+    return built
 
 
 def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,6 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     if number > 1:
         require_done(state, number - 1, "build")
     with run_log(context.run, f"build-subspace, task {number}"):
-        context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
         timer = StepTimer(context, "build", number)
         method = context.method(load_model(context, number, timer.inputs))
         if number > 1:
@@ -57,6 +56,8 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
             rows = method.consolidate(
                 data, stopping(context.place, command(context.run.path, "build"), advance)
             )
+        # Only now, with everything computed, does the old state go.
+        context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
         memory = method.memory()
         for name, tensors in memory.items():
             timer.write(name, tensors)

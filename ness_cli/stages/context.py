@@ -20,7 +20,7 @@ from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.engine.stop import StopRequest
-from ness_cli.errors import InputError, SettingsError, SystemRefusedError
+from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.methods.base import Method, Task, Tensors
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.run_dir import RunDir, read_json, write_json
@@ -184,8 +184,14 @@ def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
 
     Raises:
         InputError: If they are not those the run was prepared with; names each key.
+        DamagedError: If they are no settings any more.
     """
-    settings = build(yaml_files.read(run.settings))
+    try:
+        settings = build(yaml_files.read(run.settings))
+    except SettingsError as error:
+        raise DamagedError(
+            f"{run.settings} is damaged: {error.what}", "put it back as prepare wrote it"
+        ) from error
     changed = difference(about["identity"], settings.identity())
     if changed:
         raise InputError(

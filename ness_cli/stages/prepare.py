@@ -14,6 +14,7 @@ import yaml
 from ness_cli.console import Progress
 from ness_cli.data.prepare import plan
 from ness_cli.data.prepare import prepare as prepare_data
+from ness_cli.data.prepare import prepared as prepared_data
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.nets.build import build_model
 from ness_cli.run_dir import RunDir, write_bytes, write_json
@@ -66,7 +67,9 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
                 "choose another --out, or delete the folder",
             )
     with run_log(run, "prepare"):
-        manifest = prepare_data(settings.data, cache, progress)
+        # A run that was prepared before needs its cache only; the source may be gone by now.
+        there = prepared_data(cache, about["stream_key"]) if was_there else None
+        manifest = there or prepare_data(settings.data, cache, progress)
         if was_there and about["stream_key"] != manifest["key"]:
             raise InputError(
                 f"{run.path} was prepared from other images than those at hand now",
@@ -140,4 +143,11 @@ def _check_fit(resolved: Resolved, manifest: Mapping[str, Any]) -> None:
         raise SettingsError(
             "net.heads: a shared head needs tasks with the same classes",
             "set net.heads=per-task",
+        )
+    needs_valid = settings.train.weights == "best" or settings.train.schedule == "plateau"
+    if needs_valid and any(task["splits"]["valid"]["count"] == 0 for task in manifest["tasks"]):
+        raise SettingsError(
+            "data.valid_fraction: train.weights=best and train.schedule=plateau need validation "
+            "images in every task",
+            "raise data.valid_fraction, or set train.weights=last and train.schedule=cosine",
         )

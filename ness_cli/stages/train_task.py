@@ -43,13 +43,14 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         require_done(state, number - 1, "build")
     folder = context.run.task(number)
     with run_log(context.run, f"train-task, task {number}"):
-        if force or step.status == "stale":
-            folder.checkpoint.unlink(missing_ok=True)
-        folder.record("train").unlink(missing_ok=True)
         timer = StepTimer(context, "train", number)
         method = _method(context, number, timer.inputs)
         data = context.task(number, "train")
         method.begin_task(data)
+        # Only now, with every input open and good, does the old state go.
+        if force or step.status == "stale":
+            folder.checkpoint.unlink(missing_ok=True)
+        folder.record("train").unlink(missing_ok=True)
         checkpoint = CheckpointFile(
             folder.checkpoint,
             context.identity("checkpoint", number) | {"inputs": timer.inputs},

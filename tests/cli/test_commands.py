@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -308,6 +309,59 @@ def test_settings_edited_by_hand_are_noticed(run):
     result = ness("train-task", run)
     assert result.exit_code == 4
     assert "train.lr" in result.stderr
+
+
+def test_settings_that_do_not_work_together_are_refused_before_anything_is_trained(tmp_path):
+    for overrides, words in (
+        (["method.name=gpm", "train.optimizer=adam"], "gpm protects nothing with adam"),
+        (["methods.ness.form=projected", "train.optimizer=adam"], "methods.ness.form"),
+        (["train.weights=best", "data.valid_fraction=0"], "data.valid_fraction"),
+        (["net.heads=shared", "data.protocol=split", "data.num_tasks=2"], "net.heads"),
+        (["net.name=alexnet", "net.hidden=[8]"], "net.hidden"),
+    ):
+        quick = [q for q in QUICK if not q.startswith(("net.hidden", "data.num"))]
+        result = ness("prepare", "--out", tmp_path / "x", *quick, *overrides)
+        assert result.exit_code == 2, overrides
+        assert words in result.stderr
+
+
+def test_a_step_that_cannot_start_leaves_the_old_one_intact(run):
+    damaged = run / "task-01" / "basis.safetensors"
+    damaged.write_bytes(b"x")
+    for command in ("train-task", "build-subspace"):
+        ness(command, run, "--task", 2, "--force")
+    damaged.unlink()
+    assert (run / "task-02" / "train.json").exists()
+    assert (run / "task-02" / "subspace.json").exists()
+
+
+def test_a_prepared_run_goes_on_without_its_source(tmp_path):
+    source = tmp_path / "images"
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (source / split / name).mkdir(parents=True)
+            for i in range(4):
+                color = (40 * i, 100 if name == "a" else 200, 0)
+                Image.new("RGB", (4, 4), color).save(source / split / name / f"{i}.png")
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(
+        f"data: {{source: image-folder, path: {source}, classes_per_task: 1}}\n"
+        "train: {epochs: 1, batch_size: 2}\nnet: {hidden: [4]}\n"
+    )
+    out = tmp_path / "run"
+    good("run", "--preset", preset, "--out", out, "--until", 1)
+    shutil.rmtree(source)
+    good("run", "--out", out)
+    assert document("status", out)["runs"][0]["complete"]
+
+
+def test_a_damaged_settings_or_run_file_exits_with_5(run):
+    text = (run / "settings.yaml").read_text()
+    (run / "settings.yaml").write_text("seed: [")
+    assert ness("train-task", run).exit_code == 5
+    (run / "settings.yaml").write_text(text)
+    (run / "run.json").write_text("{")
+    assert ness("status", run).exit_code == 5
 
 
 def test_a_missing_step_is_named_with_its_command(tmp_path):

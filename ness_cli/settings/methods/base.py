@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ness_cli.settings.base import Section
+from ness_cli.settings.sections import TrainSettings
 
 
 class MethodOptions(Section):
@@ -11,6 +12,10 @@ class MethodOptions(Section):
     def uses_past_data(self, step: str) -> bool:
         """Return whether ``step`` (``train``, ``build``) opens training data of earlier tasks."""
         return False
+
+    def problems(self, train: TrainSettings) -> tuple[str, ...]:
+        """Return what in the training settings the method cannot work with, a line each."""
+        return ()
 
     def notes(self) -> tuple[str, ...]:
         """Return what every report must say of the method, in plain sentences."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ness_cli.settings.methods.base import MethodOptions
+from ness_cli.settings.sections import TrainSettings
 
 
 class Options(MethodOptions):
@@ -31,3 +32,9 @@ class Options(MethodOptions):
     first_rank: Literal["below", "reach"] = "below"
     """Rank after task 1: ``below`` keeps one direction fewer than reaches the threshold, as the
     authors' code does; ``reach`` is the paper's rule, used for all later tasks."""
+
+    def problems(self, train: TrainSettings) -> tuple[str, ...]:
+        """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
+        if train.optimizer == "adam":
+            return ("train.optimizer: gpm protects nothing with adam; use sgd",)
+        return ()

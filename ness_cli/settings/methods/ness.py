@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ness_cli.settings.methods.base import MethodOptions
+from ness_cli.settings.sections import TrainSettings
 
 
 class Options(MethodOptions):
@@ -32,4 +33,10 @@ class Options(MethodOptions):
         """Return that old data is passed through the network again, if it is."""
         if self.covariance == "recompute":
             return ("covariances are recomputed from the stored data of all tasks seen",)
+        return ()
+
+    def problems(self, train: TrainSettings) -> tuple[str, ...]:
+        """Return that Adam needs the factored form: it is not rotation invariant."""
+        if train.optimizer == "adam" and self.form == "projected":
+            return ("methods.ness.form: adam needs the factored form; use auto or factored",)
         return ()
