@@ -112,7 +112,7 @@ class Console(Progress):
         """Follow a piece of work: a bar with ETA on a terminal, a line now and then elsewhere."""
         if self._quiet:
             yield _ignore
-        elif self._err.is_terminal:
+        elif self._err.is_terminal and not self._err.no_color:
             with self._bar(description, total, done) as advance:
                 yield advance
         else:

@@ -48,8 +48,7 @@ def validate(method: Method, images: Images, batch_size: int) -> Score:
     with method.task_view(images.task) as model:
         outputs = logits(model, images, batch_size, lambda _: None)
     loss = functional.cross_entropy(outputs, images.labels)
-    correct = (outputs.argmax(dim=1) == images.labels).double().mean()
-    return Score(float(loss), float(correct))
+    return Score(float(loss), _share(outputs.argmax(dim=1) == images.labels))
 
 
 def task_accuracy(
@@ -58,7 +57,7 @@ def task_accuracy(
     """Return the accuracy on one task when the task is known, a fraction."""
     with method.task_view(images.task) as model:
         predicted = logits(model, images, batch_size, advance).argmax(dim=1)
-    return float((predicted == images.labels).double().mean())
+    return _share(predicted == images.labels)
 
 
 def class_accuracy(
@@ -88,7 +87,12 @@ def class_accuracy(
             offset += part.shape[1]
         outputs.append(part)
     predicted = torch.cat(outputs, dim=1).argmax(dim=1)
-    return float((predicted == images.labels + offset).double().mean())
+    return _share(predicted == images.labels + offset)
+
+
+def _share(correct: torch.Tensor) -> float:
+    # Counted, not averaged: some accelerators have no float64, and a mean in float32 rounds.
+    return int(correct.sum()) / len(correct)
 
 
 @torch.no_grad()

@@ -11,6 +11,8 @@ momentum and decay this is the plain projected step of GPM.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -21,16 +23,16 @@ from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.projection import Projector
 
 
-class ProjectedMethod(Method):
+class ProjectedMethod(Method, ABC):
     """A method that confines each layer's step to a subspace of its input space."""
 
     _projectors: dict[str, Projector]
     _anchors: dict[str, torch.Tensor]
     _views: dict[str, LayerView]
 
+    @abstractmethod
     def projectors(self) -> dict[str, Projector]:
         """Return the projector of every layer, on the model's device; asked once per task."""
-        raise NotImplementedError
 
     def begin_task(self, task: Task) -> None:
         """Build the projectors and freeze what has no open direction; the first task is free."""

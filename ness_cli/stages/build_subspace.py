@@ -7,7 +7,6 @@ from ness_cli.run_dir import read_json, write_json
 from ness_cli.run_state import RECORDS, RunState, command
 from ness_cli.stages.context import (
     RunContext,
-    StepTimer,
     require_done,
     require_task,
     run_log,
@@ -15,6 +14,7 @@ from ness_cli.stages.context import (
 )
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.step_record import StepTimer
 
 
 def build_subspace(context: RunContext, task: int | None = None, *, force: bool = False) -> Outcome:

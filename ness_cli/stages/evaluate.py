@@ -9,7 +9,6 @@ from ness_cli.methods.base import Method
 from ness_cli.run_state import StepState, command
 from ness_cli.stages.context import (
     RunContext,
-    StepTimer,
     require_done,
     require_task,
     run_log,
@@ -17,6 +16,7 @@ from ness_cli.stages.context import (
 )
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.step_record import StepTimer
 
 SHARED_HEAD = "not applicable: the tasks share one head"
 _KEYS = {"task": "task_incremental", "class": "class_incremental"}

@@ -20,7 +20,8 @@ from ness_cli.nets.build import build_model
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
 from ness_cli.settings.resolve import Resolved, difference
-from ness_cli.stages.context import run_log, versions
+from ness_cli.stages.context import run_log
+from ness_cli.stages.step_record import versions
 from ness_cli.subspace.layer_view import adapted_layers
 
 

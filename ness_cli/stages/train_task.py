@@ -11,9 +11,10 @@ from ness_cli.engine.score import record_statistics
 from ness_cli.methods.base import Method, Task
 from ness_cli.run_dir import write_bytes
 from ness_cli.run_state import command
-from ness_cli.stages.context import RunContext, StepTimer, require_done, require_task, run_log
+from ness_cli.stages.context import RunContext, require_done, require_task, run_log
 from ness_cli.stages.models import add_head, load_model, new_model, state_dict
 from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.step_record import StepTimer
 
 
 def train_task(context: RunContext, task: int | None = None, *, force: bool = False) -> Outcome:

@@ -40,8 +40,8 @@ class Alexnet(nn.Module):
             size = [(side - kernel + 1) // 2 for side in size]
             if kernel < 1 or min(size) < 1:
                 raise SettingsError(
-                    f"net.name: alexnet needs images of at least 24 x 24 pixels, "
-                    f"these have {image_shape[1]} x {image_shape[2]}",
+                    f"net.name: images of {image_shape[1]} x {image_shape[2]} pixels are too small "
+                    "for alexnet",
                     "choose net.name=mlp, or enlarge the images with data.size",
                 )
             self.add_module(f"conv{index}", nn.Conv2d(channels, out, kernel, bias=False))
