@@ -49,21 +49,22 @@ def targets(
         return [Target(RunDir(out or _default_out(resolved, with_seed=True)), resolved)]
     found = []
     for number in _parse_seeds(seeds):
-        model = None if out is None else next(iter([out / f"seed-{number}", *children]), None)
-        if model is not None and not (model / "run.json").exists():
-            model = children[0] if children else None
-        resolved = _resolved(preset, model, number, overrides)
+        own = None if out is None else out / f"seed-{number}"
+        like = (
+            own if own is not None and (own / "run.json").exists() else next(iter(children), None)
+        )
+        resolved = _resolved(preset, like, number, overrides)
         parent = out or _default_out(resolved, with_seed=False)
         found.append(Target(RunDir(parent / f"seed-{number}"), resolved))
     return found
 
 
 def _resolved(
-    preset: str | None, model: Path | None, seed: int | None, overrides: Sequence[str]
+    preset: str | None, like: Path | None, seed: int | None, overrides: Sequence[str]
 ) -> Resolved:
     """Resolve from a preset, or where none is given from an existing run."""
-    if preset is None and model is not None and (model / "run.json").exists():
-        run = RunDir(model)
+    if preset is None and like is not None and (like / "run.json").exists():
+        run = RunDir(like)
         return resolve_again(yaml_files.read(run.settings), read_run_record(run), overrides, seed)
     return resolve(preset, overrides, seed)
 
