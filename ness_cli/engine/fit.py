@@ -154,6 +154,9 @@ class Fit:
         self, phase: Phase, saved: tuple[dict[str, torch.Tensor], dict[str, Any]] | None
     ) -> None:
         context, state = self.context, self.state
+        if saved is not None:
+            self.method.load_state_tensors(_part(saved[0], "method"))
+        self.method.begin_phase(self.task, phase)
         groups = self.method.parameter_groups(self.task)
         self.parameters: dict[str, nn.Parameter] = {}
         for group in groups:
@@ -264,22 +267,25 @@ class Fit:
             "random": ckpt.random_tensors(self.device),
             "loss": {"sum": self.loss_sum},
         }
+        if state.phase > 0:
+            # What an earlier phase trained and this one does not; begin_task cannot make it anew.
+            model = self.method.model.state_dict()
+            parts["model"] = {n: t for n, t in model.items() if n not in self.parameters}
         tensors = {
             f"{part}/{name}": t for part, named in parts.items() for name, t in named.items()
         }
         self.context.checkpoint.save(tensors, asdict(state))
 
+    @torch.no_grad()
     def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            prefix += "/"
-            return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-
         state = self.state
-        self._load_parameters(part("parameter"))
-        self.best = {name: t.to(self.device) for name, t in part("best").items()}
-        ckpt.load_optimizer(self.optimizer, self.parameters, part("optimizer"))
-        self.method.load_state_tensors(part("method"))
-        ckpt.load_random(part("random"), self.device)
+        model = self.method.model.state_dict()
+        for name, value in _part(tensors, "model").items():
+            model[name].copy_(value)
+        self._load_parameters(_part(tensors, "parameter"))
+        self.best = {name: t.to(self.device) for name, t in _part(tensors, "best").items()}
+        ckpt.load_optimizer(self.optimizer, self.parameters, _part(tensors, "optimizer"))
+        ckpt.load_random(_part(tensors, "random"), self.device)
         self.loss_sum.copy_(tensors["loss/sum"])
         self.schedule.lr, self.schedule.patience_left = state.lr, state.patience_left
         self.schedule.best = float("inf") if state.best is None else state.best
@@ -290,3 +296,8 @@ class Fit:
     def _load_parameters(self, values: dict[str, torch.Tensor]) -> None:
         for name, value in values.items():
             self.parameters[name].copy_(value)
+
+
+def _part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    prefix = f"{name}/"
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

@@ -3,8 +3,9 @@
 The empty subclass is plain finetuning. A method gets a model, a task and batches; it never prints,
 opens files or parses arguments. The stages call the hooks in this order:
 
-    train-task       load_memory, begin_task, per phase and step: backward (twice with SAM),
-                     edit_gradients, apply, after_step; then end_task, update
+    train-task       load_memory, begin_task; per phase begin_phase, parameter_groups; per step
+                     backward (twice with SAM), edit_gradients, apply, after_step; then end_task,
+                     update
     build-subspace   load_memory, load_update, consolidate, memory
     evaluate         load_memory, task_view around every task scored
 
@@ -178,6 +179,13 @@ class Method:
     def phases(self, task: Task) -> list[Phase]:
         """Return the phases of a task's training."""
         return [Phase("train", self.train.epochs)]
+
+    def begin_phase(self, task: Task, phase: Phase) -> None:
+        """Set up a phase, before ``parameter_groups`` is asked for.
+
+        A resumed task calls it for the phase it stopped in only, after ``load_state_tensors``; what
+        a later phase needs of an earlier one belongs into ``state_tensors``.
+        """
 
     def training_sets(self, task: Task) -> list[Images]:
         """Return the sets of images that are trained on; batches never mix two sets."""

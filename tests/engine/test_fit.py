@@ -13,6 +13,8 @@ from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, epoch_batches
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import DamagedError, NumericalError, StoppedError
+from ness_cli.methods.base import Phase
+from ness_cli.methods.finetune import Finetune
 from ness_cli.settings.resolve import METHODS
 
 PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
@@ -42,8 +44,38 @@ def _begin(settings, number=2):
     return method, task
 
 
-def _fit(settings, path, stop_after=None):
+class TwoPhases(Finetune):
+    """Trains everything, then the head alone with what it noted in the first phase."""
+
+    def start(self):
+        self.noted = torch.zeros(())
+
+    def phases(self, task):
+        return [Phase("all", 2), Phase("head", 2)]
+
+    def begin_phase(self, task, phase):
+        if phase.name == "head":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name == "heads.2.weight")
+
+    def loss(self, batch):
+        return super().loss(batch) * (1 + 0.01 * self.noted)
+
+    def after_step(self, batch, progress):
+        self.noted = self.noted + batch.x.mean()
+
+    def state_tensors(self):
+        return {"noted": self.noted}
+
+    def load_state_tensors(self, tensors):
+        self.noted = tensors["noted"]
+
+
+def _fit(settings, path, stop_after=None, kind=None):
     method, task = _begin(settings)
+    if kind is not None:
+        method = kind(method.model, settings.options, settings.train, seed=settings.seed)
+        method.begin_task(task)
     stop, steps = StopRequest(), 0
 
     def advance(n=1, info=""):
@@ -88,6 +120,21 @@ def test_stopped_again_and_again_it_ends_with_the_same_bits(name, extra, every, 
             assert torch.equal(value, other[key]), key
     for mine, other in zip(state.history, other_state.history, strict=True):
         assert {**mine, "seconds": 0} == {**other, "seconds": 0}
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_a_method_of_two_phases_resumes_in_either(every, tmp_path):
+    settings = make_settings(method={"name": "finetune"}, net={"dropout": 0.2})
+    model, _, state = _fit(settings, tmp_path / "undisturbed", kind=TwoPhases)
+    assert [entry["phase"] for entry in state.history] == ["all", "all", "head", "head"]
+    while True:
+        try:
+            other, _, _ = _fit(settings, tmp_path / "c", every, kind=TwoPhases)
+            break
+        except StoppedError:
+            continue
+    for key, value in model.items():
+        assert torch.equal(value, other[key]), key
 
 
 def test_a_checkpoint_of_other_inputs_is_passed_over(tmp_path):
