@@ -1,0 +1,62 @@
+"""Every network goes through the whole chain on images, and its updates add up to its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from ness_cli.cli.app import app
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for label, name in enumerate("abcd"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+                pixels[label * 4 : label * 4 + 4] += 100
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        "{name: alexnet, width: 0.05}",
+        "{name: lenet}",
+        "{name: resnet18, width: 2}",
+        "{name: mlp, hidden: [8], batch_norm: true, dropout: 0.2}",
+    ],
+)
+@pytest.mark.parametrize("method", ["ness", "gpm"])
+def test_two_tasks_of_images_through_all_steps(net, method, images, tmp_path):
+    preset, out = tmp_path / "p.yaml", tmp_path / "run"
+    preset.write_text(
+        f"data: {{source: image-folder, path: {images}, classes_per_task: 2}}\n"
+        f"net: {net}\nmethod: {{name: {method}}}\ntrain: {{epochs: 2, batch_size: 8}}\n"
+        "methods: {ness: {eps1: 0.01}}\n"
+    )
+    arguments = ["run", "--preset", str(preset), "--out", str(out), "--json"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    (run,) = json.loads(result.stdout)["report"]["runs"]
+    assert run["tasks_done"] == 2
+    if method == "ness":
+        first, second = (load_file(out / f"task-0{t}" / "model.safetensors") for t in (1, 2))
+        basis = load_file(out / "task-01" / "basis.safetensors")
+        update = load_file(out / "task-02" / "update.safetensors")
+        for layer in (key.removesuffix(".U") for key in basis if key.endswith(".U")):
+            key = f"backbone.{layer}.weight"
+            change = (basis[f"{layer}.U"].double() @ update[f"{layer}.V"].double()).T
+            torch.testing.assert_close(
+                first[key].flatten(1).double() + change, second[key].flatten(1).double()
+            )
