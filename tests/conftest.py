@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
+
+# The same examples every time, and no verdict on how long one takes on a busy machine.
+hypothesis.settings.register_profile("ness", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ness")
 
 
 @pytest.fixture(scope="session", autouse=True)
