@@ -68,8 +68,8 @@ class Console(Progress):
     def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
         self._quiet = quiet
         self._json = json
-        self._out = _rich(stderr=False)
-        self._err = _rich(stderr=True)
+        self._out = _Rich(stderr=False)
+        self._err = _Rich(stderr=True)
 
     @property
     def width(self) -> int:
@@ -163,8 +163,14 @@ class _PlainTracker:
         self.console.note(f"{self.description}: {share} %{middle}, about {left:.0f} s left")
 
 
-def _rich(*, stderr: bool) -> RichConsole:
-    console = RichConsole(stderr=stderr, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in console._environ:
-        return RichConsole(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
-    return console
+class _Rich(RichConsole):
+    """rich's console without markup: what a user named ``[a]`` is shown as ``[a]``."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        if not self.is_terminal and "COLUMNS" not in self._environ:
+            self.width = _PLAIN_WIDTH
+
+    def on_broken_pipe(self) -> None:
+        """Leave a reader that went away to the command, where rich would exit with 1."""
+        raise BrokenPipeError

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.table import Table
 
 from ness_cli.console import Console, Progress
 from ness_cli.errors import NessError
@@ -17,6 +18,13 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(capsys):
     out, err = capsys.readouterr()
     assert out == "a table\n"
     assert err == "a note [with brackets]\nNext: ness run\n"
+
+
+def test_names_with_brackets_and_colons_are_shown_as_they_are(capsys):
+    table = Table("run")
+    table.add_row("runs/[a]x :smile:")
+    Console().result(table)
+    assert "runs/[a]x :smile:" in capsys.readouterr().out
 
 
 def test_json_leaves_one_document_on_stdout(capsys):

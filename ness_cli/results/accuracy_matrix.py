@@ -59,11 +59,15 @@ class AccuracyMatrix:
 
     @property
     def forgetting(self) -> float | None:
-        """Mean over i < T of the best earlier accuracy minus the last (Chaudhry et al. 2018)."""
+        """Mean over i < T of the best earlier accuracy minus the last (Chaudhry et al. 2018).
+
+        ``None`` for a single task, or while a row is missing that might hold the best.
+        """
         falls: list[float | None] = []
         for i, final in enumerate(self.final[:-1]):
-            earlier = [row[i] for row in self.rows[i : self.last - 1] if row is not None]
-            falls.append(max(earlier) - final if earlier else None)
+            earlier = self.rows[i : self.last - 1]
+            known = [row[i] for row in earlier if row is not None]
+            falls.append(max(known) - final if len(known) == len(earlier) else None)
         return _mean(falls)
 
     @property

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import InputError
+from ness_cli.errors import DamagedError, InputError
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import COMMANDS, STEPS, RunState, read_run_record, read_state
+from ness_cli.run_state import (
+    COMMANDS,
+    STEPS,
+    RunState,
+    command,
+    read_run_record,
+    read_state,
+)
 
 
 @dataclass(frozen=True)
@@ -79,12 +86,14 @@ class RunResult:
 def expand(paths: Iterable[Path]) -> list[Path]:
     """Return run folders, each parent of ``seed-*`` runs replaced by its runs.
 
+    A run named twice counts once.
+
     Raises:
         InputError: If a folder is neither.
     """
     found: list[Path] = []
     for path in paths:
-        seeds = [run.parent for run in path.glob("seed-*/run.json")]
+        seeds = [run.parent for run in path.glob("seed-[0-9]*/run.json")]
         if (path / "run.json").exists():
             found.append(path)
         elif seeds:
@@ -94,7 +103,7 @@ def expand(paths: Iterable[Path]) -> list[Path]:
                 f"{path} is not a run: it has no run.json",
                 f"run: ness prepare --preset digits --out {path}",
             )
-    return found
+    return list({run.resolve(): run for run in found}.values())
 
 
 def read_run(path: Path) -> RunResult:
@@ -112,7 +121,21 @@ def read_run(path: Path) -> RunResult:
         step = state.of(number, "evaluate")
         record = step.record if step.is_done else {}
         for key, column in rows.items():
-            column.append(record.get(key))
+            column.append(_row(run, number, key, record.get(key)))
         note = record.get("class_incremental_note") or note
     by_task, by_class = (AccuracyMatrix.of(column) for column in rows.values())
     return RunResult(path, read_run_record(run), state, by_task, by_class, note)
+
+
+def _row(run: RunDir, number: int, key: str, values: Any) -> list[float] | None:
+    """Return a row of accuracies after checking that it can be one."""
+    if values is None:
+        return None
+    good = isinstance(values, list) and len(values) == number
+    if not good or not all(isinstance(v, int | float) and 0 <= v <= 100 for v in values):
+        path = run.task(number).record("accuracy")
+        raise DamagedError(
+            f"{path} is damaged: {key} is no list of {number} percentages",
+            f"run: {command(run.path, 'evaluate', number)} --force",
+        )
+    return [float(value) for value in values]

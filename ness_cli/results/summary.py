@@ -43,8 +43,13 @@ class Group:
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds of the runs."""
-        return [run.about["seed"] for run in self.runs]
+        """Seeds of the runs that count."""
+        return [run.about["seed"] for run in self.furthest]
+
+    @property
+    def seeds_behind(self) -> list[int]:
+        """Seeds of the runs that are left out because others have come further."""
+        return [run.about["seed"] for run in self.runs if run not in self.furthest]
 
     @property
     def name(self) -> str:
@@ -53,13 +58,14 @@ class Group:
         return f"{about['preset']}, {about['method']}"
 
     @property
-    def is_even(self) -> bool:
-        """Whether all runs have come equally far, so that their means can be compared."""
-        return len({run.by_task.last for run in self.runs}) == 1
+    def furthest(self) -> list[RunResult]:
+        """The runs that have come furthest: after other tasks accuracies mean something else."""
+        last = max(run.by_task.last for run in self.runs)
+        return [run for run in self.runs if run.by_task.last == last]
 
     def spread(self, metric: str) -> Spread:
-        """Return the spread of a metric over the runs."""
-        return Spread.of([run.by_task.summary()[metric] for run in self.runs])
+        """Return the spread of a metric over the runs that have come furthest."""
+        return Spread.of([run.by_task.summary()[metric] for run in self.furthest])
 
     def as_json(self) -> dict[str, Any]:
         """Return the group as plain values."""
@@ -69,6 +75,7 @@ class Group:
             "preset": about["preset"],
             "method": about["method"],
             "seeds": self.seeds,
+            "seeds_behind": self.seeds_behind,
             **{name: {"mean": s.mean, "std": s.std} for name, s in spreads.items()},
         }
 

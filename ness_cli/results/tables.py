@@ -87,8 +87,8 @@ def group_table(found: Sequence[Group]) -> Lines:
         *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
     )
     for group in found:
-        note = "" if group.is_even else " (uneven)"
-        seeds = f"{len(group.runs)}{note}" if len(group.runs) > 1 else "1 only"
+        behind = f" ({len(group.seeds_behind)} behind)" if group.seeds_behind else ""
+        seeds = f"{len(group.seeds)}{behind}" if len(group.seeds) > 1 else f"1 only{behind}"
         table.add_row(group.name, seeds, *(str(group.spread(metric)) for metric in METRICS))
     return titled("Mean ± sample standard deviation over seeds, %", table)
 

@@ -7,7 +7,8 @@ def human_bytes(size: int) -> str:
     """Return a size in decimal units: ``1.2 MB``."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
+        # 999.96 kB would round to 1000.0 kB.
+        if value < 999.95 or unit == "GB":
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     raise AssertionError("unreachable: the last unit always returns")
@@ -15,7 +16,7 @@ def human_bytes(size: int) -> str:
 
 def human_seconds(seconds: float) -> str:
     """Return a duration: ``0.4 s``, ``3 m 20 s``, ``2 h 05 m``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -26,4 +27,4 @@ def human_seconds(seconds: float) -> str:
 
 def percent(value: float | None) -> str:
     """Return a percentage with two decimals, a dash for what was not measured."""
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"

@@ -244,6 +244,24 @@ def test_seeds_that_are_no_list_of_numbers_are_refused(seeds, tmp_path):
     assert ness("run", "--seeds", seeds, "--out", tmp_path / "x").exit_code == 2
 
 
+def test_only_seeds_that_came_equally_far_are_averaged(tmp_path):
+    out = tmp_path / "many"
+    good("run", "--out", out, "--seeds", "1,2", "--until", 2, *QUICK)
+    good("run", "--out", out, "--seeds", "3", "--until", 1)
+    (group,) = document("report", out, out / "seed-1")["groups"]  # named twice, counted once
+    assert (group["seeds"], group["seeds_behind"]) == ([1, 2], [3])
+    assert "2 (1 behind)" in good("report", out).stdout
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, float("nan")], [1.0, "x"], [1.0, 101.0], 3])
+def test_accuracies_that_cannot_be_are_damage(run, values):
+    path = run / "task-02" / "accuracy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"task_incremental": values}))
+    result = ness("report", run)
+    assert result.exit_code == 5
+    assert "accuracy.json is damaged" in result.stderr
+
+
 # -- wrong input ---------------------------------------------------------------------------------
 
 

@@ -38,5 +38,6 @@ def test_a_missing_row_leaves_out_what_needs_it():
     assert gap.acc == pytest.approx(218 / 3)
     assert gap.bwt is None
     assert gap.learning_accuracy is None
+    assert gap.forgetting is None  # the best may have been in the missing row
     assert gap.as_json() == [[80.0, None, None], [None] * 3, [70.0, 88.0, 60.0]]
     json.dumps(gap.as_json(), allow_nan=False)

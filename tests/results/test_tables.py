@@ -55,4 +55,5 @@ def test_units():
         "59 m 59 s",
         "1 h 01 m",
     ]
-    assert (percent(None), percent(1.234)) == ("-", "1.23")
+    assert (percent(None), percent(1.234), percent(-0.001)) == ("-", "1.23", "0.00")
+    assert (human_bytes(999_990), human_seconds(59.97)) == ("1.0 MB", "1 m 00 s")
