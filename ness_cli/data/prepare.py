@@ -20,7 +20,7 @@ import torch
 from ness_cli import registry, seeding, tensor_files
 from ness_cli.data.content import sha256_of_file
 from ness_cli.data.raw import RawStream, RawTask
-from ness_cli.data.shares import floor_share, pick
+from ness_cli.data.shares import floor_share
 from ness_cli.data.task_stream import FOLDER_LENGTH
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.run_dir import read_json, write_json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ness_cli.console import Progress
 
 SCHEMA = "ness.stream/1"
-_FORMAT = 1  # raise it when the same settings and content would give other tensors
+_FORMAT = 2  # raise it when the same settings and content would give other tensors
 _BYTES_PER_LABEL = 8
 
 Manifest = dict[str, Any]
@@ -188,15 +188,24 @@ def _write(raw: RawStream, options: DataSettings, folder: Path, key: str) -> Man
 
 
 def _splits(task: RawTask, options: DataSettings) -> dict[str, dict[str, torch.Tensor]]:
-    """Set validation images aside: one rule for every task, so equal tasks give equal positions."""
-    num_train = len(task.train_labels)
-    _refuse_empty(task.name, num_train, len(task.test_labels))
-    generator = seeding.generator(options.split_seed, "valid-split")
-    valid, train = pick(num_train, floor_share(num_train, options.valid_fraction), generator)
+    """Set validation images aside and mix the order of every split.
+
+    Sources hand images over class by class; wherever a layer normalises by its batch, a batch in
+    stored order must look like the task and not like a class. One rule for every task: tasks of
+    equal size get equal positions.
+    """
+    num_train, num_test = len(task.train_labels), len(task.test_labels)
+    _refuse_empty(task.name, num_train, num_test)
+    num_valid = floor_share(num_train, options.valid_fraction)
+    order = torch.randperm(
+        num_train, generator=seeding.generator(options.split_seed, "valid-split")
+    )
+    test = torch.randperm(num_test, generator=seeding.generator(options.split_seed, "test-order"))
+    valid, train = order[:num_valid], order[num_valid:]
     return {
         "train": {"images": task.train_images[train], "labels": task.train_labels[train]},
         "valid": {"images": task.train_images[valid], "labels": task.train_labels[valid]},
-        "test": {"images": task.test_images, "labels": task.test_labels},
+        "test": {"images": task.test_images[test], "labels": task.test_labels[test]},
     }
 
 
