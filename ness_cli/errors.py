@@ -39,6 +39,20 @@ class InputError(NessError):
     exit_code = 4
 
 
+class MissingFilesError(InputError):
+    """Files of a data set that are not there.
+
+    Args:
+        what: What is missing and where it was looked for.
+        remedy: Exact files, where they come from, and where to put them.
+        can_download: Whether preparing will get them.
+    """
+
+    def __init__(self, what: str, remedy: str = "", *, can_download: bool = False) -> None:
+        super().__init__(what, remedy)
+        self.can_download = can_download
+
+
 class DamagedError(NessError):
     """Something we wrote ourselves does not read back as written."""
 

@@ -6,39 +6,43 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
+import numpy as np
 import torch
 
 from ness_cli import seeding
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.settings.sources.base import ClassSplitSettings
+from ness_cli.settings.sources.base import DatasetSettings
 
 
-def deal(classes: Sequence[str], options: ClassSplitSettings) -> list[tuple[str, ...]]:
+def deal(classes: Sequence[str], options: DatasetSettings) -> list[tuple[str, ...]]:
     """Return the classes of every task, disjoint, in the order of the settings.
 
     Without ``num_tasks`` every class is used; with it, those that come after the last task are not.
 
     Args:
-        classes: Names of all classes, in any order.
+        classes: Names of all classes, in the order of their labels.
         options: ``classes_per_task``, ``num_tasks``, ``class_order`` and ``split_seed``.
 
     Raises:
         SettingsError: If classes would be left over or are too few, or the order names one that
             does not exist or names one twice.
     """
-    ordered = _in_order(sorted(classes), options)
+    ordered = _in_order(list(classes), options)
     sizes = _sizes(len(ordered), options)
     ends = list(accumulate(sizes))
     return [tuple(ordered[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
 
 
-def _in_order(classes: list[str], options: ClassSplitSettings) -> list[str]:
+def _in_order(classes: list[str], options: DatasetSettings) -> list[str]:
     order = options.class_order
     if order == "sorted":
         return classes
     if order == "seeded":
-        generator = seeding.generator(options.split_seed, "class-order")
+        generator = seeding.generator(options.stream_seed, "class-order")
         return [classes[i] for i in torch.randperm(len(classes), generator=generator).tolist()]
+    if order == "numpy-seeded":
+        legacy = np.random.RandomState(options.stream_seed)
+        return [classes[i] for i in legacy.permutation(len(classes))]
     for name, times in Counter(order).items():
         if name not in classes:
             raise SettingsError(
@@ -52,7 +56,7 @@ def _in_order(classes: list[str], options: ClassSplitSettings) -> list[str]:
     return list(order)
 
 
-def _sizes(num_classes: int, options: ClassSplitSettings) -> list[int]:
+def _sizes(num_classes: int, options: DatasetSettings) -> list[int]:
     per_task, num_tasks = options.classes_per_task, options.num_tasks
     if isinstance(per_task, int):
         return _equal_sizes(num_classes, per_task, num_tasks)

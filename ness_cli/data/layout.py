@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from ness_cli.data.pixels import has_image_suffix
 from ness_cli.data.storage import Storage
@@ -61,8 +62,12 @@ class _Found:
         self.splits.setdefault(split, {}).setdefault(name, []).append(image)
 
 
-def arrange(storages: Sequence[Storage]) -> Listing:
+def arrange(storages: Sequence[Storage], exclude: Sequence[str] = ()) -> Listing:
     """Return the images of all storages, merged by class name.
+
+    Args:
+        storages: Where the images are.
+        exclude: Patterns of files to leave out, matched against ``CLASS/NAME``.
 
     Images of a class are in the order of their names below the class folder, so that the same
     files give the same order from a directory, a zip and a tar.
@@ -73,7 +78,7 @@ def arrange(storages: Sequence[Storage]) -> Listing:
     """
     found = _Found()
     for index, storage in enumerate(storages):
-        _add_storage(found, index, storage)
+        _add_storage(found, index, storage, exclude)
     splits = found.splits
     places = ", ".join(str(storage.path) for storage in storages)
     if not splits:
@@ -95,7 +100,7 @@ def arrange(storages: Sequence[Storage]) -> Listing:
     )
 
 
-def _add_storage(found: _Found, index: int, storage: Storage) -> None:
+def _add_storage(found: _Found, index: int, storage: Storage, exclude: Sequence[str]) -> None:
     names = storage.names()
     split_names = [tuple(name.split("/")) for name in names]
     depth = _wrapping_depth(split_names)
@@ -113,6 +118,8 @@ def _add_storage(found: _Found, index: int, storage: Storage) -> None:
                     f"{storage.describe(name)} lies outside of the class folders",
                     "the layout is train/CLASS/* and test/CLASS/*, or CLASS/*",
                 )
+            continue
+        if any(fnmatchcase("/".join(parts), pattern) for pattern in exclude):
             continue
         if not has_image_suffix(name):
             raise InputError(

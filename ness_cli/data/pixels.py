@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from ness_cli.errors import InputError
 
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa", "La"}
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
 
 
 def has_image_suffix(name: str) -> bool:
@@ -54,33 +56,82 @@ def is_grey(file: BinaryIO, name: str) -> bool:
         return image.mode in _GREY_MODES
 
 
-def decode(
-    file: BinaryIO, name: str, *, channels: int, size: tuple[int, int] | None
-) -> NDArray[np.uint8]:
-    """Return the pixels of an image, uint8 ``[channels, height, width]``.
+@dataclass(frozen=True)
+class Form:
+    """What every image of a data set is brought to.
 
-    Args:
-        file: The image file.
-        name: What messages call it.
+    Attributes:
         channels: 1 for grey, 3 for colour.
-        size: Height and width to resize to (bilinear, antialiased); ``None`` leaves them alone.
-
-    Raises:
-        InputError: If it is not an image, is cut short or damaged, or too large for Pillow's limit
-            against decompression bombs.
+        size: Height and width; ``None`` leaves them alone.
+        fit: ``bilinear`` or ``lanczos`` resizes (antialiased), ``pad`` puts black around.
     """
-    mode = "L" if channels == 1 else "RGB"
-    with _errors(name), Image.open(file) as opened:
-        opened.load()
-        image: Image.Image = opened
-        if "exif" in image.info:
-            image = ImageOps.exif_transpose(image)
-        if image.mode != mode or "transparency" in image.info:
-            image = _flat(image, name).convert(mode)
-        if size is not None and image.size != size[::-1]:
-            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+
+    channels: int
+    size: tuple[int, int] | None
+    fit: str = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(channels, height, width)``; there must be a size."""
+        assert self.size is not None
+        return (self.channels, *self.size)
+
+    def of_file(self, file: BinaryIO, name: str) -> NDArray[np.uint8]:
+        """Return the pixels of an image file, uint8 ``[channels, height, width]``.
+
+        Args:
+            file: The image file.
+            name: What messages call it.
+
+        Raises:
+            InputError: If it is not an image, is cut short or damaged, or too large for Pillow's
+                limit against decompression bombs.
+        """
+        mode = "L" if self.channels == 1 else "RGB"
+        with _errors(name), Image.open(file) as opened:
+            opened.load()
+            image: Image.Image = opened
+            if "exif" in image.info:
+                image = ImageOps.exif_transpose(image)
+            if image.mode != mode or "transparency" in image.info:
+                image = _flat(image, name)
+            return self._of_image(image, name)
+
+    def of_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return one image brought to this form.
+
+        Args:
+            pixels: uint8 ``[1 or 3, height, width]``.
+
+        Raises:
+            InputError: If it is larger than the size that it is to be padded to.
+        """
+        array = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+        return self._of_image(Image.fromarray(np.ascontiguousarray(array)), "an image")
+
+    def _of_image(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        mode = "L" if self.channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
+        if self.size is not None and image.size != self.size[::-1]:
+            image = self._resized(image, self.size, name)
         pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
+
+    def _resized(self, image: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
+        height, width = size
+        if self.fit != "pad":
+            return image.resize((width, height), _FILTERS[self.fit])
+        above, left = (height - image.height) // 2, (width - image.width) // 2
+        if min(above, left) < 0:
+            raise InputError(
+                f"{name} is {image.height} x {image.width}, too large to be padded to"
+                f" {height} x {width}",
+                "raise data.size, or set data.fit=bilinear",
+            )
+        canvas = Image.new(image.mode, (width, height))
+        canvas.paste(image, (left, above))
+        return canvas
 
 
 def _flat(image: Image.Image, name: str) -> Image.Image:

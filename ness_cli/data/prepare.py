@@ -11,29 +11,30 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import filelock
 import torch
 
-from ness_cli import registry, seeding, tensor_files
+from ness_cli import seeding, tensor_files
 from ness_cli.data.content import sha256_of_file
-from ness_cli.data.raw import RawStream, RawTask
+from ness_cli.data.raw import RawStream, RawTask, TaskOutline
 from ness_cli.data.shares import floor_share
+from ness_cli.data.stream import content_hash, opened_stream, stream_outline
 from ness_cli.data.task_stream import FOLDER_LENGTH
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.run_dir import read_json, write_json
-from ness_cli.settings.sources.base import DataSettings
+from ness_cli.settings.sources.base import DatasetSettings, DataSettings
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
 
-SCHEMA = "ness.stream/1"
+SCHEMA = "ness.stream/2"
 _FORMAT = 2  # raise it when the same settings and content would give other tensors
 _BYTES_PER_LABEL = 8
 
 Manifest = dict[str, Any]
+Constants = tuple[list[float] | None, list[float] | None]  # mean and std per channel
 
 
 def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
@@ -56,14 +57,13 @@ def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
         SettingsError: If the settings do not fit the data.
         SystemRefusedError: If the cache cannot be written.
     """
-    source = _source(options)
-    key = _key(options, source.content_hash(options, progress))
+    key = _key(options, content_hash(options, progress))
     folder = cache / key[:FOLDER_LENGTH]
     with _locked(cache / f"{key[:FOLDER_LENGTH]}.lock", progress):
         stored = _complete(folder, key)
         if stored is not None:
             return stored
-        with source.read(options, progress) as raw:
+        with opened_stream(options, progress) as raw:
             return _write(raw, options, folder, key)
 
 
@@ -79,19 +79,19 @@ def plan(options: DataSettings) -> Manifest:
     """Return the manifest that ``prepare`` would, as far as listings tell, writing nothing.
 
     It has neither key nor hashes; ``bytes`` counts tensors without a file's header, and constants
-    of normalisation that would have to be computed are ``None``.
+    of normalisation that would have to be computed are ``None``. ``missing`` says what keeps data
+    sets of a sequence from being listed.
 
     Raises:
         InputError: If images are missing, or a task would have none.
         SettingsError: If the settings do not fit the data.
     """
-    outline = _source(options).outline(options)
+    outline = stream_outline(options)
     channels, height, width = outline.image_shape
     per_image = channels * height * width + _BYTES_PER_LABEL
     tasks = []
     for number, task in enumerate(outline.tasks, 1):
-        _refuse_empty(task.name, task.num_train, task.num_test)
-        num_valid = floor_share(task.num_train, options.valid_fraction)
+        num_valid = floor_share(task.num_train, task.options.valid_fraction)
         counts = {
             "train": task.num_train - num_valid,
             "valid": num_valid,
@@ -100,16 +100,15 @@ def plan(options: DataSettings) -> Manifest:
         splits = {
             name: {"count": count, "bytes": count * per_image} for name, count in counts.items()
         }
-        tasks.append(_task_entry(number, task.name, task.classes, splits))
-    mean, std = _given_constants(options, channels)
+        constants = _given_constants(task.options, channels)
+        tasks.append(_task_entry(number, task, constants, splits))
     return {
         "schema": SCHEMA,
         "source": options.source,
         "image_shape": [channels, height, width],
-        "mean": mean,
-        "std": std,
         "shared_labels": outline.shared_labels,
         "tasks": tasks,
+        "missing": [{"what": error.what, "remedy": error.remedy} for error in outline.missing],
     }
 
 
@@ -135,12 +134,8 @@ def channel_statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
     return mean, std
 
 
-def _source(options: DataSettings) -> ModuleType:
-    return registry.load("ness_cli.data.sources", options.source, place="data.source")
-
-
 def _key(options: DataSettings, content: str) -> str:
-    settings = options.model_dump(mode="json", exclude={"path"})
+    settings = options.identity()
     text = json.dumps({"format": _FORMAT, "settings": settings, "content": content}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -149,16 +144,17 @@ def _key(options: DataSettings, content: str) -> str:
 
 
 def _write(raw: RawStream, options: DataSettings, folder: Path, key: str) -> Manifest:
-    mean, std = _given_constants(options, raw.image_shape[0])
     with _refusals(folder):
         # First of all: what is written over must not look complete meanwhile.
         (folder / "stream.json").unlink(missing_ok=True)
     tasks = []
+    constants: dict[int, Constants] = {}
     for number, task in enumerate(raw.tasks, 1):
-        splits = _splits(task, options)
-        if number == 1 and (mean is None or std is None):
+        splits = _splits(task)
+        if task.dataset not in constants:
+            mean, std = _given_constants(task.options, raw.image_shape[0])
             computed_mean, computed_std = channel_statistics(splits["train"]["images"])
-            mean, std = mean or computed_mean, std or computed_std
+            constants[task.dataset] = (mean or computed_mean, std or computed_std)
         files = {}
         for split, tensors in splits.items():
             path = folder / f"task-{number:02d}-{split}.safetensors"
@@ -171,14 +167,12 @@ def _write(raw: RawStream, options: DataSettings, folder: Path, key: str) -> Man
                     "bytes": path.stat().st_size,
                     "sha256": sha256,
                 }
-        tasks.append(_task_entry(number, task.name, task.classes, files))
+        tasks.append(_task_entry(number, task, constants[task.dataset], files))
     manifest = {
         "schema": SCHEMA,
         "key": key,
         "source": options.source,
         "image_shape": list(raw.image_shape),
-        "mean": mean,
-        "std": std,
         "shared_labels": raw.shared_labels,
         "tasks": tasks,
     }
@@ -187,20 +181,17 @@ def _write(raw: RawStream, options: DataSettings, folder: Path, key: str) -> Man
     return manifest
 
 
-def _splits(task: RawTask, options: DataSettings) -> dict[str, dict[str, torch.Tensor]]:
+def _splits(task: RawTask) -> dict[str, dict[str, torch.Tensor]]:
     """Set validation images aside and mix the order of every split.
 
     Sources hand images over class by class; wherever a layer normalises by its batch, a batch in
     stored order must look like the task and not like a class. One rule for every task: tasks of
     equal size get equal positions.
     """
-    num_train, num_test = len(task.train_labels), len(task.test_labels)
-    _refuse_empty(task.name, num_train, num_test)
-    num_valid = floor_share(num_train, options.valid_fraction)
-    order = torch.randperm(
-        num_train, generator=seeding.generator(options.split_seed, "valid-split")
-    )
-    test = torch.randperm(num_test, generator=seeding.generator(options.split_seed, "test-order"))
+    seed, num_train = task.options.stream_seed, len(task.train_labels)
+    num_valid = floor_share(num_train, task.options.valid_fraction)
+    order = torch.randperm(num_train, generator=seeding.generator(seed, "valid-split"))
+    test = torch.randperm(len(task.test_labels), generator=seeding.generator(seed, "test-order"))
     valid, train = order[:num_valid], order[num_valid:]
     return {
         "train": {"images": task.train_images[train], "labels": task.train_labels[train]},
@@ -210,20 +201,19 @@ def _splits(task: RawTask, options: DataSettings) -> dict[str, dict[str, torch.T
 
 
 def _task_entry(
-    number: int, name: str, classes: tuple[str, ...], splits: Mapping[str, Mapping[str, Any]]
+    number: int, task: RawTask | TaskOutline, constants: Constants, splits: Mapping[str, Any]
 ) -> dict[str, Any]:
-    return {"number": number, "name": name, "classes": list(classes), "splits": dict(splits)}
+    return {
+        "number": number,
+        "name": task.name,
+        "classes": list(task.classes),
+        "mean": constants[0],
+        "std": constants[1],
+        "splits": dict(splits),
+    }
 
 
-def _refuse_empty(name: str, num_train: int, num_test: int) -> None:
-    for split, count in (("training", num_train), ("test", num_test)):
-        if count == 0:
-            raise InputError(f"task {name!r} has no {split} images", "give it some")
-
-
-def _given_constants(
-    options: DataSettings, channels: int
-) -> tuple[list[float] | None, list[float] | None]:
+def _given_constants(options: DatasetSettings, channels: int) -> Constants:
     for name, values in (("mean", options.mean), ("std", options.std)):
         if values is not None and len(values) != channels:
             raise SettingsError(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ness_cli.errors import InputError
+from ness_cli.settings.sources.base import DatasetSettings
+
 
 @dataclass(frozen=True)
 class TaskOutline:
@@ -17,12 +20,14 @@ class TaskOutline:
         classes: Names of its classes; label k stands for the k-th.
         num_train: Training images, those for validation included.
         num_test: Test images.
+        options: Settings of the data set that it is cut from.
     """
 
     name: str
     classes: tuple[str, ...]
     num_train: int
     num_test: int
+    options: DatasetSettings
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,13 @@ class StreamOutline:
         image_shape: ``(channels, height, width)`` of every image.
         shared_labels: Whether label k means the same in every task, as a shared head needs.
         tasks: The tasks in their order.
+        missing: Why some data sets of a sequence cannot be listed.
     """
 
     image_shape: tuple[int, int, int]
     shared_labels: bool
     tasks: tuple[TaskOutline, ...]
+    missing: tuple[InputError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class RawTask:
         train_labels: int64 ``[n]``, local to the task: 0 to ``len(classes) - 1``.
         test_images: uint8 ``[m, c, h, w]``.
         test_labels: int64 ``[m]``.
+        options: Settings of the data set that it is cut from.
+        dataset: Number of that data set in the stream; its tasks share constants of normalisation.
     """
 
     name: str
@@ -59,6 +68,8 @@ class RawTask:
     train_labels: torch.Tensor
     test_images: torch.Tensor
     test_labels: torch.Tensor
+    options: DatasetSettings
+    dataset: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from ness_cli.errors import InputError, SettingsError
+from ness_cli.errors import InputError, MissingFilesError, SettingsError
 
 _LEFT_BEHIND = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
@@ -154,7 +154,7 @@ def locate(paths: str | Sequence[str]) -> list[Path]:
     seen: set[Path] = set()
     for path in found:
         if not path.exists():
-            raise InputError(f"data.path: {path} is not there", "set data.path")
+            raise MissingFilesError(f"data.path: {path} is not there", "set data.path")
         if path.resolve() in seen:
             raise SettingsError(f"data.path: {path} is given twice", "give every path once")
         seen.add(path.resolve())
@@ -162,7 +162,7 @@ def locate(paths: str | Sequence[str]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def opened(paths: Sequence[Path]) -> Iterator[list[Storage]]:
+def opened_storages(paths: Sequence[Path]) -> Iterator[list[Storage]]:
     """Hold all storages open, one handle per archive.
 
     Raises:

@@ -37,11 +37,15 @@ class TaskInfo:
         number: Its number, from 1.
         name: Its name.
         classes: Names of its classes; label k stands for the k-th.
+        mean: Mean per channel of pixel values scaled to 0..1, that images are normalised with.
+        std: Standard deviation per channel, likewise.
     """
 
     number: int
     name: str
     classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @property
     def num_classes(self) -> int:
@@ -66,8 +70,6 @@ class TaskStream:
     ) -> None:
         self.key: str = manifest["key"]
         self.image_shape: tuple[int, int, int] = tuple(manifest["image_shape"])
-        self.mean: tuple[float, ...] = tuple(manifest["mean"])
-        self.std: tuple[float, ...] = tuple(manifest["std"])
         self.shared_labels: bool = manifest["shared_labels"]
         self._tasks: list[Mapping[str, Any]] = manifest["tasks"]
         self._folder = cache / self.key[:FOLDER_LENGTH]
@@ -85,7 +87,8 @@ class TaskStream:
             InputError: If there is no such task.
         """
         task = self._task(number)
-        return TaskInfo(number, task["name"], tuple(task["classes"]))
+        constants = tuple(task["mean"]), tuple(task["std"])
+        return TaskInfo(number, task["name"], tuple(task["classes"]), *constants)
 
     def split(self, number: int, split: str) -> Split:
         """Open one split of one task, and no other file.

@@ -65,6 +65,11 @@ class Settings:
         """Options of the chosen method."""
         return self.methods[self.method.name]
 
+    @property
+    def stream(self) -> DataSettings:
+        """Settings of the data, with the run's seed where they ask for it."""
+        return self.data.for_run(self.seed)
+
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, as they stand in ``settings.yaml``."""
         plain: dict[str, Any] = {"seed": self.seed}
@@ -84,7 +89,7 @@ class Settings:
         plain = self.to_dict()
         plain["methods"] = {self.method.name: plain["methods"][self.method.name]}
         plain["evaluate"] = {"batch_size": self.evaluate.batch_size}
-        plain["data"].pop("path", None)
+        plain["data"] = self.data.identity()
         del plain["storage"], plain["checkpoint"]
         return dict(flatten(plain))
 

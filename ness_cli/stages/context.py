@@ -109,11 +109,12 @@ class RunContext:
 
     def images(self, number: int, split: str) -> Images:
         """Open one split of one task on the device."""
+        info = self.stream.info(number)
         return Images(
             self.stream.split(number, split),
             task=number,
-            mean=self.stream.mean,
-            std=self.stream.std,
+            mean=info.mean,
+            std=info.std,
             device=self.device,
         )
 

@@ -70,7 +70,7 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
     with run_log(run, "prepare"):
         # A run that was prepared before needs its cache only; the source may be gone by now.
         there = prepared_data(cache, about["stream_key"]) if was_there else None
-        manifest = there or prepare_data(settings.data, cache, progress)
+        manifest = there or prepare_data(settings.stream, cache, progress)
         if was_there and about["stream_key"] != manifest["key"]:
             raise InputError(
                 f"{run.path} was prepared from other images than those at hand now",
@@ -110,7 +110,7 @@ def dry_run(resolved: Resolved) -> dict[str, Any]:
         SettingsError: If the settings do not fit each other or the data.
         InputError: If the images cannot be read.
     """
-    manifest: dict[str, Any] = plan(resolved.settings.data)
+    manifest: dict[str, Any] = plan(resolved.settings.stream)
     _check_fit(resolved, manifest)
     return manifest
 

@@ -66,10 +66,18 @@ def test_pixels_and_labels_are_those_of_the_files(tmp_path):
     stream = _open(_options(_make(tmp_path / "a")), tmp_path / "cache")
     assert [stream.info(t).classes for t in (1, 2)] == [("ant", "bee"), ("cat", "dog")]
     split = stream.split(2, "test")
-    assert split.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    for position, seed in enumerate([1200, 1201, 1202, 1300, 1301, 1302]):
-        expected = torch.from_numpy(np.asarray(_image(seed)).transpose(2, 0, 1).copy())
-        assert torch.equal(split.images[position], expected)
+    assert split.labels.bincount().tolist() == [3, 3]
+    for label, seeds in enumerate([(1200, 1201, 1202), (1300, 1301, 1302)]):
+        expected = {np.asarray(_image(seed)).transpose(2, 0, 1).tobytes() for seed in seeds}
+        own = split.images[split.labels == label]
+        assert {image.numpy().tobytes() for image in own} == expected
+
+
+def test_stored_images_are_mixed_so_that_a_batch_looks_like_its_task(tmp_path):
+    stream = _open(_options(_make(tmp_path / "a", per_class=(40, 40))), tmp_path / "cache")
+    for split in ("train", "test"):
+        halves = stream.split(1, split).labels.chunk(2)
+        assert all(8 <= int(half.sum()) <= 32 for half in halves)
 
 
 def test_directory_zip_and_tar_are_the_same_images(tmp_path):
@@ -158,8 +166,8 @@ def test_sizes_that_differ_need_a_size(tmp_path):
 def test_mean_and_std_are_those_of_task_1s_training_images(tmp_path):
     stream = _open(_options(_make(tmp_path / "a"), valid_fraction=0.3), tmp_path / "cache")
     pixels = stream.split(1, "train").images.double().transpose(0, 1).flatten(1) / 255
-    assert stream.mean == pytest.approx(pixels.mean(1).tolist())
-    assert stream.std == pytest.approx(pixels.std(1, unbiased=False).tolist())
+    assert stream.info(2).mean == pytest.approx(pixels.mean(1).tolist())
+    assert stream.info(2).std == pytest.approx(pixels.std(1, unbiased=False).tolist())
 
 
 def test_limits_and_orders(tmp_path):

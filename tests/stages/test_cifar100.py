@@ -36,8 +36,8 @@ def conv1(tmp_path_factory):
     images = Images(
         stream.split(1, "train"),
         task=1,
-        mean=stream.mean,
-        std=stream.std,
+        mean=stream.info(1).mean,
+        std=stream.info(1).std,
         device=torch.device("cpu"),
     )
     assert len(images) == 4750

@@ -1,4 +1,4 @@
-"""Your own images in a directory, a zip or a tar, or in several of them, cut into tasks by class.
+"""Your own images in a directory, a zip or a tar, or in several of them.
 
 Only the images that the tasks need are opened: a limit or a number of tasks saves their decoding.
 """
@@ -7,38 +7,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ness_cli import seeding
 from ness_cli.data import pixels
 from ness_cli.data.content import sha256_of_paths
-from ness_cli.data.cut import deal
+from ness_cli.data.dataset import Dataset, size_of
 from ness_cli.data.layout import Classes, ImageFile, Listing, arrange
-from ness_cli.data.raw import RawStream, RawTask, StreamOutline, TaskOutline
-from ness_cli.data.shares import floor_share, pick
-from ness_cli.data.storage import Storage, locate, opened
-from ness_cli.errors import InputError, SettingsError
+from ness_cli.data.storage import Storage, locate, opened_storages
+from ness_cli.errors import InputError
 from ness_cli.settings.sources.image_folder import Options
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
-
-
-@dataclass(frozen=True)
-class _Selected:
-    """The image files of a task, one list per class."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: list[list[ImageFile]]
-    test: list[list[ImageFile]]
-
-    def files(self) -> list[ImageFile]:
-        return [image for images in (*self.train, *self.test) for image in images]
 
 
 def content_hash(options: Options, progress: Progress) -> str:
@@ -51,198 +34,115 @@ def content_hash(options: Options, progress: Progress) -> str:
     return sha256_of_paths(locate(options.path), progress)
 
 
-def outline(options: Options) -> StreamOutline:
-    """Return names, counts and the shape of images, mostly from listings.
+@contextlib.contextmanager
+def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
+    """Provide the images, listed and not yet decoded.
 
     One image is decoded for the shape, unless the size is set; the headers of the others are read
     for as long as all are grey, unless the channels are set.
 
     Raises:
         InputError: If the images cannot be listed or do not make a data set.
-        SettingsError: If the classes cannot be dealt to tasks.
+        SettingsError: If a path is given twice.
     """
-    with opened(locate(options.path)) as storages, pixels.pillow_warnings():
-        tasks = _select(arrange(storages), options)
-        shape = _image_shape(_in_reading_order(tasks), storages, options)
-    outlines = (
-        TaskOutline(task.name, task.classes, sum(map(len, task.train)), sum(map(len, task.test)))
-        for task in tasks
-    )
-    return StreamOutline(shape, False, tuple(outlines))
+    with opened_storages(locate(options.path)) as storages:
+        listing = arrange(storages, exclude=options.exclude or ())
+        if progress is not None:
+            for folder in listing.ignored:
+                progress.note(f"{folder} is ignored: only train and test are read")
+        yield FolderDataset(storages, listing, options)
 
 
-@contextlib.contextmanager
-def read(options: Options, progress: Progress) -> Iterator[RawStream]:
-    """Provide the stream inside the block, each task decoded when it is asked for.
-
-    Raises:
-        InputError: If an image cannot be read, or has another size than the first.
-        SettingsError: If the classes cannot be dealt to tasks.
-    """
-    with opened(locate(options.path)) as storages:
-        listing = arrange(storages)
-        for folder in listing.ignored:
-            progress.note(f"{folder} is ignored: only train and test are read")
-        tasks = _select(listing, options)
-        files = _in_reading_order(tasks)
-        with pixels.pillow_warnings():
-            shape = _image_shape(files, storages, options)
-        first = storages[files[0].storage].describe(files[0].name)
-        with progress.track("reading images", len(files)) as advance:
-            reader = _Reader(storages, shape, options, first, advance)
-            yield RawStream(shape, False, (reader.task(task) for task in tasks))
-
-
-def _select(listing: Listing, options: Options) -> list[_Selected]:
-    train, test = _two_splits(listing, options)
-    tasks, start = [], 0
-    for classes in deal(list(train), options):
-        name = f"classes-{start + 1}-{start + len(classes)}"
-        start += len(classes)
-        limited = [_limited(train[each], each, options) for each in classes]
-        tasks.append(_Selected(name, classes, limited, [test[each] for each in classes]))
-    return tasks
-
-
-def _two_splits(listing: Listing, options: Options) -> tuple[Classes, Classes]:
-    if listing.test is None:
-        return _stratified(listing.train, options)
-    if options.test_fraction is not None:
-        raise SettingsError(
-            f"data.test_fraction: {options.test_fraction}, but the data has a test folder",
-            "leave data.test_fraction out",
-        )
-    one_sided = sorted(listing.train.keys() ^ listing.test.keys())
-    if one_sided:
-        there, missing = ("train", "test") if one_sided[0] in listing.train else ("test", "train")
-        more = f" (and {len(one_sided) - 1} more)" if len(one_sided) > 1 else ""
-        raise InputError(
-            f"class {one_sided[0]!r} has images in {there} and none in {missing}{more}",
-            "add its images, or remove the class",
-        )
-    return listing.train, listing.test
-
-
-def _stratified(classes: Classes, options: Options) -> tuple[Classes, Classes]:
-    """Set a share of every class aside for testing, at least one image of each."""
-    if options.test_fraction is None:
-        raise InputError(
-            "data.path: there is no test folder",
-            "set data.test_fraction, for example data.test_fraction=0.2",
-        )
-    train, test = {}, {}
-    for name, images in classes.items():
-        if len(images) < 2:
-            raise InputError(
-                f"class {name!r} has {len(images)} image, too few for training and testing",
-                "add images, or remove the class",
-            )
-        number = max(1, floor_share(len(images), options.test_fraction))
-        generator = seeding.generator(options.split_seed, f"test-split/{name}")
-        aside, rest = pick(len(images), number, generator)
-        test[name] = [images[i] for i in aside.tolist()]
-        train[name] = [images[i] for i in rest.tolist()]
-    return train, test
-
-
-def _limited(images: list[ImageFile], name: str, options: Options) -> list[ImageFile]:
-    if options.limit_per_class is None or len(images) <= options.limit_per_class:
-        return images
-    generator = seeding.generator(options.split_seed, f"limit/{name}")
-    chosen, _ = pick(len(images), options.limit_per_class, generator)
-    return [images[i] for i in chosen.tolist()]
-
-
-def _in_reading_order(tasks: Sequence[_Selected]) -> list[ImageFile]:
-    files = [image for task in tasks for image in task.files()]
-    return sorted(files, key=lambda image: (image.storage, image.position))
-
-
-def _image_shape(
-    files: Sequence[ImageFile], storages: Sequence[Storage], options: Options
-) -> tuple[int, int, int]:
-    channels = {"grey": 1, "rgb": 3}.get(options.channels)
-    if channels is None:
-        channels = 1 if all(_is_grey(storages[file.storage], file) for file in files) else 3
-    size = _size(options)
-    if size is None:
-        storage, name = storages[files[0].storage], files[0].name
-        with storage.open(name) as data:
-            image = pixels.decode(data, storage.describe(name), channels=channels, size=None)
-        size = (image.shape[1], image.shape[2])
-    return (channels, *size)
-
-
-def _is_grey(storage: Storage, file: ImageFile) -> bool:
-    with storage.open(file.name) as data:
-        return pixels.is_grey(data, storage.describe(file.name))
-
-
-def _size(options: Options) -> tuple[int, int] | None:
-    return (options.size, options.size) if isinstance(options.size, int) else options.size
-
-
-class _Reader:
-    """Decodes tasks into tensors that are allocated once.
+class FolderDataset(Dataset):
+    """Images that are decoded when they are asked for.
 
     Args:
         storages: The open storages.
-        shape: ``(channels, height, width)`` of every image.
-        options: The source's options.
-        first: What messages call the image that ``shape`` comes from.
-        advance: Told of every image read.
+        listing: Which image is where.
+        options: Size and channels to bring the images to.
+
+    Raises:
+        InputError: If the first image cannot be read.
     """
 
-    def __init__(
-        self,
-        storages: Sequence[Storage],
-        shape: tuple[int, int, int],
-        options: Options,
-        first: str,
-        advance: Callable[[int], object],
-    ) -> None:
+    def __init__(self, storages: Sequence[Storage], listing: Listing, options: Options) -> None:
         self._storages = storages
-        self._shape = shape
-        self._size = _size(options)
-        self._first = first
-        self._advance = advance
+        by_split: dict[str, Classes] = {"train": listing.train}
+        if listing.test is not None:
+            by_split["test"] = listing.test
+        self.classes = tuple(sorted({name for classes in by_split.values() for name in classes}))
+        self._files = {
+            split: [file for name in self.classes for file in classes.get(name, ())]
+            for split, classes in by_split.items()
+        }
+        self._labels = {
+            split: torch.arange(len(self.classes)).repeat_interleave(
+                torch.tensor([len(classes.get(name, ())) for name in self.classes])
+            )
+            for split, classes in by_split.items()
+        }
+        with pixels.pillow_warnings():
+            self._form, self._first = self._find_form(options)
+        self.image_shape = self._form.shape
 
-    def task(self, task: _Selected) -> RawTask:
-        """Return a task with all its images."""
-        return RawTask(
-            name=task.name,
-            classes=task.classes,
-            train_images=self._images(task.train),
-            train_labels=_labels(task.train),
-            test_images=self._images(task.test),
-            test_labels=_labels(task.test),
-        )
+    def labels(self, split: str) -> torch.Tensor | None:
+        """Return the label of every image, int64 ``[n]``, class by class."""
+        return self._labels.get(split)
 
-    def _images(self, by_class: Sequence[Sequence[ImageFile]]) -> torch.Tensor:
-        files = [image for images in by_class for image in images]
-        out = np.empty((len(files), *self._shape), np.uint8)
+    def images(
+        self, split: str, positions: torch.Tensor, advance: Callable[[int], object]
+    ) -> torch.Tensor:
+        """Return images in the order asked for, read in the order of their archives.
+
+        Raises:
+            InputError: If one cannot be read, or has another size than the first.
+        """
+        files = [self._files[split][position] for position in positions.tolist()]
+        out = np.empty((len(files), *self.image_shape), np.uint8)
         rows = sorted(range(len(files)), key=lambda i: (files[i].storage, files[i].position))
         with pixels.pillow_warnings():
             for row in rows:
                 out[row] = self._decoded(files[row])
-                self._advance(1)
+                advance(1)
         return torch.from_numpy(out)
+
+    def _find_form(self, options: Options) -> tuple[pixels.Form, str]:
+        """Return what images are brought to, and what messages call the first of them."""
+        files = [file for files in self._files.values() for file in files]
+        files.sort(key=lambda file: (file.storage, file.position))
+        channels = {"grey": 1, "rgb": 3}.get(options.channels)
+        if channels is None:
+            channels = 1 if all(self._is_grey(file) for file in files) else 3
+        form = pixels.Form(channels, size_of(options), options.fit)
+        storage, name = self._storages[files[0].storage], files[0].name
+        if form.size is None:
+            with storage.open(name) as data:
+                _, height, width = form.of_file(data, storage.describe(name)).shape
+            form = pixels.Form(channels, (height, width), options.fit)
+            # Differing sizes are refused and not resized: nobody asked for it.
+            self._exact = True
+        else:
+            self._exact = False
+        return form, storage.describe(name)
+
+    def _is_grey(self, file: ImageFile) -> bool:
+        storage = self._storages[file.storage]
+        with storage.open(file.name) as data:
+            return pixels.is_grey(data, storage.describe(file.name))
 
     def _decoded(self, file: ImageFile) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         storage = self._storages[file.storage]
         name = storage.describe(file.name)
+        form = self._form
+        if self._exact:
+            form = pixels.Form(form.channels, None)
         with storage.open(file.name) as data:
-            image = pixels.decode(data, name, channels=self._shape[0], size=self._size)
-        if image.shape != self._shape:
-            (_, height, width), (_, first_height, first_width) = image.shape, self._shape
+            image = form.of_file(data, name)
+        if image.shape != self.image_shape:
+            (_, height, width), (_, first_height, first_width) = image.shape, self.image_shape
             raise InputError(
                 f"images differ in size: {self._first} is {first_height} x {first_width},"
                 f" {name} is {height} x {width} (height x width)",
                 "set data.size, for example data.size=32",
             )
         return image
-
-
-def _labels(by_class: Sequence[Sequence[ImageFile]]) -> torch.Tensor:
-    counts = torch.tensor([len(images) for images in by_class])
-    return torch.arange(len(by_class)).repeat_interleave(counts)

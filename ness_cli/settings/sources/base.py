@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import Self
 
 from ness_cli.settings.base import Section
 
 Constants = Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=4)]
+Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)]
+Side = Annotated[int, Field(ge=1)]
+Size = Side | Annotated[tuple[Side, Side], Field(strict=False)]
+
+# What decides where the images come from and how they get there, but not what they are.
+_PLACES = ("path", "download")
 
 
 class DataSettings(Section):
@@ -18,28 +26,89 @@ class DataSettings(Section):
     """A name that ``ness datasets`` lists."""
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of every task's training images set aside for validation."""
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: Annotated[int, Field(ge=0)] | Literal["run"] = 0
     """Seed of every random choice in the data (splits, orders, permutations). It is apart from the
-    run's seed, so that runs with different seeds learn the same stream."""
-    mean: Constants | None = None
-    """Mean per channel of pixel values scaled to 0..1; computed from task 1's training images when
-    absent."""
-    std: Constants | None = None
-    """Standard deviation per channel, likewise."""
+    run's seed, so that runs with different seeds learn the same stream; ``run`` takes the run's
+    seed, so that every seed learns a stream of its own."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the stream's content besides the files, as plain values."""
+        return without_places(self.model_dump(mode="json"))
+
+    def for_run(self, seed: int) -> Self:
+        """Return these settings with ``split_seed: run`` replaced by the run's seed."""
+        return self.model_copy(update={"split_seed": seed}) if self.split_seed == "run" else self
+
+    def datasets(self) -> tuple[DatasetSettings, ...]:
+        """Return the settings of every data set of the stream, in order."""
+        raise NotImplementedError
+
+    @property
+    def stream_seed(self) -> int:
+        """The seed of random choices; ``for_run`` has replaced ``run`` by then."""
+        assert isinstance(self.split_seed, int)
+        return self.split_seed
 
 
-class ClassSplitSettings(DataSettings):
-    """A stream whose tasks are disjoint groups of the classes of one data set."""
+class DatasetSettings(DataSettings):
+    """One data set, and how it is cut into tasks."""
 
-    classes_per_task: int | Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = 10
-    """Classes of every task, or a list with one number per task."""
+    name: str | None = None
+    """What tables call the data set in a sequence; the source's name when absent."""
+    protocol: Literal["split", "permuted", "rotated"] = "split"
+    """``split``: tasks are disjoint groups of classes. ``permuted``: every task shows all classes
+    under its own fixed permutation of the pixels. ``rotated``: under its own rotation."""
     num_tasks: int | None = Field(default=None, ge=1)
-    """Number of tasks, counted from the start of the class order; all there are when absent."""
-    class_order: (
-        Literal["sorted", "seeded"] | Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-    ) = "sorted"
-    """Order in which classes are dealt to tasks: by name, shuffled by ``split_seed``, or a list of
-    class names."""
+    """Number of tasks: as many as the classes make when absent, or 10 permutations or rotations."""
+    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 10
+    """Classes of every task, or a list with one number per task."""
+    class_order: Literal["sorted", "seeded", "numpy-seeded"] | Names = "sorted"
+    """Order in which classes are dealt to tasks: by label, shuffled by ``split_seed``, shuffled by
+    it as numpy's legacy generator does (published miniImageNet runs), or a list of class names."""
+    task_order: Counts | None = None
+    """Order of the tasks, each once, numbered from 1 as they are without it."""
     limit_per_class: int | None = Field(default=None, ge=1)
     """At most this many training images of each class, chosen by ``split_seed``; for quick
     trials."""
+    test_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Share of each class set aside for testing where the data has no test images of its own."""
+    max_angle: float = Field(default=180.0, gt=0, le=360)
+    """``rotated``: the angles go from 0 in equal steps up to, not including, this many degrees."""
+    size: Size | None = None
+    """Bring images to this many pixels: one number for a square, or height and width. Required
+    when they differ in size."""
+    fit: Literal["bilinear", "lanczos", "pad"] = "bilinear"
+    """How images come to ``size``: resized (antialiased), or padded with black on all sides."""
+    channels: Literal["auto", "rgb", "grey"] = "auto"
+    """Convert to colour or grey; ``auto`` keeps grey only if every image is grey."""
+    layout: Literal["planes", "scrambled"] = "planes"
+    """``scrambled`` reads the bytes of the colour planes as if they were interleaved pixels, as the
+    published CIFAR-100 superclass runs did; images are no longer images then."""
+    mean: Constants | None = None
+    """Mean per channel of pixel values scaled to 0..1; computed from the training images of the
+    data set's first task when absent."""
+    std: Constants | None = None
+    """Standard deviation per channel, likewise."""
+
+    @property
+    def title(self) -> str:
+        """What tables and messages call the data set."""
+        return self.name or self.source
+
+    def datasets(self) -> tuple[DatasetSettings, ...]:
+        """Return these settings: there is one data set."""
+        return (self,)
+
+
+class PublicSettings(DatasetSettings):
+    """A public data set whose files can be downloaded."""
+
+    path: str = "data"
+    """Folder of the downloaded files, or a file in it."""
+    download: bool = True
+    """Download files that are missing, checked against their known MD5."""
+
+
+def without_places(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of a data set without those that only say where it lies."""
+    return {key: value for key, value in values.items() if key not in _PLACES}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ness_cli.settings.sources.base import DataSettings
+from ness_cli.settings.sources.base import Counts, DatasetSettings
 
 
-class Options(DataSettings):
+class Options(DatasetSettings):
     """Options of the data source ``digits``."""
 
     source: Literal["digits"] = "digits"
     """The embedded digits."""
-    protocol: Literal["permuted", "split"] = "permuted"
+    protocol: Literal["split", "permuted", "rotated"] = "permuted"
     """``permuted``: every task shows all ten digits under its own fixed permutation of the pixels.
-    ``split``: five tasks of two digits each."""
-    num_tasks: int | None = Field(default=None, ge=1)
-    """Number of tasks: by default ten permutations, or all five pairs of digits."""
+    ``split``: five tasks of two digits each. ``rotated``: under its own rotation."""
+    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 2
+    """``split``: digits of every task, or a list with one number per task."""
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the images set aside for testing, the same in every task."""
+    """Share of each digit's images set aside for testing, the same in every task."""

@@ -1,0 +1,133 @@
+"""A labelled set of images, opened for reading: what every data source hands over.
+
+Labels are known at once, images are read by position: a limit, or a stream of a few tasks, saves
+reading the others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ness_cli.data import pixels
+from ness_cli.errors import InputError
+from ness_cli.settings.sources.base import DatasetSettings
+
+Shape = tuple[int, int, int]
+
+
+class Dataset(ABC):
+    """Images of some classes, in training and maybe test images.
+
+    Attributes:
+        classes: Names of the classes; label k stands for the k-th.
+        image_shape: ``(channels, height, width)`` of every image that ``images`` returns.
+    """
+
+    classes: tuple[str, ...]
+    image_shape: Shape
+
+    @abstractmethod
+    def labels(self, split: str) -> torch.Tensor | None:
+        """Return the label of every image of ``train`` or ``test``, int64 ``[n]``.
+
+        ``None`` for ``test`` if the data has no test images of its own.
+        """
+
+    @abstractmethod
+    def images(
+        self, split: str, positions: torch.Tensor, advance: Callable[[int], object]
+    ) -> torch.Tensor:
+        """Return the images of a split at some positions.
+
+        Args:
+            split: ``train`` or ``test``.
+            positions: int64 ``[m]``, places in ``labels(split)``.
+            advance: Told of images read.
+
+        Returns:
+            uint8 ``[m, channels, height, width]``.
+
+        Raises:
+            InputError: If an image cannot be read; the message names it.
+        """
+
+
+class ArrayDataset(Dataset):
+    """A data set whose images are in memory.
+
+    Args:
+        place: What messages call the data: a file.
+        classes: Names of the classes.
+        train: uint8 images ``[n, c, h, w]`` and integer labels ``[n]``.
+        test: The same for test images, or ``None``.
+        options: Size and channels to bring the images to.
+
+    Raises:
+        InputError: If labels are out of range, or images and labels differ in number.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        classes: Sequence[str],
+        train: tuple[torch.Tensor, torch.Tensor],
+        test: tuple[torch.Tensor, torch.Tensor] | None,
+        options: DatasetSettings,
+    ) -> None:
+        self.classes = tuple(classes)
+        self._splits = {"train": train} | ({} if test is None else {"test": test})
+        for split, (images, labels) in self._splits.items():
+            _check(f"{place}: {split}", images, labels, len(self.classes))
+        channels, height, width = train[0].shape[1:]
+        self._form = pixels.Form(
+            channels={"grey": 1, "rgb": 3}.get(options.channels, channels),
+            size=size_of(options) or (height, width),
+            fit=options.fit,
+        )
+        self.image_shape = self._form.shape
+
+    def labels(self, split: str) -> torch.Tensor | None:
+        """Return the label of every image, int64 ``[n]``."""
+        return self._splits[split][1].long() if split in self._splits else None
+
+    def images(
+        self, split: str, positions: torch.Tensor, advance: Callable[[int], object]
+    ) -> torch.Tensor:
+        """Return images, brought to size and channels; errors as in ``Dataset.images``."""
+        chosen = self._splits[split][0][positions]
+        if tuple(chosen.shape[1:]) == self.image_shape:
+            advance(len(chosen))
+            return chosen
+        out = torch.empty(len(chosen), *self.image_shape, dtype=torch.uint8)
+        for row, image in enumerate(chosen):
+            out[row] = torch.from_numpy(self._form.of_array(image.numpy()))
+            advance(1)
+        return out
+
+
+def size_of(options: DatasetSettings) -> tuple[int, int] | None:
+    """Return height and width that images are to be brought to, if any."""
+    return (options.size, options.size) if isinstance(options.size, int) else options.size
+
+
+def _check(place: str, images: torch.Tensor, labels: torch.Tensor, num_classes: int) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise InputError(
+            f"{place}: images are {images.dtype} of shape {list(images.shape)}",
+            "images are 8-bit, [n, channels, height, width]",
+        )
+    if len(images) != len(labels):
+        raise InputError(
+            f"{place}: {len(images)} images and {len(labels)} labels", "get the file again"
+        )
+    wrong = (labels < 0) | (labels >= num_classes)
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        raise InputError(
+            f"{place}: label {int(labels[first])} of image {first} is not between 0 and"
+            f" {num_classes - 1}",
+            "correct the labels",
+        )
