@@ -18,20 +18,29 @@ Name = Annotated[str, typer.Argument(help="Name of a preset, or a YAML file.", s
 
 @app.command("ls")
 def list_presets(json: options.Json = False) -> None:
-    """List the presets, one line each."""
-    from rich.table import Table
+    """List the presets by benchmark, one line each."""
+    from itertools import groupby
 
+    from ness_cli.results.plain_table import plain_table, titled
     from ness_cli.settings import presets
+    from ness_cli.settings.resolve import about_of
 
     with session(json=json) as (console, _stop):
-        found = {name: presets.summary(presets.path_of(name)) for name in presets.names()}
-        table = Table(box=None, pad_edge=False)
-        table.add_column("preset", no_wrap=True)
-        table.add_column("what it is")
-        for name, summary in found.items():
-            table.add_row(name, summary)
-        console.result(table)
-        console.document({"schema": "ness.presets/1", "presets": found})
+        summaries: dict[str, str] = {}
+        benchmarks: dict[str, list[str]] = {}
+        for benchmark, found in groupby(presets.paths().values(), presets.benchmark_of):
+            table = plain_table("preset", "what it is", "published", left=2)
+            table.columns[0].no_wrap = True
+            benchmarks[benchmark] = []
+            for path in found:
+                title, benchmark_title = presets.head(path)
+                published = about_of(path).published
+                table.add_row(path.stem, title, str(published or ""))
+                benchmarks[benchmark].append(path.stem)
+                summaries[path.stem] = title
+            console.result(titled(f"{benchmark}: {benchmark_title}", table, " "))
+        document = {"presets": summaries, "benchmarks": benchmarks}
+        console.document({"schema": "ness.presets/1", **document})
 
 
 @app.command("cat")

@@ -49,22 +49,24 @@ def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
         progress: Told what is going on.
 
     Returns:
-        The manifest: key, shape of images, constants of normalisation, and per task its name,
-        classes and files with count, size in bytes and SHA-256. It has no absolute path.
+        The manifest: key, hash of the source's files, shape of images, and per task its name,
+        classes, constants of normalisation and files with count, size in bytes and SHA-256. It
+        has no absolute path.
 
     Raises:
         InputError: If images are missing or cannot be read, or a task would have none.
         SettingsError: If the settings do not fit the data.
         SystemRefusedError: If the cache cannot be written.
     """
-    key = _key(options, content_hash(options, progress))
+    content = content_hash(options, progress)
+    key = _key(options, content)
     folder = cache / key[:FOLDER_LENGTH]
     with _locked(cache / f"{key[:FOLDER_LENGTH]}.lock", progress):
         stored = _complete(folder, key)
         if stored is not None:
             return stored
         with opened_stream(options, progress) as raw:
-            return _write(raw, options, folder, key)
+            return _write(raw, options, folder, key, content)
 
 
 def prepared(cache: Path, key: str) -> Manifest | None:
@@ -143,7 +145,7 @@ def _key(options: DataSettings, content: str) -> str:
 # -- writing -------------------------------------------------------------------------------------
 
 
-def _write(raw: RawStream, options: DataSettings, folder: Path, key: str) -> Manifest:
+def _write(raw: RawStream, options: DataSettings, folder: Path, key: str, content: str) -> Manifest:
     with _refusals(folder):
         # First of all: what is written over must not look complete meanwhile.
         (folder / "stream.json").unlink(missing_ok=True)
@@ -171,6 +173,7 @@ def _write(raw: RawStream, options: DataSettings, folder: Path, key: str) -> Man
     manifest = {
         "schema": SCHEMA,
         "key": key,
+        "content": content,
         "source": options.source,
         "image_shape": list(raw.image_shape),
         "shared_labels": raw.shared_labels,

@@ -85,6 +85,7 @@ def groups(runs: Sequence[RunResult]) -> list[Group]:
     found: dict[str, list[RunResult]] = {}
     for run in runs:
         identity = {k: v for k, v in run.about["identity"].items() if k != "seed"}
-        key = json.dumps([identity, run.about["stream_key"]], sort_keys=True)
+        # The files and not the stream: with data.split_seed=run every seed has a stream of its own.
+        key = json.dumps([identity, run.about["content"]], sort_keys=True)
         found.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in found.values()]

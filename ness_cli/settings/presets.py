@@ -1,4 +1,4 @@
-"""Presets: the experiments that come with the package, one YAML file each."""
+"""Presets: the experiments that come with the package, one YAML file each, a folder a benchmark."""
 
 from __future__ import annotations
 
@@ -16,9 +16,25 @@ def folder() -> Path:
     return installed if installed.is_dir() else package.parent / "presets"
 
 
+def paths() -> dict[str, Path]:
+    """Return the file of every preset, sorted by benchmark and name."""
+    found = sorted(folder().glob("*/*.yaml"), key=lambda path: (path.parent.name, path.stem))
+    return {path.stem: path for path in found}
+
+
 def names() -> list[str]:
-    """Return the names of all presets, sorted."""
-    return sorted(path.stem for path in folder().glob("*.yaml"))
+    """Return the names of all presets, sorted by benchmark and name."""
+    return list(paths())
+
+
+def is_shipped(path: Path) -> bool:
+    """Return whether a file is one of the presets that come with the package."""
+    return path.parent.parent == folder()
+
+
+def benchmark_of(path: Path) -> str:
+    """Return the benchmark that a shipped preset belongs to: the name of its folder."""
+    return path.parent.name
 
 
 def path_of(preset: str) -> Path:
@@ -33,17 +49,18 @@ def path_of(preset: str) -> Path:
         if not path.is_file():
             raise InputError(f"--preset: the file {preset} is not there", "see: ness presets ls")
         return path
-    if preset not in names():
+    known = paths()
+    if preset not in known:
         raise SettingsError(
-            f"--preset: unknown preset {preset!r}{did_you_mean(preset, names())}",
+            f"--preset: unknown preset {preset!r}{did_you_mean(preset, known)}",
             "see: ness presets ls",
         )
-    return folder() / f"{preset}.yaml"
+    return known[preset]
 
 
-def summary(path: Path) -> str:
-    """Return the first comment line of a preset: what it is, in one line."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            return line.lstrip("# ").strip()
-    return ""
+def head(path: Path) -> tuple[str, str]:
+    """Return the first two comment lines of a preset: what it is, and of which benchmark."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = [line.lstrip("# ").strip().rstrip(".") for line in lines if line.startswith("#")]
+    first, second, *_ = [*comments, "", ""]
+    return first, second

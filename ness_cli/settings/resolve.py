@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ness_cli import registry
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.settings import presets, yaml_files
+from ness_cli.settings.about import About
 from ness_cli.settings.base import Section
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.nets.base import NetSettings
@@ -106,6 +107,7 @@ class Resolved:
     settings: Settings
     origins: Mapping[str, str]
     preset: str
+    about: About
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -130,7 +132,8 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
         SettingsError: With every problem found, at once.
         InputError: If a named file is not there.
     """
-    layers = _preset_layers(presets.path_of(preset or presets.DEFAULT), seen=())
+    path = presets.path_of(preset or presets.DEFAULT)
+    layers = _preset_layers(path, seen=())
     command_line = parse_overrides(overrides)
     if seed is not None:
         command_line["seed"] = seed
@@ -144,7 +147,8 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
     return Resolved(
         settings=settings,
         origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
-        preset=Path(preset or presets.DEFAULT).stem,
+        preset=path.stem,
+        about=about_of(path),
     )
 
 
@@ -167,7 +171,7 @@ def resolve_again(
         command_line["seed"] = seed
     settings = build(_merge(stored, command_line))
     changed = {key: "command line" for key, _ in flatten(command_line)}
-    return Resolved(settings, {**about["origins"], **changed}, about["preset"])
+    return Resolved(settings, {**about["origins"], **changed}, about["preset"], About())
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -251,15 +255,29 @@ def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def about_of(path: Path) -> About:
+    """Return what a preset says about itself; it is not taken from a preset that it extends.
+
+    Raises:
+        SettingsError: If it cannot be used.
+    """
+    problems: list[str] = []
+    about = _validate(About, yaml_files.read(path).get("about", {}), "about", problems)
+    if not isinstance(about, About):
+        raise _refusal(problems)
+    return about
+
+
 def _preset_layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[str, Any]]]:
     if path in seen:
         raise SettingsError(f"{path}: 'extends' leads back to the file itself")
     values = yaml_files.read(path)
+    values.pop("about", None)
     below: list[tuple[str, dict[str, Any]]] = []
     if "extends" in values:
         below = _preset_layers(presets.path_of(str(values.pop("extends"))), (*seen, path))
-    is_shipped = path.parent == presets.folder()
-    return [*below, (f"preset {path.stem}" if is_shipped else f"file {path.name}", values)]
+    origin = f"preset {path.stem}" if presets.is_shipped(path) else f"file {path.name}"
+    return [*below, (origin, values)]
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ness_cli import registry
+from ness_cli.settings.about import About
 from ness_cli.settings.base import Section
 from ness_cli.settings.resolve import COMPONENT_SECTIONS, METHODS, PLAIN_SECTIONS
 
@@ -23,6 +24,7 @@ def schema() -> dict[str, Any]:
         "extends": {"type": "string", "description": "Preset or file whose values come first."},
         "seed": {"type": "integer", "minimum": 0, "default": 1, "description": "The run's seed."},
     }
+    properties["about"] = reference("about", About)
     for section, (package, _) in COMPONENT_SECTIONS.items():
         options = [
             reference(f"{section}.{name}", _options(package, name))

@@ -90,6 +90,7 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
                 "seed": settings.seed,
                 "num_tasks": len(manifest["tasks"]),
                 "stream_key": manifest["key"],
+                "content": manifest["content"],
                 "origins": dict(resolved.origins),
                 "notes": list(settings.options.notes()),
                 "versions": versions(),
