@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "ness_cli"
 ROWS = {
     "errors": 0,
     **dict.fromkeys(("settings", "registry", "run_dir", "run_state", "results", "console"), 1),
-    **dict.fromkeys(("tensor_files", "seeding"), 2),
+    **dict.fromkeys(("tensor_files", "seeding", "vision"), 2),
     **dict.fromkeys(("data", "nets", "subspace", "optim"), 3),
     "methods": 4,
     "engine": 5,
@@ -23,7 +23,7 @@ ROWS = {
 INSIDE_ROW_1 = {
     "settings": {"registry"},
     "run_state": {"run_dir"},
-    "results": {"run_dir", "run_state"},
+    "results": {"run_dir", "run_state", "settings"},
 }
 TORCH_FREE_STAGES = {"report.py"}
 

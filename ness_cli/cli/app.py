@@ -19,15 +19,16 @@ from ness_cli.cli import (
     prepare,
     presets,
     report,
+    reproduce,
     run,
     status,
     train_task,
 )
 
 EPILOG = (
-    "Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 report gate, 4 input missing or "
-    "not matching, 5 damaged state, 6 numerical failure, 7 run locked, 8 refused by the system, "
-    "75 stopped by a signal with a good checkpoint, 130 second Ctrl-C."
+    "Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 a result falls short, 4 input "
+    "missing or not matching, 5 damaged state, 6 numerical failure, 7 run locked, 8 refused by the "
+    "system, 75 stopped by a signal with a good checkpoint, 130 second Ctrl-C."
 )
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.command("train-task", rich_help_panel=STEPS)(train_task.train_task)
 app.command("build-subspace", rich_help_panel=STEPS)(build_subspace.build_subspace)
 app.command("evaluate", rich_help_panel=STEPS)(evaluate.evaluate)
 app.command("report", rich_help_panel=READING)(report.report)
+app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)
 app.command("status", rich_help_panel=READING)(status.status)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)

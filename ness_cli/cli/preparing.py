@@ -11,6 +11,7 @@ from ness_cli.cli.session import cache_dir
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
+from ness_cli.errors import MissingFilesError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.units import human_bytes
 from ness_cli.run_state import read_state
@@ -53,7 +54,7 @@ def prepare_targets(
 
 def show_plan(found: Sequence[Target], console: Console) -> None:
     """Show what preparing would do, writing nothing."""
-    documents = []
+    documents, missing = [], None
     for target in found:
         resolved = target.resolved
         manifest = dry_run(resolved)
@@ -61,6 +62,7 @@ def show_plan(found: Sequence[Target], console: Console) -> None:
         console.result(_settings_table(resolved))
         console.result(tasks_table(manifest, str(target.run.path)))
         console.result(_disk_table(resolved, manifest, sizes))
+        missing = missing or missing_files(manifest)
         documents.append(
             {
                 "run": str(target.run.path),
@@ -71,6 +73,18 @@ def show_plan(found: Sequence[Target], console: Console) -> None:
             }
         )
     console.document({"schema": "ness.plan/1", "runs": documents})
+    if missing is not None:
+        raise missing
+
+
+def missing_files(manifest: Mapping[str, Any]) -> MissingFilesError | None:
+    """Return what keeps data sets of a planned stream from being listed, if anything does."""
+    if not manifest["missing"]:
+        return None
+    return MissingFilesError(
+        "; ".join(each["what"] for each in manifest["missing"]),
+        "; ".join(each["remedy"] for each in manifest["missing"]),
+    )
 
 
 def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
@@ -81,6 +95,8 @@ def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
     for task in manifest["tasks"]:
         counts = [str(task["splits"][split]["count"]) for split in ("train", "valid", "test")]
         table.add_row(str(task["number"]), task["name"], str(len(task["classes"])), *counts)
+    for each in manifest.get("missing", ()):
+        table.add_row("?", f"missing: {each['what']}", "", "", "", "")
     return titled(f"{title}: {what}", table)
 
 

@@ -44,4 +44,6 @@ def run(
 
     with session(json=json, quiet=quiet) as (console, stop):
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
-        run_targets(found, console, stop, until=until, device=device, threads=threads)
+        document = run_targets(found, console, stop, until=until, device=device, threads=threads)
+        console.document(document)
+        console.next(document["runs"][-1]["next"])

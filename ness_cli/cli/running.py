@@ -26,8 +26,12 @@ def run_targets(
     until: int | None,
     device: str,
     threads: int | None,
-) -> None:
-    """Bring every run to its end, one after another, and report on all of them."""
+) -> dict[str, Any]:
+    """Bring every run to its end, one after another, and report on all of them.
+
+    Returns:
+        The command's JSON document.
+    """
     place = Workplace(cache_dir(), device, threads, console, stop)
     documents: list[dict[str, Any]] = []
     for target in found:
@@ -53,7 +57,4 @@ def run_targets(
     result = report([target.run.path for target in found])
     for renderable in result.renderables(console.width):
         console.result(renderable)
-    console.document(
-        {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}
-    )
-    console.next(documents[-1]["next"])
+    return {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}

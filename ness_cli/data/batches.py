@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ness_cli.data.task_stream import Split
+
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,17 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: torch.Tensor | slice) -> Batch:
-        """Return the images at ``index`` (int64 positions or a slice), normalised."""
-        x = (self.images[index].float() - self._mean) / self._std
+    def batch(self, index: torch.Tensor | slice, change: Change | None = None) -> Batch:
+        """Return the images at ``index`` (int64 positions or a slice), normalised.
+
+        Args:
+            index: Which images.
+            change: What is done to them before, uint8 ``[n, c, h, w]`` to the same.
+        """
+        images = self.images[index]
+        if change is not None:
+            images = change(images)
+        x = (images.float() - self._mean) / self._std
         return Batch(x, self.labels[index], self.task)
 
     def in_order(self, size: int) -> Iterator[Batch]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ness_cli import seeding
+from ness_cli.data.augment import Augment
 from ness_cli.data.batches import Images
 from ness_cli.engine import checkpoint as ckpt
 from ness_cli.engine.score import refuse_non_finite, validate
@@ -116,6 +117,8 @@ class Fit:
         self.device = task.train.labels.device
         self.loss_sum = torch.zeros((), device=self.device)
         self.best: dict[str, torch.Tensor] = {}
+        shape, steps = task.train.images.shape[1:], context.train.augment
+        self.augment = Augment(steps, shape) if steps else None
         sam = context.train.sam
         self.sam_rho = (
             sam.rho if sam.tasks == "all" or (sam.tasks == "first" and task.is_first) else None
@@ -196,7 +199,7 @@ class Fit:
             self._step_boundary()
 
     def _step(self, images: Images, positions: torch.Tensor, progress: StepProgress) -> None:
-        method, batch = self.method, images.batch(positions)
+        method, batch = self.method, images.batch(positions, self.augment)
         self.optimizer.zero_grad(set_to_none=True)
         loss = method.backward(batch, progress)
         if self.sam_rho is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from ness_cli.settings.base import Section
 
@@ -57,6 +57,9 @@ class TrainSettings(Section):
     """Which weights a task ends with: those of the lowest validation loss, or the last."""
     sam: SamSettings = SamSettings()
     """Sharpness-aware minimisation."""
+    augment: Annotated[tuple[str | dict[str, dict[str, JsonValue]], ...], Field(strict=False)] = ()
+    """Random changes of training images: names of torchvision's transforms (v2), each alone or with
+    its arguments, as in ``[RandomHorizontalFlip, {RandomCrop: {size: 32, padding: 4}}]``."""
 
 
 class MethodSettings(Section):

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ness_cli.console import Progress
+from ness_cli.data.augment import Augment
 from ness_cli.data.prepare import plan
 from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
@@ -137,9 +138,11 @@ def bytes_per_task(resolved: Resolved, manifest: Mapping[str, Any]) -> dict[str,
 
 
 def _check_fit(resolved: Resolved, manifest: Mapping[str, Any]) -> None:
-    """Refuse a network that cannot take the images, or a shared head over different labels."""
+    """Refuse a network or augmentation that cannot take the images, or heads that do not fit."""
     settings = resolved.settings
     build_model(settings.net, settings.norm, manifest["image_shape"])
+    if settings.train.augment:
+        Augment(settings.train.augment, manifest["image_shape"])
     sizes = {len(task["classes"]) for task in manifest["tasks"]}
     if settings.net.heads == "shared" and (len(sizes) > 1 or not manifest["shared_labels"]):
         raise SettingsError(

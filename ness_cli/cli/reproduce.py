@@ -1,0 +1,61 @@
+"""``ness reproduce``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+def reproduce(
+    preset: Annotated[
+        str, typer.Argument(help="Name of a preset, or a YAML file.", show_default=False)
+    ],
+    overrides: options.Overrides = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Three tasks, 20 images a class, 2 epochs, one seed: a smoke test."
+        ),
+    ] = False,
+    seeds: options.Seeds = None,
+    out: options.Out = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run a preset's seeds and compare with the published result.
+
+    ACC passes within the preset's tolerance (1 point; miniImageNet 3) or twice the standard error
+    of the difference, BWT within 1 point; a single seed within 3 points is consistent. Seeds that
+    are done are skipped. The verdict is written to OUT/reproduction.json; exit code 3 if a result
+    falls short.
+
+    [dim]Examples:[/dim]
+
+      ness reproduce cifar100-alexnet-ness-sgdm-parity
+
+      ness reproduce cifar100-alexnet-gpm --seeds 1 data.source=image-folder data.path=cifar100.zip
+
+      ness reproduce pmnist-mlp-gpm --quick
+    """
+    from ness_cli.cli.reproducing import reproduce_preset
+
+    with session(json=json, quiet=quiet) as (console, stop):
+        reproduction = reproduce_preset(
+            preset,
+            overrides or [],
+            console,
+            stop,
+            quick=quick,
+            seeds=seeds,
+            out=out,
+            device=device,
+            threads=threads,
+        )
+        if reproduction.falls_short:
+            raise typer.Exit(3)

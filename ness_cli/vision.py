@@ -1,0 +1,60 @@
+"""torchvision, imported when it is needed and not before."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from ness_cli.errors import SystemRefusedError
+
+# What torchvision registers at import; without its compiled part it finds nothing to register on.
+_OPERATORS = ("nms", "qnms")
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_stand_ins: list[torch.library.Library] = []  # kept: operators go away with their library
+
+
+def import_torchvision() -> ModuleType:
+    """Return torchvision.
+
+    A torchvision built for CUDA beside a torch built for the CPU cannot load its compiled part, and
+    its import fails for want of two operators that only detection models use. They are declared
+    here, without an implementation, and everything else works.
+
+    Raises:
+        SystemRefusedError: If it is not installed, or does not belong to the torch at hand.
+    """
+    try:
+        _declare_missing_operators()
+        return importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SystemRefusedError(
+            f"torchvision cannot be imported: {reason}",
+            f"install the torchvision that belongs to torch {torch.__version__}",
+        ) from error
+
+
+def _declare_missing_operators() -> None:
+    if _stand_ins or _compiled_part_loads():
+        return
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in _OPERATORS:
+        library.define(name + _SCHEMA)  # type: ignore[no-untyped-call]
+    _stand_ins.append(library)
+
+
+def _compiled_part_loads() -> bool:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        raise ImportError("it is not installed")
+    compiled = [*Path(spec.origin).parent.glob("_C*.so"), *Path(spec.origin).parent.glob("_C*.pyd")]
+    try:
+        for path in compiled:
+            torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
+    except OSError:
+        return False
+    return bool(compiled)
