@@ -11,9 +11,58 @@ from ness_cli.settings.resolve import resolve
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_loads_and_says_what_it_is(name):
     resolved = resolve(name)
+    path = presets.path_of(name)
     assert resolved.preset == name
-    assert len(presets.summary(presets.path_of(name))) > 20
+    title, benchmark = presets.head(path)
+    assert 10 < len(title) < 60
+    assert len(benchmark) > 20
+    comments = [line for line in path.read_text().splitlines() if line.startswith("# ")]
+    # How to run it, and what was published or that nothing was.
+    commands = {f"# ness run --preset {name}", f"# ness reproduce {name}", "# ness run"}
+    assert commands & set(comments)
+    published = resolved.about.published
+    words = " ".join(comments).lower()
+    assert f"{published.acc:.2f}" in words if published else "nothing" in words
     assert "ness" in resolved.settings.methods
+
+
+# spec of the published runs: eps1, lr, weight decay, epochs, factor, patience, lr_min, ACC, BWT
+PUBLISHED = {
+    "cifar100-alexnet-ness-sgdm": (1e-3, 0.005, 1e-4, 200, 2, 6, 1e-5, 72.46, 0.03),
+    "cifar100-alexnet-ness-sam": (1e-3, 0.05, 1e-4, 200, 2, 6, 1e-5, 72.68, -0.08),
+    "five-resnet18-ness-sgdm": (1e-3, 0.05, 5e-5, 200, 3, 5, 1e-3, 90.20, -0.58),
+    "five-resnet18-ness-sam": (1e-3, 0.1, 5e-5, 200, 3, 5, 1e-3, 90.98, -0.86),
+    "mini-resnet18-ness-sgdm": (5e-4, 0.01, 1e-5, 100, 3, 5, 1e-3, 63.72, 0.41),
+    "mini-resnet18-ness-sam": (5e-4, 0.1, 1e-5, 100, 3, 5, 1e-3, 63.48, -0.26),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_column_has_a_parity_preset_and_a_recommended_twin(name):
+    parity, twin = resolve(f"{name}-parity"), resolve(name).settings
+    settings, published = parity.settings, parity.about.published
+    train, options = settings.train, settings.options
+    found = (options.eps1, train.lr, train.weight_decay, train.epochs)
+    found += (train.lr_factor, train.patience, train.lr_min, published.acc, published.bwt)
+    assert found == PUBLISHED[name]
+    assert (settings.norm.statistics, settings.evaluate.batch_size) == ("batch", 64)
+    assert (train.schedule, train.weights, train.batch_size) == ("plateau", "best", 64)
+    is_sam = name.endswith("sam")
+    assert (train.momentum, train.sam.tasks) == ((0.0, "first") if is_sam else (0.9, "none"))
+    assert parity.about.seeds == (1, 2, 3, 4, 37)
+    assert twin.norm.statistics == "task"
+    assert resolve(name).about.published is None
+    assert (published.not_comparable is not None) == name.startswith("five")
+
+
+STEMS = ("cifar100-alexnet", "cifar100-20-alexnet", "superclass-lenet", "five-resnet18")
+
+
+@pytest.mark.parametrize("stem", [*STEMS, "mini-resnet18", "pmnist-mlp"])
+def test_every_benchmark_has_the_three_references_and_a_quick_variant(stem):
+    for method in ("finetune", "joint", "gpm"):
+        assert resolve(f"{stem}-{method}").settings.method.name == method
+    assert resolve(f"{stem}-quick").settings.method.name == "ness"
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -27,7 +76,7 @@ def test_the_default_preset_is_there():
 
 
 def test_alexnet_has_the_published_layers():
-    settings = resolve("cifar100-alexnet").settings
+    settings = resolve("cifar100-alexnet-ness-sgdm-parity").settings
     model = build_model(settings.net, settings.norm, (3, 32, 32))
     convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
     linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from ness_cli.data import pixels
@@ -101,11 +102,11 @@ class ArrayDataset(Dataset):
         if tuple(chosen.shape[1:]) == self.image_shape:
             advance(len(chosen))
             return chosen
-        out = torch.empty(len(chosen), *self.image_shape, dtype=torch.uint8)
-        for row, image in enumerate(chosen):
-            out[row] = torch.from_numpy(self._form.of_array(image.numpy()))
+        out = np.empty((len(chosen), *self.image_shape), np.uint8)
+        for row, image in enumerate(chosen.numpy()):
+            out[row] = self._form.of_array(image)
             advance(1)
-        return out
+        return torch.from_numpy(out)
 
 
 def size_of(options: DatasetSettings) -> tuple[int, int] | None:

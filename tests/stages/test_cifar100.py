@@ -29,7 +29,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def conv1(tmp_path_factory):
-    settings = resolve("cifar100-alexnet", [f"data.path={PART}", "data.num_tasks=1"]).settings
+    changes = [f"data.path={PART}", "data.num_tasks=1", "data.source=image-folder"]
+    settings = resolve("cifar100-alexnet-quick", changes).settings
     cache = tmp_path_factory.mktemp("cifar")
     stream = TaskStream(prepare(settings.data, cache, Progress()), cache, remedy="")
     assert stream.info(1).classes[:3] == ("apple", "aquarium_fish", "baby")

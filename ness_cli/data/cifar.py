@@ -1,0 +1,111 @@
+"""The archives of CIFAR-10 and CIFAR-100, or the folders unpacked from them.
+
+Krizhevsky 2009. Each member is a pickled dict of ``data``, uint8 ``[n, 3072]`` in colour planes,
+and a list of labels; torchvision's own class would unpickle it without restriction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ness_cli.data import safe_pickle
+from ness_cli.data.content import sha256_of_paths
+from ness_cli.data.dataset import ArrayDataset, Dataset
+from ness_cli.data.download import PublicFile, find_or_fetch
+from ness_cli.data.storage import Storage, opened_storages
+from ness_cli.errors import InputError
+from ness_cli.settings.sources.base import PublicSettings
+
+if TYPE_CHECKING:
+    from ness_cli.console import Progress
+
+URL = "https://www.cs.toronto.edu/~kriz/"
+_SHAPE = (3, 32, 32)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What the archive of one of the two data sets holds.
+
+    Attributes:
+        title: What messages call it.
+        file: The archive.
+        train: Names of the members with training images.
+        test: Name of the member with test images.
+        meta: Name of the member with the names of the classes, and their key in it.
+        labels: Key of the labels.
+    """
+
+    title: str
+    file: PublicFile
+    train: tuple[str, ...]
+    test: str
+    meta: tuple[str, str]
+    labels: str
+
+    def locate(self, options: PublicSettings, progress: Progress | None) -> Path:
+        """Return the archive or the folder unpacked from it; errors as in ``find_or_fetch``."""
+        (path,) = find_or_fetch([self.file], options, progress, title=self.title)
+        return path
+
+    def content_hash(self, options: PublicSettings, progress: Progress) -> str:
+        """Return the SHA-256 of the archive or folder."""
+        return sha256_of_paths([self.locate(options, progress)], progress)
+
+    @contextlib.contextmanager
+    def opened(self, options: PublicSettings, progress: Progress | None) -> Iterator[Dataset]:
+        """Provide the images.
+
+        Raises:
+            InputError: If files are missing, damaged, or not what they should be.
+        """
+        path = self.locate(options, progress)
+        with opened_storages([path]) as (storage,):
+            names = _member(storage, self.meta[0]).get(self.meta[1])
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise InputError(
+                    f"{storage.describe(self.meta[0])} has no list {self.meta[1]!r}",
+                    "get the archive again",
+                )
+            train = [self._split(storage, member) for member in self.train]
+            images, labels = (torch.cat(parts) for parts in zip(*train, strict=True))
+            yield ArrayDataset(
+                str(path), names, (images, labels), self._split(storage, self.test), options
+            )
+
+    def _split(self, storage: Storage, member: str) -> tuple[torch.Tensor, torch.Tensor]:
+        content, name = _member(storage, member), storage.describe(member)
+        data, labels = np.asarray(content.get("data")), content.get(self.labels)
+        good = data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == np.prod(_SHAPE)
+        if not good or not isinstance(labels, list):
+            raise InputError(
+                f"{name} has no 'data' of bytes [n, 3072] and {self.labels!r}",
+                f"get {self.file.name} again",
+            )
+        try:
+            numbers = torch.tensor(labels, dtype=torch.int64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{name}: labels are no whole numbers", "get it again") from error
+        return torch.from_numpy(data.reshape(-1, *_SHAPE).copy()), numbers
+
+
+def _member(storage: Storage, name: str) -> dict[str, Any]:
+    """Return the dict pickled in a member, which may lie in a folder of the archive."""
+    matches = [each for each in storage.names() if each.split("/")[-1] == name]
+    if len(matches) != 1:
+        raise InputError(
+            f"{storage.path} has {len(matches)} files called {name!r}, not one",
+            "get the archive again",
+        )
+    with storage.open(matches[0]) as file:
+        content = safe_pickle.load(file, storage.describe(matches[0]))
+    if not isinstance(content, dict):
+        raise InputError(f"{storage.describe(name)} holds no dict", "get the archive again")
+    return content

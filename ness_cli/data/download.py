@@ -1,0 +1,152 @@
+"""Files of public data sets: found where torchvision puts them, else downloaded and checked.
+
+A file that is found is taken as it is. One that is downloaded must have the MD5 that its publisher
+names, and gets its name only then: what is there is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ness_cli.errors import InputError, MissingFilesError, SystemRefusedError
+from ness_cli.settings.sources.base import PublicSettings
+
+if TYPE_CHECKING:
+    from ness_cli.console import Progress
+
+_CHUNK = 1 << 20
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file that a data set is published as.
+
+    Attributes:
+        name: Its name.
+        url: Where it is published.
+        md5: MD5 of its content, in hexadecimal.
+        unpacked: What it may be called where somebody unpacked it, a file or a folder.
+    """
+
+    name: str
+    url: str
+    md5: str
+    unpacked: str = ""
+
+
+def find_or_fetch(
+    files: Sequence[PublicFile],
+    options: PublicSettings,
+    progress: Progress | None,
+    *,
+    title: str,
+    folders: Sequence[str] = (),
+) -> list[Path]:
+    """Return where the files are, downloaded if need be.
+
+    Args:
+        files: The files.
+        options: ``path``, a folder or one of the files themselves, and ``download``.
+        progress: Told of downloads; ``None`` forbids them.
+        title: What messages call the data set.
+        folders: Folders inside ``path`` in which to look too; downloads go into the first of them.
+
+    Raises:
+        MissingFilesError: If files are not there; says exactly what to put where.
+        InputError: If a download is not the file that was published.
+        SystemRefusedError: If it cannot be written.
+    """
+    root = Path(options.path).expanduser()
+    places = [root, *(root / folder for folder in folders)]
+    home = places[1] if folders else root
+    found = {file: _find(file, places) for file in files}
+    missing = [file for file, path in found.items() if path is None]
+    if missing and (progress is None or not options.download):
+        raise _missing(missing, home, title, "", can_download=options.download)
+    for file in missing:
+        assert progress is not None
+        try:
+            found[file] = _download(file, home, progress)
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            reason = getattr(error, "reason", error)
+            raise _missing(missing, home, title, f" ({reason})", can_download=False) from error
+    return [path for path in found.values() if path is not None]
+
+
+def _find(file: PublicFile, places: Sequence[Path]) -> Path | None:
+    for place in places:
+        if place.name in (file.name, file.unpacked) and place.exists():
+            return place
+        for name in filter(None, (file.name, file.unpacked)):
+            if (place / name).exists():
+                return place / name
+    return None
+
+
+def _missing(
+    files: Sequence[PublicFile], root: Path, title: str, why: str, *, can_download: bool
+) -> MissingFilesError:
+    names = ", ".join(file.name for file in files)
+    if can_download:
+        return MissingFilesError(
+            f"{title}: {names} not in {root}",
+            "ness prepare without --dry-run downloads it; data.path says where to look",
+            can_download=True,
+        )
+    lines = [f"{file.name} from {file.url} (MD5 {file.md5})" for file in files]
+    there = f"{title}: {names} not in {root}"
+    return MissingFilesError(
+        there + (f" and cannot be downloaded{why}" if why else ""),
+        f"put into {root}, or set data.path to where it is: {'; '.join(lines)}",
+    )
+
+
+def _download(file: PublicFile, folder: Path, progress: Progress) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.")
+    except OSError as error:
+        raise SystemRefusedError(
+            f"{folder} cannot be written: {error.strerror}", "set data.path to another folder"
+        ) from error
+    try:
+        found = hashlib.md5(usedforsecurity=False)
+        with (
+            os.fdopen(descriptor, "wb") as out,
+            urllib.request.urlopen(file.url, timeout=_SECONDS) as stream,
+            progress.track(
+                f"downloading {file.name}", int(stream.headers.get("Content-Length") or 0)
+            ) as advance,
+        ):
+            while chunk := stream.read(_CHUNK):
+                out.write(chunk)
+                found.update(chunk)
+                advance(len(chunk))
+        if found.hexdigest() != file.md5:
+            raise InputError(
+                f"{file.url}: MD5 {found.hexdigest()} instead of {file.md5}",
+                f"try again, or put the true {file.name} into {folder}",
+            )
+        os.replace(name, folder / file.name)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return folder / file.name
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file, in hexadecimal."""
+    found = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+    return found.hexdigest()

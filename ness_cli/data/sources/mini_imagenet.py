@@ -1,0 +1,133 @@
+"""miniImageNet (Vinyals et al. 2016), from the usual pickles, read with a restricted loader.
+
+Two layouts: ``train.pkl`` and ``test.pkl`` hold ``images`` and ``labels`` 0..99, 500 and 100 of
+each class, as GPM, SGP and NESS read them. The three cache files of few-shot learning hold 64, 16
+and 20 classes with 600 images each, ``image_data`` and ``class_dict``, and no test images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ness_cli.data import safe_pickle
+from ness_cli.data.content import sha256_of_paths
+from ness_cli.data.dataset import ArrayDataset, Dataset
+from ness_cli.errors import InputError, MissingFilesError
+from ness_cli.settings.sources.mini_imagenet import Options
+
+if TYPE_CHECKING:
+    from ness_cli.console import Progress
+
+_FOLDERS = ("", "MiniImageNet", "mini-imagenet", "miniimagenet")
+_SPLIT_FILES = ("train.pkl", "test.pkl")
+_CACHE_FILES = tuple(f"mini-imagenet-cache-{part}.pkl" for part in ("train", "val", "test"))
+_NUM_CLASSES = 100
+
+Arrays = tuple[torch.Tensor, torch.Tensor]
+
+
+def content_hash(options: Options, progress: Progress) -> str:
+    """Return the SHA-256 of the files."""
+    return sha256_of_paths(_locate(options), progress)
+
+
+@contextlib.contextmanager
+def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
+    """Provide the images.
+
+    Raises:
+        InputError: If files are missing, damaged, or not what they should be.
+    """
+    paths = _locate(options)
+    place = f"miniImageNet in {options.path}"
+    if len(paths) == len(_SPLIT_FILES):
+        classes = [f"{number:02d}" for number in range(_NUM_CLASSES)]
+        train, test = map(_read_split, paths)
+        yield ArrayDataset(place, classes, train, test, options)
+    else:
+        classes, arrays = _read_cache(paths)
+        yield ArrayDataset(place, classes, arrays, None, options)
+
+
+def _locate(options: Options) -> list[Path]:
+    root = Path(options.path).expanduser()
+    for names in (_SPLIT_FILES, _CACHE_FILES):
+        for folder in _FOLDERS:
+            paths = [root / folder / name for name in names]
+            if all(path.exists() for path in paths):
+                return paths
+    raise MissingFilesError(
+        f"miniImageNet: neither {' and '.join(_SPLIT_FILES)} nor {', '.join(_CACHE_FILES)} in"
+        f" {root} or a folder MiniImageNet in it",
+        f"put them into {root} (it is no public download, and no checksum is published); or use"
+        " data.source=image-folder",
+    )
+
+
+def _load(path: Path, *keys: str) -> list[Any]:
+    try:
+        with path.open("rb") as file:
+            content = safe_pickle.load(file, str(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "check the file") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise InputError(
+            f"{path} has no {missing[0]!r}", f"it should be a dict of {' and '.join(keys)}"
+        )
+    return [content[key] for key in keys]
+
+
+def _read_split(path: Path) -> Arrays:
+    images, labels = _load(path, "images", "labels")
+    try:
+        numbers = np.asarray(labels).reshape(-1)
+        if not np.issubdtype(numbers.dtype, np.integer):
+            raise ValueError(f"labels are {numbers.dtype}")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: labels: {error}", "they should be whole numbers") from error
+    return _images(images, path), torch.from_numpy(numbers.astype(np.int64))
+
+
+def _read_cache(paths: Sequence[Path]) -> tuple[list[str], Arrays]:
+    classes: list[str] = []
+    images: list[torch.Tensor] = []
+    labels: list[torch.Tensor] = []
+    for path in paths:
+        data, members = _load(path, "image_data", "class_dict")
+        if not isinstance(members, Mapping):
+            raise InputError(f"{path}: class_dict is no dict", "get the file again")
+        pixels = _images(data, path)
+        for name in sorted(members):
+            index = torch.as_tensor(np.asarray(members[name], dtype=np.int64))
+            if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(pixels):
+                raise InputError(
+                    f"{path}: class {name!r} names image {int(index.max())} of {len(pixels)}",
+                    "get the file again",
+                )
+            images.append(pixels[index])
+            labels.append(torch.full((len(index),), len(classes)))
+            classes.append(str(name))
+    return classes, (torch.cat(images), torch.cat(labels))
+
+
+def _images(data: Any, path: Path) -> torch.Tensor:
+    """Return images ``[n, 3, h, w]`` from arrays ``[h, w, 3]``, in a list or stacked."""
+    try:
+        array = data if isinstance(data, np.ndarray) and data.ndim == 4 else np.stack(list(data))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: images: {error}", "images are equal in size, [h, w, 3]"
+        ) from error
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+        raise InputError(
+            f"{path}: images are {array.dtype} {list(array.shape)}",
+            "they should be bytes [h, w, 3]",
+        )
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))

@@ -1,0 +1,59 @@
+"""notMNIST (small): letters in many fonts, as a tree of PNG files (Bulatov 2011)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ness_cli.data.dataset import Dataset
+from ness_cli.data.sources import image_folder
+from ness_cli.errors import MissingFilesError
+from ness_cli.settings.sources.image_folder import Options as FolderOptions
+from ness_cli.settings.sources.notmnist import Options
+
+if TYPE_CHECKING:
+    from ness_cli.console import Progress
+
+_NAME = "notMNIST_small"
+_ENDINGS = ("", ".zip", ".tar", ".tar.gz", ".tgz")
+
+
+def content_hash(options: Options, progress: Progress) -> str:
+    """Return the SHA-256 of the folder or archive.
+
+    Raises:
+        MissingFilesError: If it is not there.
+    """
+    return image_folder.content_hash(_as_folder(options), progress)
+
+
+@contextlib.contextmanager
+def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
+    """Provide the images; they have no test images of their own.
+
+    Raises:
+        InputError: If they are missing or do not make a data set.
+    """
+    with image_folder.opened(_as_folder(options), progress) as dataset:
+        yield dataset
+
+
+def _as_folder(options: Options) -> FolderOptions:
+    plain = options.model_dump() | {"source": "image-folder", "path": str(_locate(options))}
+    return FolderOptions.model_validate(plain)
+
+
+def _locate(options: Options) -> Path:
+    root = Path(options.path).expanduser()
+    for ending in _ENDINGS:
+        if (root / f"{_NAME}{ending}").exists():
+            return root / f"{_NAME}{ending}"
+    if root.exists() and (root.name.startswith(_NAME) or (root / "A").is_dir()):
+        return root
+    raise MissingFilesError(
+        f"notMNIST: {_NAME} not in {root}",
+        f"put the folder {_NAME} (letters A to J, 18 726 PNG files) or its .tar.gz into {root}, or"
+        " set data.path; no checksum was ever published for it",
+    )
