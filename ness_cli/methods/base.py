@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -106,6 +106,12 @@ class LayerRow:
         return asdict(self) | {"free_percent": 100 * self.rank / self.d}
 
 
+def _is_of_a_task(name: str) -> bool:
+    """Return whether a parameter is the scale or shift of a single task."""
+    *_, kind, leaf = ("", *name.split("."))
+    return kind in ("scale", "shift") and leaf.isdigit()
+
+
 class Method:
     """Finetuning: every task trains on from the last.
 
@@ -138,9 +144,14 @@ class Method:
 
     @property
     def layers(self) -> dict[str, LayerView]:
-        """The Linear and Conv2d layers of the backbone, and a shared head, by name."""
+        """The layers that tasks after the first train in, and a shared head, by name."""
         model = self.model
-        return adapted_layers(model.backbone, model.head(1) if model.shared_head else None)
+        return adapted_layers(
+            model.backbone,
+            model.head(1) if model.shared_head else None,
+            patterns=model.adapt,
+            augment_bias=model.augments_bias,
+        )
 
     # -- before training ---------------------------------------------------------------------
 
@@ -175,6 +186,15 @@ class Method:
                 own = norm.affine == "per-task" and leaf == str(task.number)
                 return own or (norm.affine == "frozen" and task.is_first)
         return True
+
+    def frozen_after(self, task: Task) -> dict[str, int]:
+        """Return the parameters of the backbone that no task after ``task`` trains, by size."""
+        later = replace(task, number=task.number + 1)
+        return {
+            name: parameter.numel()
+            for name, parameter in self.model.backbone.named_parameters()
+            if not self.is_trainable(f"backbone.{name}", later) and not _is_of_a_task(name)
+        }
 
     def phases(self, task: Task) -> list[Phase]:
         """Return the phases of a task's training."""

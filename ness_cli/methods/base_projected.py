@@ -19,7 +19,7 @@ from torch import nn
 from ness_cli.data.batches import Batch
 from ness_cli.methods.base import Method, Task
 from ness_cli.optim.make import ParameterGroup
-from ness_cli.subspace.layer_view import LayerView
+from ness_cli.subspace.layer_view import LayerView, split
 from ness_cli.subspace.projection import Projector
 
 
@@ -41,7 +41,8 @@ class ProjectedMethod(Method, ABC):
         self._anchors = {name: self._views[name].matrix().clone() for name in self._projectors}
         super().begin_task(task)
         for name, projector in self._projectors.items():
-            self._views[name].weight.requires_grad_(projector.rank > 0)
+            for parameter in self._views[name].parameters.values():
+                parameter.requires_grad_(projector.rank > 0)
 
     def is_trainable(self, name: str, task: Task) -> bool:
         """Return whether a parameter trains.
@@ -53,12 +54,17 @@ class ProjectedMethod(Method, ABC):
         own = name.startswith("heads.") or name.endswith(
             (f".scale.{task.number}", f".shift.{task.number}")
         )
-        adapted = any(self.model.get_parameter(name) is v.weight for v in self._views.values())
+        parameter = self.model.get_parameter(name)
+        adapted = any(parameter is p for v in self.layers.values() for p in v.parameters.values())
         return task.is_first or own or adapted
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the confined weights, whose decay ``edit_gradients`` adds, and the rest."""
-        confined = {id(self._views[name].weight) for name in self._projectors}
+        confined = {
+            id(parameter)
+            for name in self._projectors
+            for parameter in self._views[name].parameters.values()
+        }
         everything = self.trainable()
         return [
             ParameterGroup(
@@ -70,8 +76,11 @@ class ProjectedMethod(Method, ABC):
     def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
         """Return the projected gradient of a confined weight, the gradient of any other."""
         for name, projector in self._projectors.items():
-            if self._views[name].weight is parameter:
-                return projector(self._views[name].gradient()).view_as(parameter)
+            layer = self._views[name]
+            for part, own in layer.parameters.items():
+                if own is parameter:
+                    projected = projector(layer.gradient())
+                    return split(projected, layer.parameters)[part]
         return super().ascent_direction(parameter)
 
     @torch.no_grad()
@@ -85,4 +94,4 @@ class ProjectedMethod(Method, ABC):
             gradient = projector(layer.gradient())
             if decay:
                 gradient.add_(layer.matrix() - self._anchors[name], alpha=decay)
-            layer.weight.grad = gradient.view_as(layer.weight)
+            layer.set_gradient(gradient)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
 
 from ness_cli.data.batches import Images
 from ness_cli.methods.base import LayerRow, Task, Tensors
@@ -45,7 +46,7 @@ class Ness(ProjectedMethod):
         self._covariances: Tensors = {}
         self._bases: dict[str, SubspaceBasis] = {}
         self._update: Tensors = {}
-        self._factors: dict[str, factored.FactoredUpdate] = {}
+        self._factors: dict[str, nn.Parameter] = {}
 
     @property
     def is_factored(self) -> bool:
@@ -104,14 +105,14 @@ class Ness(ProjectedMethod):
         for name, u in self._device_bases() if not task.is_first else ():
             layer = self._views[name]
             if self.is_factored:
-                v = self._factors[name].coefficients.detach()
+                v = self._factors[name].detach()
                 factored.detach(layer)
                 previous = layer.matrix()
             else:
                 previous = self._anchors[name]
                 v = coefficients(layer.matrix() - previous, u)
             # Float32 leakage out of the subspace ends here: files and model say the same.
-            layer.matrix().copy_(recompose(previous, u, v))
+            layer.set_matrix(recompose(previous, u, v))
             self._update[f"{name}.V"] = v
         self._factors, self._projectors, self._anchors = {}, {}, {}
 

@@ -21,10 +21,22 @@ class MultiHead(nn.Module):
         backbone: Module that maps normalised images ``[n, c, h, w]`` to ``[n, num_features]``.
         num_features: Width of the backbone's output.
         shared_head: One head for all tasks.
+        adapt: Patterns of the names of the layers that tasks after the first train in.
+        augments_bias: Whether biases train on after the first task, as part of the matrices.
     """
 
-    def __init__(self, backbone: nn.Module, num_features: int, *, shared_head: bool) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_features: int,
+        *,
+        shared_head: bool,
+        adapt: Sequence[str] = ("*",),
+        augments_bias: bool = False,
+    ) -> None:
         super().__init__()
+        self.adapt = tuple(adapt)
+        self.augments_bias = augments_bias
         self.backbone = backbone
         self.num_features = num_features
         self.shared_head = shared_head

@@ -47,9 +47,9 @@ class TaskNorm(nn.Module):
         self.mean = nn.Module()
         self.variance = nn.Module()
         self._recorder: _Moments | None = None
+        self._start = (torch.ones(num_features), torch.zeros(num_features))
         if affine == "frozen":
-            self.scale[SHARED] = nn.Parameter(torch.ones(num_features))
-            self.shift[SHARED] = nn.Parameter(torch.zeros(num_features))
+            self._make_affine(SHARED, self._start)
 
     @property
     def affine_key(self) -> str:
@@ -61,12 +61,20 @@ class TaskNorm(nn.Module):
         if self.affine == "per-task":
             before = str(number - 1)
             has_before = before in self.scale
-            ones = torch.ones(self.num_features)
-            zeros = torch.zeros(self.num_features)
-            scale = self.scale[before].detach().clone() if has_before else ones
-            shift = self.shift[before].detach().clone() if has_before else zeros
-            self.scale[str(number)] = nn.Parameter(scale)
-            self.shift[str(number)] = nn.Parameter(shift)
+            start = (self.scale[before], self.shift[before]) if has_before else self._start
+            self._make_affine(str(number), start)
+
+    def start_from(self, scale: torch.Tensor, shift: torch.Tensor, *, eps: float) -> None:
+        """Begin the first task with the scale, shift and eps of a layer that was there before."""
+        self._start = (scale, shift)
+        self.eps = eps
+        if self.affine == "frozen":
+            self._make_affine(SHARED, self._start)
+
+    def _make_affine(self, key: str, start: tuple[torch.Tensor, torch.Tensor]) -> None:
+        scale, shift = (value.detach().clone() for value in start)
+        self.scale[key] = nn.Parameter(scale)
+        self.shift[key] = nn.Parameter(shift)
 
     def allocate_statistics(self, number: int) -> None:
         """Create the buffers of task ``number``, to be filled by ``record`` or a state dict."""

@@ -86,6 +86,7 @@ def groups(runs: Sequence[RunResult]) -> list[Group]:
     for run in runs:
         identity = {k: v for k, v in run.about["identity"].items() if k != "seed"}
         # The files and not the stream: with data.split_seed=run every seed has a stream of its own.
-        key = json.dumps([identity, run.about["content"]], sort_keys=True)
+        content = run.about.get("content", run.about["stream_key"])
+        key = json.dumps([identity, content], sort_keys=True)
         found.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in found.values()]

@@ -7,17 +7,32 @@ from ness_cli.errors import InputError
 from ness_cli.methods.base import Tensors
 from ness_cli.nets.build import build_model
 from ness_cli.nets.multi_head import MultiHead, load_tasks
+from ness_cli.nets.pretrained import Pretrained
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext
-from ness_cli.subspace.layer_view import adapted_layers
+from ness_cli.subspace.layer_view import adapted_layers, join, split
 from ness_cli.subspace.projection import recompose
 
 
-def new_model(context: RunContext) -> MultiHead:
-    """Return the untrained network of a run, without heads; the seed decides its weights."""
+def new_model(context: RunContext, weights: Tensors | None = None) -> MultiHead:
+    """Return the untrained network of a run, without heads.
+
+    The seed decides its weights, unless it starts from pretrained ones.
+    """
     settings = context.settings
     seeding.seed_default(settings.seed, "network")
-    return build_model(settings.net, settings.norm, context.stream.image_shape)
+    return build_model(settings.net, settings.norm, context.stream.image_shape, weights)
+
+
+def pretrained_weights(context: RunContext) -> Tensors | None:
+    """Return the weights that task 1 starts from, if the run asked for any.
+
+    Raises:
+        InputError: If they are gone from the cache.
+        DamagedError: If they are not what was put there.
+    """
+    found = context.about.get("pretrained")
+    return None if found is None else Pretrained(**found).read(context.place.cache)
 
 
 def load_model(context: RunContext, task: int, inputs: dict[str, str]) -> MultiHead:
@@ -78,18 +93,25 @@ def recompose_model(context: RunContext, task: int, inputs: dict[str, str]) -> T
         model.add_task(1, context.stream.info(1).num_classes)
         head = model.head(1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    layers = {
-        layer: names[id(view.weight)]
-        for layer, view in adapted_layers(model.backbone, head).items()
+    views = adapted_layers(
+        model.backbone, head, patterns=model.adapt, augment_bias=model.augments_bias
+    )
+    keys = {
+        layer: {part: names[id(parameter)] for part, parameter in view.parameters.items()}
+        for layer, view in views.items()
     }
-    weights = {layer: first[key].flatten(1) for layer, key in layers.items()}
+    matrices = {
+        layer: join({part: first[key] for part, key in parts.items()})
+        for layer, parts in keys.items()
+    }
     for number in range(2, task + 1):
         basis = context.read(number - 1, "basis", "build", inputs)
         update = context.read(number, "update", "train", inputs)
-        for layer in layers:
-            weights[layer] = recompose(weights[layer], basis[f"{layer}.U"], update[f"{layer}.V"])
-    for layer, key in layers.items():
-        tensors[key] = weights[layer].view_as(tensors[key])
+        for layer, matrix in matrices.items():
+            matrices[layer] = recompose(matrix, basis[f"{layer}.U"], update[f"{layer}.V"])
+    for layer, parts in keys.items():
+        parameters = split(matrices[layer], views[layer].parameters)
+        tensors.update({key: parameters[part] for part, key in parts.items()})
     return {key: value for key, value in tensors.items() if _owner(key) <= task}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.nets.build import build_model
+from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
-from ness_cli.settings.resolve import Resolved, difference
+from ness_cli.settings.resolve import Resolved, Settings, difference
 from ness_cli.stages.context import run_log
 from ness_cli.stages.step_record import versions
 from ness_cli.subspace.layer_view import adapted_layers
@@ -78,9 +79,11 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
                 "put the old images back, or choose another --out",
             )
         _check_fit(resolved, manifest)
-        fingerprint = hashlib.sha256(
-            f"{settings.fingerprint()}/{manifest['key']}".encode()
-        ).hexdigest()
+        weights = _pretrained(
+            settings, about.get("pretrained") if was_there else None, cache, progress
+        )
+        parts = [settings.fingerprint(), manifest["key"], *(weights or {}).values()]
+        fingerprint = hashlib.sha256("/".join(parts).encode()).hexdigest()
         if not was_there:
             about = {
                 "schema": "ness.run/1",
@@ -92,6 +95,7 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
                 "num_tasks": len(manifest["tasks"]),
                 "stream_key": manifest["key"],
                 "content": manifest["content"],
+                "pretrained": weights,
                 "origins": dict(resolved.origins),
                 "notes": list(settings.options.notes()),
                 "versions": versions(),
@@ -103,6 +107,26 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
         write_json(run.stream, manifest)
         write_json(run.run, about)
     return Prepared(about, manifest, was_there)
+
+
+def _pretrained(
+    settings: Settings, known: dict[str, str] | None, cache: Path, progress: Progress
+) -> dict[str, str] | None:
+    """Return file and hash of the weights that the run starts from, made sure to be in the cache.
+
+    Raises:
+        InputError: If they are not those that the run was prepared with.
+    """
+    if known is not None and Pretrained(**known).is_in(cache):
+        return known
+    found = fetch(settings.net, cache, progress)
+    weights = None if found is None else asdict(found)
+    if known is not None and weights != known:
+        raise InputError(
+            "net.pretrained: the weights are not those that the run was prepared with",
+            "put the old file back, or choose another --out",
+        )
+    return weights
 
 
 def dry_run(resolved: Resolved) -> dict[str, Any]:
@@ -126,7 +150,10 @@ def bytes_per_task(resolved: Resolved, manifest: Mapping[str, Any]) -> dict[str,
     """
     settings = resolved.settings
     model = build_model(settings.net, settings.norm, manifest["image_shape"])
-    layers = adapted_layers(model.backbone, None).values()
+    views = adapted_layers(
+        model.backbone, None, patterns=model.adapt, augment_bias=model.augments_bias
+    )
+    layers = views.values()
     backbone = sum(p.numel() for p in model.parameters())
     head = max(len(task["classes"]) for task in manifest["tasks"]) * model.num_features
     sizes = {"model": 4 * (backbone + head * len(manifest["tasks"]))}

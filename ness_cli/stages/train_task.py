@@ -12,7 +12,13 @@ from ness_cli.methods.base import Method, Task
 from ness_cli.run_dir import write_bytes
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
-from ness_cli.stages.models import add_head, load_model, new_model, state_dict
+from ness_cli.stages.models import (
+    add_head,
+    load_model,
+    new_model,
+    pretrained_weights,
+    state_dict,
+)
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepTimer
 
@@ -70,7 +76,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
 
 def _method(context: RunContext, number: int, inputs: dict[str, str]) -> Method:
     if number == 1:
-        model = new_model(context)
+        model = new_model(context, pretrained_weights(context))
         method = context.method(model)
     else:
         model = load_model(context, number - 1, inputs)

@@ -3,42 +3,43 @@
 Everything else sees a layer as a matrix: its weight ``[out, d]``, its input rows ``[n, d]``. For a
 convolution a row is an unfolded patch, in the order (channel, row, column) of the flattened kernel,
 so that ``rows(x) @ matrix().T`` is the layer's output at every position.
+
+A bias can be part of the matrix, which is ``[W | b]`` then, and every row ends in a constant 1.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ness_cli.errors import SettingsError
+from ness_cli.errors import SettingsError, did_you_mean
 
 
 class LayerView:
     """A Linear or Conv2d layer as a matrix.
 
+    The groups of a grouped convolution share one matrix ``[out, d]`` with d the width of one
+    group's patch, and one set of rows: the patches of all groups. A subspace that all of them
+    hardly use is one that each of them hardly uses, so what protects the rows protects every
+    group; the groups have less room than subspaces of their own would leave them.
+
     Args:
         name: Name in tables and files.
         module: The layer.
-
-    Raises:
-        SettingsError: For a grouped convolution, or one that does not pad with zeros.
+        augment_bias: Make the bias, if there is one, a column of the matrix. Otherwise it is no
+            part of the view.
     """
 
-    def __init__(self, name: str, module: nn.Linear | nn.Conv2d) -> None:
+    def __init__(
+        self, name: str, module: nn.Linear | nn.Conv2d, *, augment_bias: bool = False
+    ) -> None:
         self.name = name
         self.module = module
-        if isinstance(module, nn.Conv2d):
-            if module.groups != 1:
-                raise SettingsError(
-                    f"layer {name}: grouped convolutions ({module.groups} groups) are not supported"
-                )
-            if module.padding_mode != "zeros" or isinstance(module.padding, str):
-                raise SettingsError(
-                    f"layer {name}: padding {module.padding!r} in mode {module.padding_mode!r} is "
-                    "not supported",
-                    "use zero padding of a given number of pixels",
-                )
+        self.has_bias_column = augment_bias and module.bias is not None
 
     @property
     def weight(self) -> nn.Parameter:
@@ -48,6 +49,15 @@ class LayerView:
         return weight
 
     @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that make up the matrix, by their names in the module."""
+        found = {"weight": self.weight}
+        if self.has_bias_column:
+            assert isinstance(self.module.bias, nn.Parameter)
+            found["bias"] = self.module.bias
+        return found
+
+    @property
     def out(self) -> int:
         """Number of outputs (channels)."""
         return int(self.module.weight.shape[0])
@@ -55,17 +65,32 @@ class LayerView:
     @property
     def dim(self) -> int:
         """Width ``d`` of an input row."""
-        return int(self.module.weight[0].numel())
+        return int(self.module.weight[0].numel()) + self.has_bias_column
 
     def matrix(self) -> torch.Tensor:
-        """Return the weight as ``[out, d]``, sharing its memory."""
-        return self.weight.detach().view(self.out, self.dim)
+        """Return the matrix ``[out, d]``; it shares the weight's memory if there is no bias."""
+        return join({name: p.detach() for name, p in self.parameters.items()})
+
+    @torch.no_grad()
+    def set_matrix(self, matrix: torch.Tensor) -> None:
+        """Give the parameters the values of a matrix ``[out, d]``."""
+        parameters = self.parameters
+        for name, part in split(matrix, parameters).items():
+            parameters[name].copy_(part)
 
     def gradient(self) -> torch.Tensor:
-        """Return the weight's gradient as ``[out, d]``, sharing its memory when contiguous."""
-        gradient = self.weight.grad
-        assert gradient is not None
-        return gradient.reshape(self.out, self.dim)
+        """Return the gradient as ``[out, d]``; it may share memory with the parameters'."""
+        gradients = {}
+        for name, parameter in self.parameters.items():
+            assert parameter.grad is not None
+            gradients[name] = parameter.grad
+        return join(gradients)
+
+    def set_gradient(self, gradient: torch.Tensor) -> None:
+        """Give the parameters the gradient ``[out, d]``."""
+        parameters = self.parameters
+        for name, part in split(gradient, parameters).items():
+            parameters[name].grad = part
 
     def rows(self, x: torch.Tensor) -> torch.Tensor:
         """Return the rows that the weight matrix multiplies.
@@ -74,45 +99,103 @@ class LayerView:
             x: Input of the layer, ``[n, ..., d]`` for Linear, ``[n, c, h, w]`` for Conv2d.
 
         Returns:
-            ``[number of rows, d]``, in the dtype of ``x``.
+            ``[number of rows, d]``, in the dtype of ``x``; for a grouped convolution those of its
+            groups one after another at every position.
         """
-        module = self.module
+        module, width = self.module, self.dim - self.has_bias_column
         if isinstance(module, nn.Linear):
-            return x.reshape(-1, self.dim)
-        assert isinstance(module.padding, tuple)
-        patches = functional.unfold(
-            x, module.kernel_size, module.dilation, module.padding, module.stride
-        )
-        return patches.transpose(1, 2).reshape(-1, self.dim)
+            found = x.reshape(-1, width)
+        else:
+            x, padding = self._padded(x)
+            patches = functional.unfold(
+                x, module.kernel_size, module.dilation, padding, module.stride
+            )
+            found = patches.transpose(1, 2).reshape(-1, width)
+        if self.has_bias_column:
+            found = functional.pad(found, (0, 1), value=1.0)
+        return found
+
+    def _padded(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...]]:
+        """Return the input with any padding that is not plain zeros, and the zeros left to add."""
+        module = self.module
+        assert isinstance(module, nn.Conv2d)
+        if module.padding_mode == "zeros" and isinstance(module.padding, tuple):
+            return x, module.padding
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        return functional.pad(x, self._margins(), mode=mode), (0, 0)
+
+    def _margins(self) -> list[int]:
+        """Return the padding of a convolution: left, right, above, below."""
+        # torch keeps it in this form whether it was given in pixels or as "same".
+        margins: list[int] = self.module._reversed_padding_repeated_twice  # type: ignore[assignment]
+        return margins
 
     def rows_per_image(self, x: torch.Tensor) -> int:
         """Return how many rows one image of the input ``x`` gives, without making them."""
         module = self.module
         if isinstance(module, nn.Linear):
-            return max(1, x[:1].numel() // self.dim)
-        positions = 1
-        assert isinstance(module.padding, tuple)
-        for axis in range(2):
+            return max(1, x[:1].numel() // (self.dim - self.has_bias_column))
+        left, right, above, below = self._margins()
+        positions = module.groups
+        for axis, margin in enumerate((above + below, left + right)):
             span = module.dilation[axis] * (module.kernel_size[axis] - 1) + 1
-            free = x.shape[2 + axis] + 2 * int(module.padding[axis]) - span
-            positions *= free // module.stride[axis] + 1
+            positions *= (x.shape[2 + axis] + margin - span) // module.stride[axis] + 1
         return positions
 
 
-def adapted_layers(backbone: nn.Module, shared_head: nn.Linear | None) -> dict[str, LayerView]:
-    """Return every Linear and Conv2d of the backbone, by name, in module order.
+def join(parts: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the matrix ``[out, d]`` of a weight, and of a bias if there is one."""
+    weight = parts["weight"]
+    matrix = weight.reshape(len(weight), -1)
+    return torch.cat([matrix, parts["bias"][:, None]], dim=1) if "bias" in parts else matrix
+
+
+def split(
+    matrix: torch.Tensor, like: dict[str, nn.Parameter] | dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return a matrix ``[out, d]`` as weight, and bias if there is one, in their shapes."""
+    shape = like["weight"].shape
+    if "bias" not in like:
+        return {"weight": matrix.view(shape)}
+    return {"weight": matrix[:, :-1].reshape(shape), "bias": matrix[:, -1].clone()}
+
+
+def adapted_layers(
+    backbone: nn.Module,
+    shared_head: nn.Linear | None,
+    *,
+    patterns: Sequence[str] = ("*",),
+    augment_bias: bool = False,
+) -> dict[str, LayerView]:
+    """Return the Linear and Conv2d layers of the backbone that tasks after the first train in.
 
     Args:
         backbone: The network without its heads.
         shared_head: A head that all tasks use; it is adapted like every layer.
+        patterns: Which layers, as names with ``*``.
+        augment_bias: Make biases part of the matrices.
+
+    Returns:
+        Views by name, in module order.
 
     Raises:
-        SettingsError: If a layer is of a kind that cannot be adapted; the message names it.
+        SettingsError: If a pattern matches no layer.
     """
-    layers = {
-        name: LayerView(name, module)
+    found = {
+        name: module
         for name, module in backbone.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in found):
+            raise SettingsError(
+                f"net.adapt: no layer matches {pattern!r}{did_you_mean(pattern, found)}",
+                f"the layers are {', '.join(found)}",
+            )
+    layers = {
+        name: LayerView(name, module, augment_bias=augment_bias)
+        for name, module in found.items()
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
     }
     if shared_head is not None:
         layers["heads.shared"] = LayerView("heads.shared", shared_head)

@@ -22,6 +22,11 @@ CASES = [
     ("ness", {"norm": {"affine": "per-task"}, "net": {"batch_norm": True}}),
     ("gpm", {"norm": {"affine": "frozen"}, "net": {"batch_norm": True}}),
     ("ness", {"net": {"heads": "shared"}}),
+    ("ness", {"net": {"biases": True}}),
+    ("ness", {"net": {"biases": True, "bias": "augmented"}}),
+    ("ness", {"net": {"biases": True, "bias": "augmented"}, "train": {"optimizer": "adam"}}),
+    ("gpm", {"net": {"biases": True, "bias": "augmented"}}),
+    ("ness", {"net": {"adapt": ["fc2"]}}),
 ]
 IDS = [f"{name}-{'-'.join(extra) or 'plain'}-{i}" for i, (name, extra) in enumerate(CASES)]
 every_method = pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)

@@ -11,9 +11,12 @@ from ness_cli.optim.make import make_optimizer
 from ness_cli.optim.sam import perturbed
 
 
-def _trajectory(form: str, dtype: torch.dtype, *, rho: float | None, eps1: float, **train):
+def _trajectory(
+    form: str, dtype: torch.dtype, *, rho: float | None, eps1: float, net=None, **train
+):
     """Return the weights after every one of 12 steps of task 2."""
     settings = make_settings(
+        net=net or {},
         train={"momentum": 0.9, "lr": 0.05, **train},
         methods={"ness": {"form": form, "eps1": eps1}},
     )
@@ -47,6 +50,9 @@ def _trajectory(form: str, dtype: torch.dtype, *, rho: float | None, eps1: float
         method.edit_gradients(batch)
         method.apply(optimizer)
         layers = {name: view.module.weight for name, view in method.layers.items()}
+        for name, view in method.layers.items():
+            if view.module.bias is not None:
+                layers[f"{name}.bias"] = view.module.bias
         layers["head"] = method.model.head(2).weight
         weights.append({name: w.detach().clone() for name, w in layers.items()})
     ranks = {name: kept.rank for name, kept in method._bases.items()}
@@ -70,6 +76,20 @@ def test_both_forms_follow_one_trajectory_in_float64(
             torch.testing.assert_close(mine[name], other[name], rtol=1e-10, atol=1e-12)
     moved = (projected[-1]["fc1"] - projected[0]["fc1"]).abs().max()
     assert moved > 1e-4
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+@pytest.mark.parametrize("bias", ["frozen", "augmented"])
+def test_both_forms_follow_one_trajectory_with_biases(rho, bias):
+    settings = {"rho": rho, "eps1": 0.08, "weight_decay": 0.1}
+    net = {"biases": True, "bias": bias}
+    projected, _ = _trajectory("projected", torch.float64, net=net, **settings)
+    factored, _ = _trajectory("factored", torch.float64, net=net, **settings)
+    for mine, other in zip(projected, factored, strict=True):
+        for name in mine:
+            torch.testing.assert_close(mine[name], other[name], rtol=1e-10, atol=1e-12)
+    moved = (projected[-1]["fc1.bias"] - projected[0]["fc1.bias"]).abs().max()
+    assert (moved > 1e-6) == (bias == "augmented")
 
 
 def test_both_forms_agree_in_float32():

@@ -14,6 +14,14 @@ from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
 
+NARROW_VIT = (
+    "model: VisionTransformer, arguments: {patch_size: 4, num_layers: 2, num_heads: 2,"
+    " hidden_dim: 8, mlp_dim: 16}"
+)
+NARROW_RESNET = (
+    "model: ResNet, arguments: {block: Bottleneck, layers: [1, 1, 1, 1], width_per_group: 4}"
+)
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
@@ -35,6 +43,10 @@ def images(tmp_path_factory) -> Path:
         "{name: lenet}",
         "{name: resnet18, width: 2}",
         "{name: mlp, hidden: [8], batch_norm: true, dropout: 0.2}",
+        "{name: mlp, hidden: [8], biases: true, bias: augmented}",
+        f"{{name: torchvision, {NARROW_VIT}}}",
+        f"{{name: torchvision, {NARROW_VIT}, bias: augmented}}",
+        f"{{name: torchvision, {NARROW_RESNET}, adapt: ['*layer*']}}",
     ],
 )
 @pytest.mark.parametrize("method", ["ness", "gpm"])
@@ -54,9 +66,45 @@ def test_two_tasks_of_images_through_all_steps(net, method, images, tmp_path):
         first, second = (load_file(out / f"task-0{t}" / "model.safetensors") for t in (1, 2))
         basis = load_file(out / "task-01" / "basis.safetensors")
         update = load_file(out / "task-02" / "update.safetensors")
+        trained = set()
         for layer in (key.removesuffix(".U") for key in basis if key.endswith(".U")):
-            key = f"backbone.{layer}.weight"
+            names = [f"backbone.{layer}.weight"]
+            if len(basis[f"{layer}.U"]) > first[names[0]][0].numel():
+                names.append(f"backbone.{layer}.bias")
+            trained.update(names)
             change = (basis[f"{layer}.U"].double() @ update[f"{layer}.V"].double()).T
-            torch.testing.assert_close(
-                first[key].flatten(1).double() + change, second[key].flatten(1).double()
+            before, after = (
+                torch.cat(
+                    [
+                        model[name].flatten(1) if model[name].ndim > 1 else model[name][:, None]
+                        for name in names
+                    ],
+                    dim=1,
+                )
+                for model in (first, second)
             )
+            assert torch.equal((before.double() + change).float(), after)
+        # Nothing else of the backbone has moved, and what was frozen is listed.
+        frozen = json.loads((out / "task-01" / "subspace.json").read_text())["frozen"]
+        for key, value in first.items():
+            own = ".".join(key.split(".")[1:])
+            if key.startswith("backbone.") and key not in trained:
+                assert torch.equal(value, second[key]), key
+                assert own in frozen or ".mean." in key or ".variance." in key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["vit_b_16", "resnet50"])
+def test_full_size_models_through_all_steps(model, images, tmp_path):
+    preset, out = tmp_path / "p.yaml", tmp_path / "run"
+    preset.write_text(
+        f"data: {{source: image-folder, path: {images}, classes_per_task: 2, size: 32}}\n"
+        f"net: {{name: torchvision, model: {model}}}\ntrain: {{epochs: 1, batch_size: 8}}\n"
+        "storage: {keep: latest}\n"
+    )
+    result = CliRunner().invoke(
+        app, ["run", "--preset", str(preset), "--out", str(out), "--json"], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.stderr
+    (run,) = json.loads(result.stdout)["report"]["runs"]
+    assert run["tasks_done"] == 2

@@ -17,8 +17,19 @@ from ness_cli.subspace.layer_view import LayerView, adapted_layers
         (nn.Conv2d(2, 3, (2, 3), stride=(2, 1), padding=(1, 0), bias=False), (4, 2, 8, 7)),
         (nn.Conv2d(2, 3, 3, dilation=2, padding=2, bias=False), (1, 2, 9, 9)),
         (nn.Conv2d(2, 3, 1, stride=2, bias=False), (4, 2, 8, 8)),
+        (nn.Conv2d(2, 3, 3, padding="same", bias=False), (4, 2, 8, 7)),
+        (nn.Conv2d(2, 3, (2, 4), padding="same", dilation=(1, 2), bias=False), (4, 2, 8, 9)),
+        (nn.Conv2d(2, 3, 3, padding="valid", bias=False), (4, 2, 8, 7)),
+        (nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect", bias=False), (4, 2, 8, 7)),
+        (nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular", bias=False), (4, 2, 8, 7)),
+        (
+            nn.Conv2d(2, 3, 3, stride=2, padding=1, padding_mode="replicate", bias=False),
+            (4, 2, 7, 7),
+        ),
     ],
 )
+# torch says that uneven padding costs a copy; it is what is tested.
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even")
 def test_rows_times_matrix_is_the_layers_output(module, shape):
     view = LayerView("layer", module)
     x = torch.randn(shape)
@@ -38,16 +49,70 @@ def test_gradient_is_the_matrix_of_the_weights_gradient():
 
 
 @pytest.mark.parametrize(
-    "module",
+    ("module", "shape"),
     [
-        nn.Conv2d(4, 4, 3, groups=2),
-        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(4, 4, 3, padding="same"),
+        (nn.Linear(7, 3), (5, 7)),
+        (nn.Conv2d(2, 3, 3, padding=1), (4, 2, 8, 7)),
     ],
 )
-def test_an_unsupported_convolution_is_refused_by_name(module):
-    with pytest.raises(SettingsError, match="layer conv9"):
-        LayerView("conv9", module)
+def test_with_a_bias_column_rows_times_matrix_is_the_whole_output(module, shape):
+    view = LayerView("layer", module, augment_bias=True)
+    x = torch.randn(shape)
+    expected = module(x)
+    if isinstance(module, nn.Conv2d):
+        expected = expected.flatten(2).transpose(1, 2)
+    rows = view.rows(x)
+    torch.testing.assert_close(rows @ view.matrix().T, expected.reshape(-1, view.out))
+    assert rows.shape == (shape[0] * view.rows_per_image(x), view.dim)
+    assert bool((rows[:, -1] == 1).all())
+
+
+def test_values_and_gradients_go_in_and_out_of_weight_and_bias():
+    layer = nn.Conv2d(2, 3, 2)
+    layer(torch.randn(4, 2, 5, 5)).square().sum().backward()
+    view = LayerView("conv", layer, augment_bias=True)
+    assert torch.equal(view.gradient()[:, :-1], layer.weight.grad.reshape(3, 8))
+    assert torch.equal(view.gradient()[:, -1], layer.bias.grad)
+    values = torch.randn(3, 9)
+    view.set_matrix(values)
+    view.set_gradient(2 * values)
+    assert torch.equal(view.matrix(), values)
+    assert torch.equal(view.gradient(), 2 * values)
+    assert layer.bias.grad.is_contiguous()
+    without = LayerView("conv", layer)
+    assert (without.dim, list(without.parameters)) == (8, ["weight"])
+    without.set_matrix(values[:, 1:])
+    assert torch.equal(layer.bias, values[:, -1])
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_rows_of_a_grouped_convolution_are_the_patches_of_all_its_groups(groups):
+    conv = nn.Conv2d(4, 8, 3, groups=groups, padding=1, stride=2, bias=False)
+    view = LayerView("conv", conv)
+    x = torch.randn(5, 4, 7, 7)
+    rows = view.rows(x).view(5, -1, groups, view.dim)
+    expected = conv(x).flatten(2).transpose(1, 2)
+    each = 8 // groups
+    for group in range(groups):
+        own = view.matrix()[group * each : (group + 1) * each]
+        torch.testing.assert_close(
+            rows[:, :, group] @ own.T, expected[..., group * each : (group + 1) * each]
+        )
+    assert rows.flatten(0, 2).shape == (5 * view.rows_per_image(x), view.dim)
+
+
+def test_an_update_in_the_null_space_of_a_grouped_convolution_changes_no_output():
+    conv = nn.Conv2d(8, 8, 3, groups=4, bias=False).double()
+    x = torch.randn(3, 8, 4, 4, dtype=torch.float64)
+    x[:, 1::2] = 0  # every group sees one of its two channels only
+    view = LayerView("conv", conv)
+    covariance = view.rows(x).T @ view.rows(x)
+    values, vectors = torch.linalg.eigh(covariance)
+    free = vectors[:, values < 1e-9 * values[-1]]
+    assert free.shape[1] == 9
+    before = conv(x)
+    view.set_matrix(view.matrix() + torch.randn(8, 9, dtype=torch.float64) @ free.T)
+    torch.testing.assert_close(conv(x), before, rtol=0, atol=1e-10)
 
 
 def test_adapted_layers_are_all_linear_and_conv_layers_in_order():
@@ -55,3 +120,10 @@ def test_adapted_layers_are_all_linear_and_conv_layers_in_order():
     head = nn.Linear(4, 2)
     assert list(adapted_layers(net, None)) == ["0", "3"]
     assert list(adapted_layers(net, head)) == ["0", "3", "heads.shared"]
+
+
+def test_patterns_choose_layers_and_must_match_some():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4))
+    assert list(adapted_layers(net, None, patterns=["3"])) == ["3"]
+    with pytest.raises(SettingsError, match="no layer matches 'fc'"):
+        adapted_layers(net, None, patterns=["*", "fc"])

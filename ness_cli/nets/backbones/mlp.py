@@ -1,4 +1,4 @@
-"""Multi-layer perceptron without biases: linear, optional norm, ReLU, dropout."""
+"""Multi-layer perceptron: linear, optional norm, ReLU, dropout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Mlp(nn.Module):
     """Fully connected backbone; layers are named ``fc1``, ``fc2``, ...
 
     Args:
-        options: Widths, dropout, normalisation.
+        options: Widths, dropout, normalisation, biases.
         image_shape: ``(c, h, w)`` of the images.
         make_norm: Builds the normalisation layer of a given width.
     """
@@ -27,7 +27,7 @@ class Mlp(nn.Module):
         width = int(torch.Size(image_shape).numel())
         self.depth = len(options.hidden)
         for index, hidden in enumerate(options.hidden, start=1):
-            self.add_module(f"fc{index}", nn.Linear(width, hidden, bias=False))
+            self.add_module(f"fc{index}", nn.Linear(width, hidden, bias=options.biases))
             if options.batch_norm:
                 self.add_module(f"norm{index}", make_norm(hidden))
             width = hidden

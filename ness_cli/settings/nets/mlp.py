@@ -1,4 +1,4 @@
-"""Fully connected layers with ReLU, without biases."""
+"""Fully connected layers with ReLU."""
 
 from __future__ import annotations
 
@@ -22,3 +22,5 @@ class Options(NetSettings):
     """Probability of dropping a hidden unit in training."""
     batch_norm: bool = False
     """Normalise before every ReLU."""
+    biases: bool = False
+    """Give the layers biases, which the published networks do not have."""
