@@ -42,6 +42,11 @@ def pillow_warnings() -> Iterator[None]:
         yield
 
 
+def is_grey_mode(image: Image.Image) -> bool:
+    """Return whether an opened image is stored as grey."""
+    return image.mode in _GREY_MODES
+
+
 def is_grey(file: BinaryIO, name: str) -> bool:
     """Return whether an image is stored as grey, read from its header alone.
 
@@ -53,7 +58,7 @@ def is_grey(file: BinaryIO, name: str) -> bool:
         InputError: If it is not an image.
     """
     with _errors(name), Image.open(file) as image:
-        return image.mode in _GREY_MODES
+        return is_grey_mode(image)
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,9 @@ class Form:
             InputError: If it is not an image, is cut short or damaged, or too large for Pillow's
                 limit against decompression bombs.
         """
-        mode = "L" if self.channels == 1 else "RGB"
         with _errors(name), Image.open(file) as opened:
             opened.load()
-            image: Image.Image = opened
-            if "exif" in image.info:
-                image = ImageOps.exif_transpose(image)
-            if image.mode != mode or "transparency" in image.info:
-                image = _flat(image, name)
-            return self._of_image(image, name)
+            return self.of_image(opened, name)
 
     def of_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return one image brought to this form.
@@ -107,12 +106,19 @@ class Form:
             InputError: If it is larger than the size that it is to be padded to.
         """
         array = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-        return self._of_image(Image.fromarray(np.ascontiguousarray(array)), "an image")
+        return self.of_image(Image.fromarray(np.ascontiguousarray(array)), "an image")
 
-    def _of_image(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+    def of_image(self, image: Image.Image, name: str) -> NDArray[np.uint8]:
+        """Return the pixels of an opened image, uint8 ``[channels, height, width]``.
+
+        Raises:
+            InputError: If its pixels have no known range, or it is too large to be padded.
+        """
         mode = "L" if self.channels == 1 else "RGB"
-        if image.mode != mode:
-            image = image.convert(mode)
+        if "exif" in image.info:
+            image = ImageOps.exif_transpose(image)
+        if image.mode != mode or "transparency" in image.info:
+            image = _flat(image, name).convert(mode)
         if self.size is not None and image.size != self.size[::-1]:
             image = self._resized(image, self.size, name)
         pixels = np.asarray(image)

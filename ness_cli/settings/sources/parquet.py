@@ -1,0 +1,25 @@
+"""Parquet files of encoded images, as Hugging Face's data sets have them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ness_cli.settings.sources.base import Counts, DatasetSettings, Names
+
+
+class Options(DatasetSettings):
+    """Options of the data source ``parquet``; needs pyarrow."""
+
+    source: Literal["parquet"] = "parquet"
+    """A column of encoded images (bytes, or a struct with ``bytes``) and one of whole numbers."""
+    path: str | Names
+    """A folder with ``train*.parquet`` and ``test*.parquet``, in it or in folders named after the
+    splits; or a list of such files. Without test files, set ``test_fraction``."""
+    image_column: str | None = None
+    """Column of the images; found by itself where there is only one that can be meant."""
+    label_column: str | None = None
+    """Column of the labels, likewise."""
+    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 10
+    """Classes of every task, or a list with one number per task."""
