@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group
 
 from ness_cli.cli.session import cache_dir
+from ness_cli.cli.step import frozen_note
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
@@ -17,7 +18,8 @@ from ness_cli.results.units import human_bytes
 from ness_cli.run_state import read_state
 from ness_cli.settings.resolve import Resolved, flatten
 from ness_cli.stages.context import Workplace
-from ness_cli.stages.prepare import bytes_per_task, dry_run, prepare
+from ness_cli.stages.plan import Plan, plan_run
+from ness_cli.stages.prepare import prepare
 
 
 def prepare_targets(
@@ -57,19 +59,21 @@ def show_plan(found: Sequence[Target], console: Console) -> None:
     documents, missing = [], None
     for target in found:
         resolved = target.resolved
-        manifest = dry_run(resolved)
-        sizes = bytes_per_task(resolved, manifest)
+        plan = plan_run(resolved.settings)
         console.result(_settings_table(resolved))
-        console.result(tasks_table(manifest, str(target.run.path)))
-        console.result(_disk_table(resolved, manifest, sizes))
-        missing = missing or missing_files(manifest)
+        console.result(tasks_table(plan.manifest, str(target.run.path)))
+        console.result(_layers_table(plan))
+        console.result(_disk_table(resolved, plan))
+        missing = missing or missing_files(plan.manifest)
         documents.append(
             {
                 "run": str(target.run.path),
                 "settings": resolved.settings.to_dict(),
                 "origins": dict(resolved.origins),
-                "stream": dict(manifest),
-                "bytes_per_task": sizes,
+                "stream": dict(plan.manifest),
+                "layers": [dict(layer) for layer in plan.layers],
+                "frozen": dict(plan.frozen),
+                "bytes_per_task": dict(plan.bytes_per_task),
             }
         )
     console.document({"schema": "ness.plan/1", "runs": documents})
@@ -88,15 +92,23 @@ def missing_files(manifest: Mapping[str, Any]) -> MissingFilesError | None:
 
 
 def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
-    """Return the table of tasks: classes, counts."""
+    """Return the table of tasks: classes, counts, bytes, and what is missing."""
     channels, height, width = manifest["image_shape"]
     what = f"{len(manifest['tasks'])} tasks of {channels} x {height} x {width} images"
-    table = plain_table("task", "name", "classes", "train", "valid", "test", left=2)
+    columns = ("task", "name", "from, to", "classes", "train", "valid", "test", "bytes")
+    table = plain_table(*columns, left=3)
     for task in manifest["tasks"]:
-        counts = [str(task["splits"][split]["count"]) for split in ("train", "valid", "test")]
-        table.add_row(str(task["number"]), task["name"], str(len(task["classes"])), *counts)
+        splits, names = task["splits"].values(), task["classes"]
+        table.add_row(
+            str(task["number"]),
+            task["name"],
+            names[0] if len(names) == 1 else f"{names[0]}, {names[-1]}",
+            str(len(names)),
+            *(str(split["count"]) for split in splits),
+            human_bytes(sum(split["bytes"] for split in splits)),
+        )
     for each in manifest.get("missing", ()):
-        table.add_row("?", f"missing: {each['what']}", "", "", "", "")
+        table.add_row("?", "missing", each["what"], *[""] * 5)
     return titled(f"{title}: {what}", table)
 
 
@@ -107,7 +119,16 @@ def _settings_table(resolved: Resolved) -> Group:
     return titled("Settings", table)
 
 
-def _disk_table(resolved: Resolved, manifest: Mapping[str, Any], sizes: Mapping[str, int]) -> Group:
+def _layers_table(plan: Plan) -> Group:
+    table = plain_table("layer", "d", "outputs")
+    for layer in plan.layers:
+        table.add_row(layer["layer"], str(layer["d"]), str(layer["out"]))
+    title = "Layers that tasks after the first train in; d: width of an input row"
+    return titled(title, table, frozen_note(plan.frozen))
+
+
+def _disk_table(resolved: Resolved, plan: Plan) -> Group:
+    manifest, sizes = plan.manifest, plan.bytes_per_task
     images = sum(split["bytes"] for task in manifest["tasks"] for split in task["splits"].values())
     num_tasks = len(manifest["tasks"])
     table = plain_table("what", "bytes")

@@ -112,7 +112,17 @@ def _layer_table(record: Mapping[str, Any]) -> Group:
         )
     if not record["layers"]:
         table.add_row("this method keeps nothing", "", "", "", "", "")
-    return titled(title, table)
+    return titled(title, table, frozen_note(record.get("frozen", {})))
+
+
+def frozen_note(frozen: Mapping[str, int]) -> str:
+    """Return one sentence on the parameters that no task after the first trains."""
+    if not frozen:
+        return ""
+    names, most = list(frozen), 6
+    more = f" and {len(names) - most} more (--json has all)" if len(names) > most else ""
+    shown = ", ".join(names[:most])
+    return f"trained in task 1 only, {sum(frozen.values())} numbers: {shown}{more}"
 
 
 def _accuracy_table(record: Mapping[str, Any]) -> Group:

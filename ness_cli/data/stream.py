@@ -139,6 +139,6 @@ def _together(missing: Sequence[MissingFilesError]) -> MissingFilesError:
         return missing[0]
     return MissingFilesError(
         "\n  ".join(["files are missing:", *(error.what for error in missing)]),
-        "\n  ".join(["", *(error.remedy for error in missing)]).strip(),
+        "\n  ".join(dict.fromkeys(error.remedy for error in missing)),
         can_download=all(error.can_download for error in missing),
     )

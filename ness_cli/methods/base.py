@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -169,31 +169,30 @@ class Method:
         """Decide what trains; attach what training needs."""
         for name, parameter in self.model.named_parameters():
             parameter.grad = None
-            parameter.requires_grad_(self.is_trainable(name, task))
+            parameter.requires_grad_(self.is_trainable(name, task.number))
 
-    def is_trainable(self, name: str, task: Task) -> bool:
-        """Return whether a parameter of the model trains in ``task``.
+    def is_trainable(self, name: str, number: int) -> bool:
+        """Return whether a parameter of the model trains in task ``number``.
 
         Heads and per-task normalisation of other tasks do not; shared scale and shift are learned
         in the first task only.
         """
         owner, _, leaf = name.rpartition(".")
         if owner.startswith("heads."):
-            return owner == f"heads.{self.model.head_key(task.number)}"
+            return owner == f"heads.{self.model.head_key(number)}"
         if owner.endswith((".scale", ".shift")):
             norm = self.model.get_submodule(owner.rpartition(".")[0])
             if isinstance(norm, TaskNorm):
-                own = norm.affine == "per-task" and leaf == str(task.number)
-                return own or (norm.affine == "frozen" and task.is_first)
+                own = norm.affine == "per-task" and leaf == str(number)
+                return own or (norm.affine == "frozen" and number == 1)
         return True
 
-    def frozen_after(self, task: Task) -> dict[str, int]:
-        """Return the parameters of the backbone that no task after ``task`` trains, by size."""
-        later = replace(task, number=task.number + 1)
+    def frozen(self) -> dict[str, int]:
+        """Return the parameters of the backbone that no task after the first trains, by size."""
         return {
             name: parameter.numel()
             for name, parameter in self.model.backbone.named_parameters()
-            if not self.is_trainable(f"backbone.{name}", later) and not _is_of_a_task(name)
+            if not self.is_trainable(f"backbone.{name}", 2) and not _is_of_a_task(name)
         }
 
     def phases(self, task: Task) -> list[Phase]:

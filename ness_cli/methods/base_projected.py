@@ -44,19 +44,17 @@ class ProjectedMethod(Method, ABC):
             for parameter in self._views[name].parameters.values():
                 parameter.requires_grad_(projector.rank > 0)
 
-    def is_trainable(self, name: str, task: Task) -> bool:
+    def is_trainable(self, name: str, number: int) -> bool:
         """Return whether a parameter trains.
 
         After the first task only adapted layers, the task's own head and its own normalisation do.
         """
-        if not super().is_trainable(name, task):
+        if not super().is_trainable(name, number):
             return False
-        own = name.startswith("heads.") or name.endswith(
-            (f".scale.{task.number}", f".shift.{task.number}")
-        )
+        own = name.startswith("heads.") or name.endswith((f".scale.{number}", f".shift.{number}"))
         parameter = self.model.get_parameter(name)
         adapted = any(parameter is p for v in self.layers.values() for p in v.parameters.values())
-        return task.is_first or own or adapted
+        return number == 1 or own or adapted
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the confined weights, whose decay ``edit_gradients`` adds, and the rest."""

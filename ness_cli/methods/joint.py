@@ -14,7 +14,7 @@ from ness_cli.methods.base import Method, Task
 class Joint(Method):
     """Trains everything, on everything."""
 
-    def is_trainable(self, name: str, task: Task) -> bool:
+    def is_trainable(self, name: str, number: int) -> bool:
         """Return ``True``: nothing is frozen when all data is there."""
         return True
 

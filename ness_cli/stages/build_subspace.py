@@ -66,7 +66,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         record = timer.finish(
             {
                 "layers": [row.as_json() for row in rows],
-                "frozen": method.frozen_after(data),
+                "frozen": method.frozen(),
                 "stored": stored,
                 "memory_bytes": sum(sizes.values()),
             }

@@ -12,19 +12,16 @@ from typing import Any
 import yaml
 
 from ness_cli.console import Progress
-from ness_cli.data.augment import Augment
-from ness_cli.data.prepare import plan
 from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
-from ness_cli.errors import InputError, SettingsError
-from ness_cli.nets.build import build_model
+from ness_cli.errors import InputError
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
 from ness_cli.settings.resolve import Resolved, Settings, difference
 from ness_cli.stages.context import run_log
+from ness_cli.stages.plan import check_fit
 from ness_cli.stages.step_record import versions
-from ness_cli.subspace.layer_view import adapted_layers
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
                 f"{run.path} was prepared from other images than those at hand now",
                 "put the old images back, or choose another --out",
             )
-        _check_fit(resolved, manifest)
+        check_fit(settings, manifest)
         weights = _pretrained(
             settings, about.get("pretrained") if was_there else None, cache, progress
         )
@@ -127,59 +124,3 @@ def _pretrained(
             "put the old file back, or choose another --out",
         )
     return weights
-
-
-def dry_run(resolved: Resolved) -> dict[str, Any]:
-    """Return the manifest that preparing would make, with counts and without writing anything.
-
-    Raises:
-        SettingsError: If the settings do not fit each other or the data.
-        InputError: If the images cannot be read.
-    """
-    manifest: dict[str, Any] = plan(resolved.settings.stream)
-    _check_fit(resolved, manifest)
-    return manifest
-
-
-def bytes_per_task(resolved: Resolved, manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many bytes a task's files will take, by file name; upper bounds for NESS.
-
-    Args:
-        resolved: The settings.
-        manifest: The stream, planned or prepared.
-    """
-    settings = resolved.settings
-    model = build_model(settings.net, settings.norm, manifest["image_shape"])
-    views = adapted_layers(
-        model.backbone, None, patterns=model.adapt, augment_bias=model.augments_bias
-    )
-    layers = views.values()
-    backbone = sum(p.numel() for p in model.parameters())
-    head = max(len(task["classes"]) for task in manifest["tasks"]) * model.num_features
-    sizes = {"model": 4 * (backbone + head * len(manifest["tasks"]))}
-    if settings.method.name == "ness":
-        sizes["covariance"] = sum(8 * layer.dim**2 for layer in layers)
-        sizes["basis"] = sum(4 * layer.dim**2 + 8 * layer.dim for layer in layers)
-        sizes["update"] = sum(4 * layer.dim * layer.out for layer in layers)
-    return sizes
-
-
-def _check_fit(resolved: Resolved, manifest: Mapping[str, Any]) -> None:
-    """Refuse a network or augmentation that cannot take the images, or heads that do not fit."""
-    settings = resolved.settings
-    build_model(settings.net, settings.norm, manifest["image_shape"])
-    if settings.train.augment:
-        Augment(settings.train.augment, manifest["image_shape"])
-    sizes = {len(task["classes"]) for task in manifest["tasks"]}
-    if settings.net.heads == "shared" and (len(sizes) > 1 or not manifest["shared_labels"]):
-        raise SettingsError(
-            "net.heads: a shared head needs tasks with the same classes",
-            "set net.heads=per-task",
-        )
-    needs_valid = settings.train.weights == "best" or settings.train.schedule == "plateau"
-    if needs_valid and any(task["splits"]["valid"]["count"] == 0 for task in manifest["tasks"]):
-        raise SettingsError(
-            "data.valid_fraction: train.weights=best and train.schedule=plateau need validation "
-            "images in every task",
-            "raise data.valid_fraction, or set train.weights=last and train.schedule=cosine",
-        )

@@ -488,3 +488,73 @@ def test_tables_fit_the_terminal_and_lose_nothing(run, width, monkeypatch):
         result = good(*command)
         assert max(map(len, result.stdout.splitlines())) <= int(width)
         assert "…" not in result.stdout
+
+
+# -- reproduce, presets, plans -------------------------------------------------------------------
+
+
+def _preset_with(published: str, folder: Path) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(
+        f"extends: digits\nabout: {{published: {{{published}, source: here}}, seeds: [1, 2]}}\n"
+        "data: {num_tasks: 2}\ntrain: {epochs: 2}\nnet: {hidden: [16]}\n"
+    )
+    return path
+
+
+def test_reproduce_passes_or_falls_short_and_says_so_in_a_file(tmp_path):
+    preset, out = _preset_with("acc: 0.5", tmp_path), tmp_path / "out"
+    short = ness("reproduce", preset, "--out", out, "--json")
+    assert short.exit_code == 3
+    verdict = json.loads((out / "reproduction.json").read_text())
+    assert verdict["verdict"] == "falls short"
+    assert json.loads(short.stdout)["reproduction"] == verdict
+    measured = verdict["comparisons"][0]["measured"]
+    assert sorted(p.name for p in out.glob("seed-*")) == ["seed-1", "seed-2"]
+    # The published value is no part of a run: the same runs, now compared with another one.
+    _preset_with(f"acc: {measured}", tmp_path)
+    again = ness("reproduce", preset, "--out", out)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stderr
+    assert "pass" in again.stdout
+    single = document("reproduce", preset, "--out", tmp_path / "single", "--seeds", 1)
+    assert single["reproduction"]["verdict"] in ("consistent", "falls short")
+    changed = document(
+        *("reproduce", preset, "--out", tmp_path / "c", "--seeds", 1, "train.lr=0.2")
+    )
+    assert "changed from the preset: train.lr=0.2" in changed["reproduction"]["note"]
+
+
+def test_a_quick_reproduction_compares_nothing(tmp_path):
+    preset = _preset_with("acc: 0.5", tmp_path)
+    result = document("reproduce", preset, "--quick", "--out", tmp_path / "out")
+    assert result["reproduction"]["verdict"] == "not compared"
+    assert "smoke test" in result["reproduction"]["note"]
+    assert [run["run"] for run in result["runs"]] == [str(tmp_path / "out" / "seed-1")]
+
+
+def test_presets_are_listed_by_benchmark_on_one_line_each():
+    listed = document("presets", "ls")
+    assert "digits" in listed["benchmarks"]["digits"]
+    assert sorted(n for g in listed["benchmarks"].values() for n in g) == sorted(listed["presets"])
+    lines = good("presets", "ls").stdout.splitlines()
+    for name in listed["presets"]:
+        assert sum(line.split()[:1] == [name] for line in lines) == 1
+
+
+def test_a_plan_shows_tasks_layers_and_bytes():
+    plan = document("prepare", "--preset", "digits", "--dry-run", "net.biases=true")["runs"][0]
+    assert [layer["d"] for layer in plan["layers"]] == [64, 512]
+    assert plan["frozen"] == {"fc1.bias": 512, "fc2.bias": 512}
+    shown = good("prepare", "--preset", "digits", "--dry-run", "net.biases=true").stdout
+    assert "trained in task 1 only, 1024 numbers: fc1.bias, fc2.bias" in shown
+
+
+def test_a_plan_of_missing_files_names_all_of_them_and_exits_with_4(tmp_path):
+    result = ness(
+        "prepare", "--preset", "five-resnet18-quick", "--dry-run", f"data.path={tmp_path}"
+    )
+    assert result.exit_code == 4
+    for name in ("CIFAR-10", "MNIST", "SVHN", "Fashion-MNIST", "notMNIST"):
+        assert f"{name}: " in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""What preparing a run would make, with nothing written: tasks, layers, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ness_cli import registry
+from ness_cli.data.augment import Augment
+from ness_cli.data.prepare import plan
+from ness_cli.errors import SettingsError
+from ness_cli.methods.base import Method
+from ness_cli.nets.build import build_model
+from ness_cli.settings.resolve import Settings
+from ness_cli.stages.context import METHODS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What preparing a run would make.
+
+    Attributes:
+        manifest: The stream with counts; ``missing`` says what cannot be listed.
+        layers: Name, width of input ``d`` and outputs ``out`` of every layer that tasks after the
+            first train in.
+        frozen: Parameters that they do not train, by size.
+        bytes_per_task: Bytes of each file of a task; upper bounds for NESS.
+    """
+
+    manifest: Mapping[str, Any]
+    layers: tuple[Mapping[str, Any], ...]
+    frozen: Mapping[str, int]
+    bytes_per_task: Mapping[str, int]
+
+
+def plan_run(settings: Settings) -> Plan:
+    """Plan a run.
+
+    Raises:
+        SettingsError: If the settings do not fit each other or the data.
+        InputError: If the images cannot be read.
+    """
+    manifest = plan(settings.stream)
+    method = check_fit(settings, manifest)
+    layers = [
+        {"layer": name, "d": view.dim, "out": view.out} for name, view in method.layers.items()
+    ]
+    return Plan(manifest, tuple(layers), method.frozen(), _bytes(settings, manifest, method))
+
+
+def check_fit(settings: Settings, manifest: Mapping[str, Any]) -> Method:
+    """Return the method around an untrained network, if all of it fits the tasks.
+
+    Raises:
+        SettingsError: If network or augmentation cannot take the images, a shared head would stand
+            over different labels, or validation images are needed and there are none.
+    """
+    model = build_model(settings.net, settings.norm, manifest["image_shape"])
+    if settings.train.augment:
+        Augment(settings.train.augment, manifest["image_shape"])
+    sizes = {len(task["classes"]) for task in manifest["tasks"]}
+    if settings.net.heads == "shared" and (len(sizes) > 1 or not manifest["shared_labels"]):
+        raise SettingsError(
+            "net.heads: a shared head needs tasks with the same classes",
+            "set net.heads=per-task",
+        )
+    needs_valid = settings.train.weights == "best" or settings.train.schedule == "plateau"
+    if needs_valid and any(task["splits"]["valid"]["count"] == 0 for task in manifest["tasks"]):
+        raise SettingsError(
+            "data.valid_fraction: train.weights=best and train.schedule=plateau need validation "
+            "images in every task",
+            "raise data.valid_fraction, or set train.weights=last and train.schedule=cosine",
+        )
+    model.add_task(1, max(sizes, default=1))
+    kind: type[Method] = registry.load_class(METHODS, settings.method.name, place="method.name")
+    method = kind(model, settings.options, settings.train, seed=settings.seed)
+    _ = method.layers  # refuses patterns that match no layer
+    return method
+
+
+def _bytes(settings: Settings, manifest: Mapping[str, Any], method: Method) -> dict[str, int]:
+    model, layers = method.model, method.layers.values()
+    backbone = sum(p.numel() for p in model.backbone.parameters())
+    head = max(len(task["classes"]) for task in manifest["tasks"]) * model.num_features
+    num_heads = 1 if model.shared_head else len(manifest["tasks"])
+    sizes = {"model": 4 * (backbone + head * num_heads)}
+    if settings.method.name == "ness":
+        sizes["covariance"] = sum(8 * layer.dim**2 for layer in layers)
+        sizes["basis"] = sum(4 * layer.dim**2 + 8 * layer.dim for layer in layers)
+        sizes["update"] = sum(4 * layer.dim * layer.out for layer in layers)
+    return sizes
