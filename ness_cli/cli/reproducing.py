@@ -43,11 +43,13 @@ def reproduce_preset(
     wanted = seeds or ",".join(map(str, about.seeds[:1] if quick else about.seeds))
     parent = out or Path("runs") / f"reproduce-{Path(preset).stem}{'-quick' if quick else ''}"
     found = targets(preset, parent, seed=None, seeds=wanted, overrides=overrides)
-    until = None
+    at_most = None
     if quick:
         found = [Target(target.run, scaled_down(target.resolved)) for target in found]
-        about, until = found[0].resolved.about, _QUICK_TASKS
-    document = run_targets(found, console, stop, until=until, device=device, threads=threads)
+        about, at_most = found[0].resolved.about, _QUICK_TASKS
+    document = run_targets(
+        *(found, console, stop), until=None, device=device, threads=threads, at_most=at_most
+    )
     runs = tuple(read_run(target.run.path) for target in found)
     reproduction = compare(Group(runs), about, num_tasks=runs[0].state.num_tasks)
     notes = [reproduction.note]

@@ -26,8 +26,18 @@ def run_targets(
     until: int | None,
     device: str,
     threads: int | None,
+    at_most: int | None = None,
 ) -> dict[str, Any]:
     """Bring every run to its end, one after another, and report on all of them.
+
+    Args:
+        found: The runs.
+        console: Told of everything.
+        stop: Asked whether to stop.
+        until: Last task, which a run must have.
+        device: Device by name.
+        threads: CPU threads.
+        at_most: Last task, or the last that a run has.
 
     Returns:
         The command's JSON document.
@@ -49,7 +59,8 @@ def run_targets(
                 console.note(line_of(name, outcome, total))
                 into.append({"step": name, "task": outcome.task})
 
-            run_steps(context, until=until, on_step=on_step)
+            last = until if at_most is None else min(at_most, num_tasks)
+            run_steps(context, until=last, on_step=on_step)
             following = read_state(folder).next_command()
         if not steps:
             console.note(f"{folder.path}: nothing to do, all steps are done")
