@@ -35,7 +35,7 @@ def prepare_targets(
     for target in found:
         run = target.run
         with run.lock():
-            prepared = prepare(run, target.resolved, cache_dir(), console)
+            prepared = prepare(run, target.resolved, cache_dir(), console, stop)
             following = read_state(run).next_command()
         if prepared.was_there:
             console.note(f"{run.path} was prepared before with the same settings")

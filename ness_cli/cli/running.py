@@ -48,7 +48,7 @@ def run_targets(
         folder = target.run
         steps: list[dict[str, Any]] = []
         with folder.lock():
-            prepare(folder, target.resolved, place.cache, console)
+            prepare(folder, target.resolved, place.cache, console, stop)
             context = RunContext(folder, place)
             num_tasks = context.stream.num_tasks
             console.note(f"{folder.path}: {context.settings.method.name} on {num_tasks} tasks")

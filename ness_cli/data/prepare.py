@@ -21,7 +21,7 @@ from ness_cli.data.content import sha256_of_file
 from ness_cli.data.raw import RawStream, RawTask, TaskOutline
 from ness_cli.data.shares import floor_share
 from ness_cli.data.stream import content_hash, opened_stream, stream_outline
-from ness_cli.data.task_stream import FOLDER_LENGTH
+from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.run_dir import read_json, write_json
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings
@@ -29,7 +29,6 @@ from ness_cli.settings.sources.base import DatasetSettings, DataSettings
 if TYPE_CHECKING:
     from ness_cli.console import Progress
 
-SCHEMA = "ness.stream/2"
 _FORMAT = 2  # raise it when the same settings and content would give other tensors
 _BYTES_PER_LABEL = 8
 

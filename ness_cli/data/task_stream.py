@@ -12,6 +12,8 @@ import torch
 from ness_cli import tensor_files
 from ness_cli.errors import InputError
 
+SCHEMA = "ness.stream/2"
+"""What the manifest of a stream says it is."""
 FOLDER_LENGTH = 32
 """Characters of a stream's key that name its folder in the cache."""
 

@@ -31,6 +31,10 @@ def schema() -> dict[str, Any]:
             for name in registry.names(package)
         ]
         properties[section] = {"anyOf": options}
+    # The model checks every data set of a sequence by its own source; so should an editor.
+    sequence = definitions["data.sequence"]["properties"]["sources"]
+    others = [each for each in properties["data"]["anyOf"] if "sequence" not in each["$ref"]]
+    sequence["items"] = {"anyOf": others}
     for section, model in PLAIN_SECTIONS.items():
         properties[section] = reference(section, model)
     groups = {

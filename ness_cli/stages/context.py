@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from ness_cli import registry, run_state, tensor_files
-from ness_cli.console import Progress
+from ness_cli.console import Advance, Progress
 from ness_cli.data.batches import Images
-from ness_cli.data.task_stream import TaskStream
+from ness_cli.data.task_stream import SCHEMA, TaskStream
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.methods.base import Method, Task, Tensors
@@ -95,6 +95,11 @@ class RunContext:
         self.fingerprint: str = self.about["fingerprint"]
         prepare = f"run: ness prepare --out {run.path}"
         manifest = read_json(run.stream, remedy=prepare)
+        if manifest.get("schema") != SCHEMA:
+            raise InputError(
+                f"{run.path} was prepared by another version of ness ({manifest.get('schema')})",
+                "prepare it anew with another --out",
+            )
         self.stream = TaskStream(manifest, place.cache, remedy=prepare)
 
     def state(self) -> RunState:
@@ -240,6 +245,36 @@ def require_done(state: RunState, task: int, step: str) -> None:
         what = f"{run_state.COMMANDS[step]} of task {task}"
         how = f"is stale: {before.why}" if before.why else "has not been done"
         raise InputError(f"{what} {how}", f"run: {command(state.run.path, step, task)}")
+
+
+class StoppableProgress(Progress):
+    """Progress that also stops the work if somebody asked.
+
+    Args:
+        progress: Told what is going on.
+        stop: Asked whether to stop.
+        what: What becomes of the work, for the message.
+        resume: Command that goes on with it.
+    """
+
+    def __init__(self, progress: Progress, stop: StopRequest, what: str, resume: str) -> None:
+        self._progress, self._stop = progress, stop
+        self._what, self._resume = what, resume
+
+    @contextlib.contextmanager
+    def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """Follow a piece of work; raises ``StoppedError`` out of it."""
+        with self._progress.track(description, total, done) as advance:
+
+            def advance_or_stop(n: int = 1, info: str = "") -> None:
+                advance(n, info)
+                self._stop.check(self._what, self._resume)
+
+            yield advance_or_stop
+
+    def note(self, text: str) -> None:
+        """Say something in passing."""
+        self._progress.note(text)
 
 
 def stopping(

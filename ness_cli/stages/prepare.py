@@ -14,12 +14,13 @@ import yaml
 from ness_cli.console import Progress
 from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
+from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
 from ness_cli.settings.resolve import Resolved, Settings, difference
-from ness_cli.stages.context import run_log
+from ness_cli.stages.context import StoppableProgress, run_log
 from ness_cli.stages.plan import check_fit
 from ness_cli.stages.step_record import versions
 
@@ -39,7 +40,9 @@ class Prepared:
     was_there: bool
 
 
-def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) -> Prepared:
+def prepare(
+    run: RunDir, resolved: Resolved, cache: Path, progress: Progress, stop: StopRequest
+) -> Prepared:
     """Prepare a run, or check that it was prepared with the same settings.
 
     Prepared images that are gone from the cache are made again. Settings that are no part of a
@@ -50,13 +53,16 @@ def prepare(run: RunDir, resolved: Resolved, cache: Path, progress: Progress) ->
         resolved: Its settings and their origins.
         cache: Folder of prepared data, shared by runs.
         progress: Told what is going on.
+        stop: Asked whether to stop, with every download, image and task.
 
     Raises:
         SettingsError: If the settings do not fit each other or the data.
         InputError: If the images cannot be read, or the run was prepared with other settings.
         SystemRefusedError: If something cannot be written.
+        StoppedError: If a stop was requested; nothing half made is left.
     """
     settings = resolved.settings
+    progress = StoppableProgress(progress, stop, "preparing starts over", "the same command")
     was_there = run.run.exists()
     if was_there:
         about = read_run_record(run)
