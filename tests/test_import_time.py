@@ -28,6 +28,7 @@ assert not heavy, heavy
         ["--version"],
         ["run", "--help"],
         ["presets", "ls"],
+        ["networks"],
         ["presets", "cat", "digits"],
         ["presets", "schema"],
         ["presets", "validate", "digits"],

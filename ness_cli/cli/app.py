@@ -16,6 +16,7 @@ from ness_cli.cli import (
     datasets,
     evaluate,
     methods,
+    networks,
     prepare,
     presets,
     report,
@@ -55,6 +56,7 @@ app.command("status", rich_help_panel=READING)(status.status)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
 app.command("datasets", rich_help_panel=DISCOVERY)(datasets.datasets)
+app.command("networks", rich_help_panel=DISCOVERY)(networks.networks)
 
 
 def _show_version(wanted: bool) -> None:
