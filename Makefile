@@ -41,7 +41,7 @@ types: install
 check: lint types test
 
 bench: install
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/steps.py
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis runs/demo runs/smoke*

@@ -20,6 +20,7 @@ from ness_cli.data.batches import Batch
 from ness_cli.methods.base import Method, Task
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace.layer_view import LayerView, split
+from ness_cli.subspace.projected_linear import ProjectedLinear, is_linear
 from ness_cli.subspace.projection import Projector
 
 
@@ -29,6 +30,7 @@ class ProjectedMethod(Method, ABC):
     _projectors: dict[str, Projector]
     _anchors: dict[str, torch.Tensor]
     _views: dict[str, LayerView]
+    _linears: dict[str, ProjectedLinear]
 
     @abstractmethod
     def projectors(self) -> dict[str, Projector]:
@@ -39,10 +41,24 @@ class ProjectedMethod(Method, ABC):
         self._views = self.layers
         self._projectors = {} if task.is_first else self.projectors()
         self._anchors = {name: self._views[name].matrix().clone() for name in self._projectors}
+        self._linears = {}
         super().begin_task(task)
         for name, projector in self._projectors.items():
-            for parameter in self._views[name].parameters.values():
+            layer = self._views[name]
+            for parameter in layer.parameters.values():
                 parameter.requires_grad_(projector.rank > 0)
+            if is_linear(layer) and 0 < projector.rank < projector.dim:
+                self._linears[name] = ProjectedLinear(layer, projector, self.train.batch_size)
+
+    def end_task(self, task: Task) -> None:
+        """Give the layers their own forward pass back; the model was plain all along."""
+        for linear in self._linears.values():
+            linear.detach()
+        self._projectors, self._anchors, self._linears = {}, {}, {}
+
+    def _is_projected(self, name: str) -> bool:
+        """Return whether a layer's gradient comes out of the backward pass projected."""
+        return name in self._linears and self._linears[name].by_rows is True
 
     def is_trainable(self, name: str, number: int) -> bool:
         """Return whether a parameter trains.
@@ -57,7 +73,10 @@ class ProjectedMethod(Method, ABC):
         return number == 1 or own or adapted
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
-        """Return the confined weights, whose decay ``edit_gradients`` adds, and the rest."""
+        """Return the confined weights and the rest.
+
+        Decay is the optimiser's, toward zero; ``edit_gradients`` moves its goal to W_prev.
+        """
         confined = {
             id(parameter)
             for name in self._projectors
@@ -65,9 +84,7 @@ class ProjectedMethod(Method, ABC):
         }
         everything = self.trainable()
         return [
-            ParameterGroup(
-                {n: p for n, p in everything.items() if id(p) in confined}, weight_decay=0.0
-            ),
+            ParameterGroup({n: p for n, p in everything.items() if id(p) in confined}),
             ParameterGroup({n: p for n, p in everything.items() if id(p) not in confined}),
         ]
 
@@ -77,19 +94,22 @@ class ProjectedMethod(Method, ABC):
             layer = self._views[name]
             for part, own in layer.parameters.items():
                 if own is parameter:
-                    projected = projector(layer.gradient())
+                    gradient = layer.gradient()
+                    projected = gradient if self._is_projected(name) else projector(gradient)
                     return split(projected, layer.parameters)[part]
         return super().ascent_direction(parameter)
 
     @torch.no_grad()
     def edit_gradients(self, batch: Batch) -> None:
-        """Replace G by G P + lambda (W - W_prev) in every confined layer."""
+        """Replace G by G P - lambda W_prev in every confined layer; the optimiser adds lambda W."""
         decay = self.train.weight_decay
         for name, projector in self._projectors.items():
             layer = self._views[name]
             if layer.weight.grad is None:
                 continue
-            gradient = projector(layer.gradient())
+            gradient = layer.gradient()
+            if not self._is_projected(name):
+                gradient = projector.project_(gradient)
             if decay:
-                gradient.add_(layer.matrix() - self._anchors[name], alpha=decay)
+                gradient.add_(self._anchors[name], alpha=-decay)
             layer.set_gradient(gradient)

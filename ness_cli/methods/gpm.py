@@ -66,10 +66,6 @@ class Gpm(ProjectedMethod):
         self._thresholds_and_limits()
         super().begin_task(task)
 
-    def end_task(self, task: Task) -> None:
-        """Forget the projectors; the model was plain all along."""
-        self._projectors, self._anchors = {}, {}
-
     def consolidation_images(self, task: Task) -> int:
         """Return the size of the sample."""
         return min(self.options.samples, len(task.train))

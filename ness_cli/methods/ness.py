@@ -114,7 +114,8 @@ class Ness(ProjectedMethod):
             # Float32 leakage out of the subspace ends here: files and model say the same.
             layer.set_matrix(recompose(previous, u, v))
             self._update[f"{name}.V"] = v
-        self._factors, self._projectors, self._anchors = {}, {}, {}
+        self._factors = {}
+        super().end_task(task)
 
     def update(self) -> Tensors:
         """Return V of every layer, ``[r, out]`` float32; nothing after the first task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,31 @@ def make_optimizer(groups: Sequence[ParameterGroup], train: TrainSettings) -> to
     ]
     if train.optimizer == "adam":
         return torch.optim.Adam(torch_groups, lr=train.lr)
-    return torch.optim.SGD(torch_groups, lr=train.lr, momentum=train.momentum)
+    # Momentum, decay and step in one pass over the weights; the same bits as the plain step.
+    kinds = {parameter.device.type for group in groups for parameter in group.parameters.values()}
+    can_fuse = kinds <= {"cpu", "cuda"}
+    optimizer = torch.optim.SGD(torch_groups, lr=train.lr, momentum=train.momentum, fused=can_fuse)
+    if train.momentum:
+        # Zeros are what it starts from anyway; the fused step needs all of them or none, and heads
+        # of tasks that are not in a batch have no gradient.
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    optimizer.register_step_pre_hook(_lay_gradients_out_like_parameters)
+    return optimizer
+
+
+@torch.no_grad()
+def _lay_gradients_out_like_parameters(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Copy gradients whose memory is in another order than their parameter's.
+
+    The fused step on a CPU walks through memory and does not look at strides.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is not None and gradient.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -157,7 +157,7 @@ def split(
     shape = like["weight"].shape
     if "bias" not in like:
         return {"weight": matrix.view(shape)}
-    return {"weight": matrix[:, :-1].reshape(shape), "bias": matrix[:, -1].clone()}
+    return {"weight": matrix[:, :-1].reshape(shape).contiguous(), "bias": matrix[:, -1].clone()}
 
 
 def adapted_layers(

@@ -37,12 +37,23 @@ class Projector:
         projector.columns = outside if projector.is_complement else complement(outside)
         return projector
 
-    def __call__(self, gradient: torch.Tensor) -> torch.Tensor:
-        """Return the projection of ``gradient``, ``[out, d]``; the argument is left alone."""
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the projection of rows ``[n, d]``, as of a gradient; they are left alone."""
         if self.columns.shape[1] == 0:
-            return gradient.clone() if self.is_complement else torch.zeros_like(gradient)
-        part = (gradient @ self.columns) @ self.columns.T
-        return gradient - part if self.is_complement else part
+            return rows.clone() if self.is_complement else torch.zeros_like(rows)
+        inner = rows @ self.columns
+        if self.is_complement:
+            return torch.addmm(rows, inner, self.columns.T, alpha=-1)
+        return inner @ self.columns.T
+
+    def project_(self, rows: torch.Tensor) -> torch.Tensor:
+        """Project rows ``[n, d]`` in place and return them."""
+        if self.columns.shape[1] == 0:
+            return rows if self.is_complement else rows.zero_()
+        inner = rows @ self.columns
+        if self.is_complement:
+            return rows.addmm_(inner, self.columns.T, alpha=-1)
+        return torch.mm(inner, self.columns.T, out=rows)
 
 
 @torch.no_grad()

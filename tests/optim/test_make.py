@@ -27,3 +27,32 @@ def test_the_optimizer_is_the_one_asked_for():
     assert isinstance(make_optimizer(group, TrainSettings(optimizer="adam")), torch.optim.Adam)
     sgd = make_optimizer(group, TrainSettings(optimizer="sgd", momentum=0.7))
     assert sgd.param_groups[0]["momentum"] == 0.7
+
+
+def test_a_gradient_laid_out_in_another_order_is_stepped_like_any_other():
+    settings = TrainSettings(lr=0.1, momentum=0.9)
+    start, gradient = torch.randn(4, 3), torch.randn(3, 4)
+    moved = []
+    for grad in (gradient.T, gradient.T.contiguous()):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = make_optimizer([ParameterGroup({"p": parameter})], settings)
+        for _ in range(3):
+            parameter.grad = grad.clone(memory_format=torch.preserve_format)
+            optimizer.step()
+        moved.append(parameter.detach())
+    assert torch.equal(*moved)
+    assert not torch.equal(moved[0], start)
+
+
+def test_parameters_without_a_gradient_start_their_momentum_later():
+    settings = TrainSettings(lr=0.1, momentum=0.9)
+    one, two = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = make_optimizer([ParameterGroup({"one": one, "two": two})], settings)
+    one.grad = torch.ones(2)
+    optimizer.step()
+    assert torch.equal(two.detach(), torch.ones(2))
+    two.grad = torch.ones(2)
+    one.grad = None
+    optimizer.step()
+    torch.testing.assert_close(two.detach(), torch.full((2,), 0.9))
+    torch.testing.assert_close(one.detach(), torch.full((2,), 0.9))

@@ -1,0 +1,181 @@
+"""Time of a training step beside finetuning, on real digits, for several networks.
+
+All sides run in one process and in turn, after a warm-up; medians and quartiles of the ratios are
+printed and, with --out, saved as JSON. Task 2 is timed, as every later task costs the same.
+
+    make bench          or    python benchmarks/steps.py --net alexnet --rounds 30 --out steps.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from ness_cli import registry
+from ness_cli.console import Progress
+from ness_cli.data.batches import Images
+from ness_cli.data.prepare import prepare
+from ness_cli.data.task_stream import TaskStream
+from ness_cli.methods.base import Method, StepProgress, Task
+from ness_cli.nets.build import build_model
+from ness_cli.optim.make import make_optimizer
+from ness_cli.settings.resolve import resolve
+
+IMAGES = ["data.size=32", "data.channels=rgb", "norm.statistics=task", "train.weight_decay=1e-4"]
+NETS = ("mlp", "alexnet", "resnet18")
+METHODS = {
+    "ness": ["method.name=ness"],
+    "gpm": ["method.name=gpm"],
+    "ness, factored": ["method.name=ness", "methods.ness.form=factored"],
+    "ness, adam": ["method.name=ness", "train.optimizer=adam"],
+}
+
+
+class Stepper:
+    """A method in the middle of its second task."""
+
+    def __init__(self, net: str, overrides: list[str], cache: Path) -> None:
+        settings = _settings(net, overrides)
+        stream = TaskStream(prepare(settings.stream, cache, Progress()), cache)
+        torch.manual_seed(settings.seed)
+        model = build_model(settings.net, settings.norm, stream.image_shape)
+        kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
+        self.method: Method = kind(model, settings.options, settings.train, seed=settings.seed)
+        self.size = settings.train.batch_size
+        for number in (1, 2):
+            info = stream.info(number)
+            split = stream.split(number, "train")
+            self.images = Images(
+                split, task=number, mean=info.mean, std=info.std, device=torch.device("cpu")
+            )
+            task = Task(number, info.num_classes, self.images)
+            model.add_task(number, info.num_classes)
+            model.select(number)
+            self.method.begin_task(task)
+            groups = self.method.parameter_groups(task)
+            self.optimizer = make_optimizer(groups, settings.train)
+            if number == 1:
+                self.seconds(20)
+                self.method.end_task(task)
+                self.method.consolidate(task, lambda _: None)
+
+    def seconds(self, num_steps: int) -> float:
+        """Make steps and return the seconds they took."""
+        self.method.model.train()
+        positions = torch.randperm(len(self.images))[: self.size]
+        start = time.perf_counter()
+        for step in range(num_steps):
+            batch = self.images.batch(positions)
+            progress = StepProgress(0, step, num_steps, 1)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.method.backward(batch, progress)
+            self.method.edit_gradients(batch)
+            self.method.apply(self.optimizer)
+            self.method.after_step(batch, progress)
+        return time.perf_counter() - start
+
+
+class PlainLoop:
+    """The same network trained by a loop as anybody would write it."""
+
+    def __init__(self, net: str, cache: Path) -> None:
+        settings = _settings(net, [])
+        stream = TaskStream(prepare(settings.stream, cache, Progress()), cache)
+        torch.manual_seed(settings.seed)
+        self.model = build_model(settings.net, settings.norm, stream.image_shape)
+        self.model.add_task(1, 10)
+        self.model.select(1)
+        train, info, split = settings.train, stream.info(1), stream.split(1, "train")
+        mean, std = (torch.tensor(v)[:, None, None] for v in (info.mean, info.std))
+        self.images = (split.images.float() / 255 - mean) / std
+        self.labels = split.labels
+        self.size = train.batch_size
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), train.lr, train.momentum, weight_decay=train.weight_decay
+        )
+
+    def seconds(self, num_steps: int) -> float:
+        """Make steps and return the seconds they took."""
+        self.model.train()
+        positions = torch.randperm(len(self.labels))[: self.size]
+        start = time.perf_counter()
+        for _ in range(num_steps):
+            loss = functional.cross_entropy(
+                self.model(self.images[positions]), self.labels[positions]
+            )
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return time.perf_counter() - start
+
+
+def _settings(net: str, overrides: list[str]):
+    preset = {"mlp": "net: {hidden: [512, 512]}"}.get(net, f"net: {{name: {net}}}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.yaml"
+        path.write_text(f"data: {{num_tasks: 2}}\n{preset}\ntrain: {{lr: 0.01}}\n")
+        return resolve(str(path), [*(IMAGES if net != "mlp" else []), *overrides]).settings
+
+
+def compare(
+    sides: dict[str, Callable[[int], float]], base: str, *, rounds: int, steps: int
+) -> dict[str, dict[str, float | list[float]]]:
+    """Time all sides in turn and return medians, and ratios to ``base`` within each round."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for round_number in range(rounds + 2):
+        for name, seconds in sides.items():
+            taken = seconds(steps)
+            if round_number >= 2:
+                times[name].append(taken / steps)
+    found: dict[str, dict[str, float | list[float]]] = {}
+    for name, own in times.items():
+        ratios = [mine / theirs for mine, theirs in zip(own, times[base], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        found[name] = {
+            "ms_per_step": 1e3 * statistics.median(own),
+            "ratio": middle,
+            "ratio_quartiles": [low, high],
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--net", choices=NETS, action="append", help="default: all of them")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=5, help="steps per round")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, help="where to save the results as JSON")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results = {}
+    for net in arguments.net or NETS:
+        with tempfile.TemporaryDirectory() as folder:
+            cache = Path(folder)
+            sides = {"finetune": Stepper(net, ["method.name=finetune"], cache).seconds}
+            sides["plain loop"] = PlainLoop(net, cache).seconds
+            for name, overrides in METHODS.items():
+                sides[name] = Stepper(net, overrides, cache).seconds
+            steps = arguments.steps * (10 if net == "mlp" else 1)
+            results[net] = compare(sides, "finetune", rounds=arguments.rounds, steps=steps)
+        print(f"{net}, batch 64, {arguments.threads} threads")
+        for name, row in results[net].items():
+            low, high = row["ratio_quartiles"]
+            print(
+                f"  {name:15} {row['ms_per_step']:8.2f} ms a step, {row['ratio']:.2f} times"
+                f" finetune ({low:.2f} to {high:.2f})"
+            )
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
