@@ -38,6 +38,12 @@ Seeds = Annotated[
         help="Several seeds, as in 1,2,3: one ordinary run each, in OUT/seed-N.", show_default=False
     ),
 ]
+NumJobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", min=1, help="With --seeds: runs at a time, each in a process of its own."
+    ),
+]
 Task = Annotated[
     int | None,
     typer.Option(help="The task, from 1. Default: the next to do.", show_default=False),

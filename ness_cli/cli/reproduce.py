@@ -23,6 +23,7 @@ def reproduce(
     ] = False,
     seeds: options.Seeds = None,
     out: options.Out = None,
+    jobs: options.NumJobs = 1,
     device: options.Device = "auto",
     threads: options.Threads = None,
     json: options.Json = False,
@@ -56,6 +57,7 @@ def reproduce(
             out=out,
             device=device,
             threads=threads,
+            jobs=jobs,
         )
         if reproduction.falls_short:
             raise typer.Exit(3)

@@ -33,6 +33,7 @@ def reproduce_preset(
     out: Path | None,
     device: str,
     threads: int | None,
+    jobs: int,
 ) -> Reproduction:
     """Run every seed to its end and return the comparison, which is also written and shown.
 
@@ -48,7 +49,14 @@ def reproduce_preset(
         found = [Target(target.run, scaled_down(target.resolved)) for target in found]
         about, at_most = found[0].resolved.about, _QUICK_TASKS
     document = run_targets(
-        *(found, console, stop), until=None, device=device, threads=threads, at_most=at_most
+        found,
+        console,
+        stop,
+        until=None,
+        device=device,
+        threads=threads,
+        at_most=at_most,
+        jobs=jobs,
     )
     runs = tuple(read_run(target.run.path) for target in found)
     reproduction = compare(Group(runs), about, num_tasks=runs[0].state.num_tasks)

@@ -19,6 +19,7 @@ def run(
     ] = None,
     seed: options.Seed = None,
     seeds: options.Seeds = None,
+    jobs: options.NumJobs = 1,
     device: options.Device = "auto",
     threads: options.Threads = None,
     json: options.Json = False,
@@ -37,13 +38,15 @@ def run(
 
       ness run --preset digits --out runs/a --until 3
 
-      ness run --preset digits --out runs/many --seeds 1,2,3
+      ness run --preset digits --out runs/many --seeds 1,2,3 --jobs 2
     """
     from ness_cli.cli.running import run_targets
     from ness_cli.cli.targets import targets
 
     with session(json=json, quiet=quiet) as (console, stop):
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
-        document = run_targets(found, console, stop, until=until, device=device, threads=threads)
+        document = run_targets(
+            found, console, stop, until=until, device=device, threads=threads, jobs=jobs
+        )
         console.document(document)
         console.next(document["runs"][-1]["next"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ness_cli.cli.jobs import Jobs
 from ness_cli.cli.session import cache_dir
 from ness_cli.cli.step import line_of
 from ness_cli.cli.targets import Target
@@ -27,8 +28,9 @@ def run_targets(
     device: str,
     threads: int | None,
     at_most: int | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
-    """Bring every run to its end, one after another, and report on all of them.
+    """Bring every run to its end, one after another or ``jobs`` at a time, and report on them.
 
     Args:
         found: The runs.
@@ -38,12 +40,20 @@ def run_targets(
         device: Device by name.
         threads: CPU threads.
         at_most: Last task, or the last that a run has.
+        jobs: Runs at a time, each in a process of its own if there are several.
 
     Returns:
         The command's JSON document.
     """
     place = Workplace(cache_dir(), device, threads, console, stop)
     documents: list[dict[str, Any]] = []
+    if jobs > 1 and len(found) > 1:
+        place.torch_device()
+        for target in found:
+            with target.run.lock():
+                prepare(target.run, target.resolved, place.cache, console, stop)
+        several = Jobs(jobs, device, threads, until if at_most is None else at_most)
+        several.bring_to_the_end([target.run for target in found], console, stop)
     for target in found:
         folder = target.run
         steps: list[dict[str, Any]] = []
@@ -51,7 +61,9 @@ def run_targets(
             prepare(folder, target.resolved, place.cache, console, stop)
             context = RunContext(folder, place)
             num_tasks = context.stream.num_tasks
-            console.note(f"{folder.path}: {context.settings.method.name} on {num_tasks} tasks")
+            if jobs == 1:
+                method = context.settings.method.name
+                console.note(f"{folder.path}: {method} on {num_tasks} tasks")
 
             def on_step(
                 name: str, outcome: Outcome, *, total: int = num_tasks, into: Any = steps
@@ -62,7 +74,7 @@ def run_targets(
             last = until if at_most is None else min(at_most, num_tasks)
             run_steps(context, until=last, on_step=on_step)
             following = read_state(folder).next_command()
-        if not steps:
+        if not steps and jobs == 1:
             console.note(f"{folder.path}: nothing to do, all steps are done")
         documents.append({"run": str(folder.path), "steps": steps, "next": following})
     result = report([target.run.path for target in found])

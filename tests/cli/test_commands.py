@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -556,3 +557,38 @@ def test_a_plan_of_missing_files_names_all_of_them_and_exits_with_4(tmp_path):
     for name in ("CIFAR-10", "MNIST", "SVHN", "Fashion-MNIST", "notMNIST"):
         assert f"{name}: " in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# -- several processes ---------------------------------------------------------------------------
+
+
+def _hashes(run: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.rglob("*.safetensors"))
+    }
+
+
+def test_seeds_in_processes_leave_the_files_they_would_have_left_alone(tmp_path):
+    arguments = ("run", "--preset", "digits", "--seeds", "1,2", "--threads", 1, *QUICK)
+    document_of = document(*arguments, "--out", tmp_path / "many", "--jobs", 2)
+    good(*arguments, "--out", tmp_path / "one")
+    for seed in (1, 2):
+        alone = _hashes(tmp_path / "one" / f"seed-{seed}")
+        assert alone
+        assert _hashes(tmp_path / "many" / f"seed-{seed}") == alone
+    assert [run["tasks_done"] for run in document_of["report"]["runs"]] == [3, 3]
+
+
+def test_a_process_that_fails_gives_its_exit_code_and_keeps_no_other(tmp_path):
+    arguments = ("run", "--preset", "digits", "--seeds", "1,2", "--out", tmp_path / "m", *QUICK)
+    good(*arguments, "--until", 1)
+    model = tmp_path / "m" / "seed-1" / "task-01" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    result = ness(*arguments, "--jobs", 2)
+    assert result.exit_code == 5
+    assert "seed-1 (exit code 5)" in result.stderr
+    assert "seed-1: error: " in result.stderr
+    assert document("status", tmp_path / "m" / "seed-2")["runs"][0]["next"].startswith(
+        "ness report"
+    )
