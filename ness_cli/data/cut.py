@@ -27,13 +27,14 @@ def deal(classes: Sequence[str], options: DatasetSettings) -> list[tuple[str, ..
         SettingsError: If classes would be left over or are too few, or the order names one that
             does not exist or names one twice.
     """
-    ordered = _in_order(list(classes), options)
+    ordered = in_order(list(classes), options)
     sizes = _sizes(len(ordered), options)
     ends = list(accumulate(sizes))
     return [tuple(ordered[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
 
 
-def _in_order(classes: list[str], options: DatasetSettings) -> list[str]:
+def in_order(classes: list[str], options: DatasetSettings) -> list[str]:
+    """Return the classes in the order of the settings; errors as in ``deal``."""
     order = options.class_order
     if order == "sorted":
         return classes
@@ -41,7 +42,7 @@ def _in_order(classes: list[str], options: DatasetSettings) -> list[str]:
         generator = seeding.generator(options.stream_seed, "class-order")
         return [classes[i] for i in torch.randperm(len(classes), generator=generator).tolist()]
     if order == "numpy-seeded":
-        legacy = np.random.RandomState(options.stream_seed)
+        legacy = np.random.RandomState(options.stream_seed % 2**32)  # it takes no larger seeds
         return [classes[i] for i in legacy.permutation(len(classes))]
     for name, times in Counter(order).items():
         if name not in classes:

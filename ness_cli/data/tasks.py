@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from ness_cli import seeding
-from ness_cli.data.cut import deal
+from ness_cli.data.cut import deal, in_order
 from ness_cli.data.dataset import Dataset, Shape
 from ness_cli.data.raw import RawTask, TaskOutline
 from ness_cli.data.shares import floor_share, pick
@@ -81,21 +81,12 @@ def plan_tasks(dataset: Dataset, options: DatasetSettings) -> list[TaskPlan]:
     else:
         number = options.num_tasks or _SHARED_LABEL_TASKS
         changes = {"permuted": _permutations, "rotated": _rotations}[options.protocol]
-        names = deal_all(dataset.classes, options)
+        names = tuple(in_order(list(dataset.classes), options))
         plans = [
             TaskPlan(name, names, tuple(members[each] for each in names), change)
             for name, change in changes(dataset.image_shape, number, options)
         ]
     return _reordered(plans, options)
-
-
-def deal_all(classes: Sequence[str], options: DatasetSettings) -> tuple[str, ...]:
-    """Return all classes in the order of the settings, for tasks that share their labels."""
-    everything = options.model_copy(
-        update={"classes_per_task": len(classes), "num_tasks": None, "task_order": None}
-    )
-    (names,) = deal(classes, everything)
-    return names
 
 
 def read_tasks(

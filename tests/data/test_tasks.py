@@ -82,6 +82,14 @@ def test_tasks_that_share_labels_show_the_same_images(protocol):
     assert {task.classes for task in tasks} == {("c0", "c1", "c2", "c3")}
 
 
+def test_permuted_tasks_may_leave_classes_out():
+    options = _options(protocol="permuted", class_order=["c3", "c1"])
+    plans = plan_tasks(_dataset(options), options)
+    assert len(plans) == 10
+    assert {plan.classes for plan in plans} == {("c3", "c1")}
+    assert {plan.num_train for plan in plans} == {2 * (6 + 4)}
+
+
 def test_rotated_digits_start_upright_and_share_their_labels(tmp_path):
     options = Digits(protocol="rotated", num_tasks=4, max_angle=360)
     stream = TaskStream(prepare(options, tmp_path, Progress()), tmp_path)

@@ -25,6 +25,8 @@ CASES = [
     ("ness", {"train": PLATEAU}),
     ("ness", {"net": {"dropout": 0.3, "batch_norm": True}, "norm": {"affine": "per-task"}}),
     ("finetune", {"train": {**PLATEAU, "optimizer": "adam"}, "net": {"dropout": 0.3}}),
+    ("ness", {"train": {"augment": [{"RandomCrop": {"size": 4, "padding": 1}}, "RandomErasing"]}}),
+    ("ness", {"net": {"biases": True, "bias": "augmented"}, "train": {"batch_size": 7}}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
 
