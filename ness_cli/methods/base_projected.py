@@ -47,7 +47,9 @@ class ProjectedMethod(Method, ABC):
             layer = self._views[name]
             for parameter in layer.parameters.values():
                 parameter.requires_grad_(projector.rank > 0)
-            if is_linear(layer) and 0 < projector.rank < projector.dim:
+            # SAM needs the norm of G and of G P; where P is no projection, one does not tell both.
+            by_rows = projector.is_idempotent or self.train.sam.tasks == "none"
+            if is_linear(layer) and projector.rank > 0 and not projector.is_identity and by_rows:
                 self._linears[name] = ProjectedLinear(layer, projector, self.train.batch_size)
 
     def end_task(self, task: Task) -> None:

@@ -6,6 +6,9 @@ so far; they are the fixed basis U of the next task, which learns only inside it
 
     W = W_prev + (U V)^T,    V from zero,    ||x^T U V|| <= tau ||V||_2 for every earlier input x.
 
+``scaling=bounded`` (ours) opens every direction, at its own pace: W = W_prev + (U S V)^T with S = 1
+up to tau and tau / sigma above, which keeps the same bound.
+
 Remembered: one d x d covariance per layer, whatever the number of tasks; no data.
 
 Source: Pham, Vepakomma, Horvath, "Learning in the Null Space: Small Singular Values for Continual
@@ -30,11 +33,19 @@ from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.projection import Projector, coefficients, recompose
-from ness_cli.subspace.spectrum import SubspaceBasis, null_basis, spectrum, threshold
+from ness_cli.subspace.spectrum import (
+    SubspaceBasis,
+    bounded_basis,
+    null_basis,
+    spectrum,
+    threshold,
+)
 
 
 class Ness(ProjectedMethod):
-    """Memory: ``covariance`` (``<layer>.C``) and ``basis`` (``<layer>.U``, ``.sigma``, ``.tau``).
+    """Memory: ``covariance`` (``<layer>.C``), ``basis`` (``<layer>.U``, ``.sigma``, ``.tau``).
+
+    With bounded scaling the basis has a ``<layer>.scale`` too.
 
     Update of a task: ``<layer>.V``, ``[r, out]``, in the basis of the task before.
     """
@@ -70,16 +81,21 @@ class Ness(ProjectedMethod):
         basis = files.get("basis", {})
         for name in (key.removesuffix(".U") for key in basis if key.endswith(".U")):
             self._bases[name] = SubspaceBasis(
-                basis[f"{name}.U"], basis[f"{name}.sigma"], float(basis[f"{name}.tau"])
+                basis[f"{name}.U"],
+                basis[f"{name}.sigma"],
+                float(basis[f"{name}.tau"]),
+                basis.get(f"{name}.scale"),
             )
 
     def memory(self) -> dict[str, Tensors]:
-        """Return covariances ``[d, d]`` float64 and, per layer, U, sigma and tau."""
+        """Return covariances ``[d, d]`` float64 and, per layer, U, sigma, tau and any scale."""
         basis: Tensors = {}
         for name, kept in self._bases.items():
             basis[f"{name}.U"] = kept.basis
             basis[f"{name}.sigma"] = kept.sigma
             basis[f"{name}.tau"] = torch.tensor(kept.tau, dtype=torch.float64)
+            if kept.scale is not None:
+                basis[f"{name}.scale"] = kept.scale
         return {
             "covariance": {f"{name}.C": c for name, c in self._covariances.items()},
             "basis": basis,
@@ -89,7 +105,9 @@ class Ness(ProjectedMethod):
 
     def projectors(self) -> dict[str, Projector]:
         """Return the projectors onto span(U); none in the factored form."""
-        return {} if self.is_factored else {n: Projector(u) for n, u in self._device_bases()}
+        if self.is_factored:
+            return {}
+        return {name: Projector(u, scale) for name, u, scale in self._device_bases()}
 
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
@@ -97,12 +115,13 @@ class Ness(ProjectedMethod):
         self._update = {}
         if self.is_factored and not task.is_first:
             self._factors = {
-                name: factored.attach(self._views[name], u) for name, u in self._device_bases()
+                name: factored.attach(self._views[name], u if scale is None else u * scale)
+                for name, u, scale in self._device_bases()
             }
 
     def end_task(self, task: Task) -> None:
         """Recover V, and set the weights to what W_prev, U and V say they are."""
-        for name, u in self._device_bases() if not task.is_first else ():
+        for name, u, scale in self._device_bases() if not task.is_first else ():
             layer = self._views[name]
             if self.is_factored:
                 v = self._factors[name].detach()
@@ -110,9 +129,9 @@ class Ness(ProjectedMethod):
                 previous = layer.matrix()
             else:
                 previous = self._anchors[name]
-                v = coefficients(layer.matrix() - previous, u)
+                v = coefficients(layer.matrix() - previous, u, scale)
             # Float32 leakage out of the subspace ends here: files and model say the same.
-            layer.set_matrix(recompose(previous, u, v))
+            layer.set_matrix(recompose(previous, u, v, scale))
             self._update[f"{name}.V"] = v
         self._factors = {}
         super().end_task(task)
@@ -121,9 +140,12 @@ class Ness(ProjectedMethod):
         """Return V of every layer, ``[r, out]`` float32; nothing after the first task."""
         return self._update
 
-    def _device_bases(self) -> list[tuple[str, torch.Tensor]]:
+    def _device_bases(self) -> list[tuple[str, torch.Tensor, torch.Tensor | None]]:
         device = next(self.model.parameters()).device
-        return [(name, kept.basis.to(device)) for name, kept in self._bases.items()]
+        return [
+            (name, kept.basis.to(device), None if kept.scale is None else kept.scale.to(device))
+            for name, kept in self._bases.items()
+        ]
 
     # -- consolidation -----------------------------------------------------------------------
 
@@ -157,4 +179,6 @@ class Ness(ProjectedMethod):
     def _basis(self, layer: str, covariance: torch.Tensor) -> SubspaceBasis:
         found = spectrum(covariance, layer=layer)
         tau = threshold(found.sigma, rule=self.options.threshold, eps1=self.options.eps1)
+        if self.options.scaling == "bounded":
+            return bounded_basis(found, tau, self.options.gamma)
         return null_basis(found, tau)

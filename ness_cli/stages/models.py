@@ -108,7 +108,9 @@ def recompose_model(context: RunContext, task: int, inputs: dict[str, str]) -> T
         basis = context.read(number - 1, "basis", "build", inputs)
         update = context.read(number, "update", "train", inputs)
         for layer, matrix in matrices.items():
-            matrices[layer] = recompose(matrix, basis[f"{layer}.U"], update[f"{layer}.V"])
+            matrices[layer] = recompose(
+                *(matrix, basis[f"{layer}.U"], update[f"{layer}.V"], basis.get(f"{layer}.scale"))
+            )
     for layer, parts in keys.items():
         parameters = split(matrices[layer], views[layer].parameters)
         tensors.update({key: parameters[part] for part, key in parts.items()})

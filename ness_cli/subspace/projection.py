@@ -3,7 +3,8 @@
 For SGD with momentum, weight decay and SAM, training V in W = W_prev + (U V)^T is exactly training
 the dense weight with its gradient projected onto span(U) and decay pulling toward W_prev: every
 term is linear, and V -> (U V)^T is an isometry onto its range. A step then costs what plain
-training costs plus two thin products.
+training costs plus two thin products. Directions may be slowed instead of closed: W = W_prev +
+(U S V)^T with a diagonal S makes of the gradient G U S^2 U^T.
 """
 
 from __future__ import annotations
@@ -12,20 +13,34 @@ import torch
 
 
 class Projector:
-    """Orthogonal projection of the rows of a gradient ``[out, d]`` onto a subspace.
+    """What a subspace makes of the rows of a gradient ``[n, d]``: G P with P = U S^2 U^T.
 
-    The subspace is given by an orthonormal basis of itself or of its complement; whichever has
-    fewer columns is used, so a projection costs at most 2 out d min(r, d - r) multiply-adds.
+    With all scales 1 it is the orthogonal projection onto span(U). It is computed from the columns
+    of U, or as G - (G Q) diag(1 - s^2) Q^T from the directions Q that are slowed or closed,
+    whichever are fewer: at most 2 n d min(r, k) multiply-adds, k the columns of Q.
 
     Args:
-        inside: Orthonormal basis of the subspace, ``[d, r]`` float32.
+        inside: U, orthonormal basis of the subspace, ``[d, r]`` float32.
+        scale: S, factor of each direction in (0, 1], ``[r]``; ones when ``None``.
     """
 
-    def __init__(self, inside: torch.Tensor) -> None:
+    def __init__(self, inside: torch.Tensor, scale: torch.Tensor | None = None) -> None:
         dim, rank = inside.shape
         self.dim, self.rank = dim, rank
-        self.is_complement = rank > dim - rank
-        self.columns = complement(inside) if self.is_complement else inside
+        slowed = None if scale is None else scale < 1
+        num_slowed = 0 if slowed is None else int(slowed.sum())
+        self.is_complement = rank > dim - rank + num_slowed
+        self.weights: torch.Tensor | None = None
+        if not self.is_complement:
+            self.columns = inside
+            if num_slowed and scale is not None:
+                self.weights = scale.square()
+            return
+        self.columns = complement(inside)
+        if num_slowed and scale is not None and slowed is not None:
+            self.columns = torch.cat([self.columns, inside[:, slowed]], dim=1).contiguous()
+            closed = torch.ones(dim - rank, dtype=scale.dtype, device=scale.device)
+            self.weights = torch.cat([closed, 1 - scale[slowed].square()])
 
     @classmethod
     def off(cls, outside: torch.Tensor) -> Projector:
@@ -35,13 +50,24 @@ class Projector:
         projector.dim, projector.rank = dim, dim - closed
         projector.is_complement = closed <= dim - closed
         projector.columns = outside if projector.is_complement else complement(outside)
+        projector.weights = None
         return projector
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it leaves every gradient as it is."""
+        return self.is_complement and self.columns.shape[1] == 0
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether applying it twice is applying it once: no direction is slowed."""
+        return self.weights is None
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the projection of rows ``[n, d]``, as of a gradient; they are left alone."""
         if self.columns.shape[1] == 0:
             return rows.clone() if self.is_complement else torch.zeros_like(rows)
-        inner = rows @ self.columns
+        inner = self._inner(rows)
         if self.is_complement:
             return torch.addmm(rows, inner, self.columns.T, alpha=-1)
         return inner @ self.columns.T
@@ -50,10 +76,14 @@ class Projector:
         """Project rows ``[n, d]`` in place and return them."""
         if self.columns.shape[1] == 0:
             return rows if self.is_complement else rows.zero_()
-        inner = rows @ self.columns
+        inner = self._inner(rows)
         if self.is_complement:
             return rows.addmm_(inner, self.columns.T, alpha=-1)
         return torch.mm(inner, self.columns.T, out=rows)
+
+    def _inner(self, rows: torch.Tensor) -> torch.Tensor:
+        inner = rows @ self.columns
+        return inner if self.weights is None else inner.mul_(self.weights)
 
 
 @torch.no_grad()
@@ -76,32 +106,41 @@ def complement(basis: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def coefficients(change: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """Return V with (U V)^T = the part of a weight change inside span(U).
+def coefficients(
+    change: torch.Tensor, basis: torch.Tensor, scale: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return V with (U S V)^T = the part of a weight change inside span(U).
 
     Args:
         change: W - W_prev, ``[out, d]``.
         basis: U, ``[d, r]``.
+        scale: S, ``[r]``; ones when ``None``.
 
     Returns:
         V, ``[r, out]`` float32.
     """
-    return (basis.double().T @ change.double().T).float()
+    inside = basis.double().T @ change.double().T
+    return (inside if scale is None else inside / scale.double()[:, None]).float()
 
 
 @torch.no_grad()
 def recompose(
-    previous: torch.Tensor, basis: torch.Tensor, coefficients: torch.Tensor
+    previous: torch.Tensor,
+    basis: torch.Tensor,
+    coefficients: torch.Tensor,
+    scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return W = W_prev + (U V)^T (NESS 2026, Eq. 6).
+    """Return W = W_prev + (U S V)^T (NESS 2026, Eq. 6).
 
     Args:
         previous: W_prev, ``[out, d]`` float32.
         basis: U, ``[d, r]`` float32.
         coefficients: V, ``[r, out]`` float32.
+        scale: S, ``[r]`` float32; ones when ``None``.
 
     Returns:
         ``[out, d]`` float32; the sum is made in float64 and rounded once, so that whoever repeats
         it from the files gets the same bits.
     """
-    return (previous.double() + (basis.double() @ coefficients.double()).T).float()
+    columns = basis.double() if scale is None else basis.double() * scale.double()
+    return (previous.double() + (columns @ coefficients.double()).T).float()

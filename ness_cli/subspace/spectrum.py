@@ -8,6 +8,8 @@ import torch
 
 from ness_cli.errors import NumericalError
 
+_SLOWEST = 1e-4  # dividing by less, to recover V, would divide noise
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -27,14 +29,18 @@ class SubspaceBasis:
     """The fixed basis U that the next task learns in (NESS 2026, Eq. 5).
 
     Attributes:
-        basis: Columns with sigma <= tau, ``[d, r]`` float32, orthonormal, ascending sigma.
+        basis: The open directions, ``[d, r]`` float32, orthonormal, ascending sigma: those with
+            sigma <= tau, and with bounded scaling those above that are not slowed to a halt.
         sigma: The whole spectrum, ``[d]`` float64, ascending.
         tau: Threshold, in the units of sigma.
+        scale: How far a step along each direction counts, ``[r]`` float32 in (0, 1]; ones when
+            ``None``.
     """
 
     basis: torch.Tensor
     sigma: torch.Tensor
     tau: float
+    scale: torch.Tensor | None = None
 
     @property
     def dim(self) -> int:
@@ -48,10 +54,16 @@ class SubspaceBasis:
 
     @property
     def energy(self) -> float:
-        """Share of the inputs' energy inside the basis, a fraction; 0 for inputs that are zero."""
+        """Share of the inputs' energy that updates can see, ||Sigma S||^2 / ||Sigma||^2.
+
+        A fraction; 0 for inputs that are zero.
+        """
         energy = self.sigma.square()
         total = float(energy.sum())
-        return float(energy[: self.rank].sum()) / total if total > 0 else 0.0
+        seen = energy[: self.rank]
+        if self.scale is not None:
+            seen = seen * self.scale.double().square()
+        return float(seen.sum()) / total if total > 0 else 0.0
 
 
 @torch.no_grad()
@@ -95,7 +107,21 @@ def threshold(sigma: torch.Tensor, *, rule: str, eps1: float) -> float:
 
 
 def null_basis(spectrum: Spectrum, tau: float) -> SubspaceBasis:
-    """Return the directions with sigma <= tau."""
+    """Return the directions with sigma <= tau: the hard cut of every published run."""
     rank = int((spectrum.sigma <= tau).sum())
     basis = spectrum.vectors[:, :rank].float().contiguous()
     return SubspaceBasis(basis, spectrum.sigma, tau)
+
+
+def bounded_basis(spectrum: Spectrum, tau: float, gamma: float) -> SubspaceBasis:
+    """Return every direction at its own pace: S = 1 up to tau, (tau / sigma)^gamma above.
+
+    With gamma = 1 this is the largest diagonal S with entries of at most 1 that keeps the bound of
+    NESS 2026, Eq. 8: ||x^T U S V|| <= ||Sigma S||_2 ||V||_2 <= tau ||V||_2. As gamma grows it
+    becomes the hard cut. Directions slowed below 1e-4 are closed.
+    """
+    sigma = spectrum.sigma
+    scale = torch.where(sigma <= tau, torch.ones_like(sigma), (tau / sigma) ** gamma).float()
+    rank = int((scale >= _SLOWEST).sum())
+    basis = spectrum.vectors[:, :rank].float().contiguous()
+    return SubspaceBasis(basis, sigma, tau, scale[:rank].contiguous())

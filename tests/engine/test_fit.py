@@ -23,6 +23,7 @@ CASES = [
     ("ness", {"train": {"optimizer": "adam", "weight_decay": 0.01}}),
     ("ness", {"train": {"sam": {"tasks": "all"}, "weight_decay": 0.01}}),
     ("ness", {"train": PLATEAU}),
+    ("ness", {"methods": {"ness": {"scaling": "bounded"}}, "train": {"sam": {"tasks": "all"}}}),
     ("ness", {"net": {"dropout": 0.3, "batch_norm": True}, "norm": {"affine": "per-task"}}),
     ("finetune", {"train": {**PLATEAU, "optimizer": "adam"}, "net": {"dropout": 0.3}}),
     ("ness", {"train": {"augment": [{"RandomCrop": {"size": 4, "padding": 1}}, "RandomErasing"]}}),

@@ -27,6 +27,14 @@ CASES = [
     ("ness", {"net": {"biases": True, "bias": "augmented"}, "train": {"optimizer": "adam"}}),
     ("gpm", {"net": {"biases": True, "bias": "augmented"}}),
     ("ness", {"net": {"adapt": ["fc2"]}}),
+    ("ness", {"methods": {"ness": {"scaling": "bounded", "eps1": 0.01}}}),
+    (
+        "ness",
+        {
+            "methods": {"ness": {"scaling": "bounded", "gamma": 2.0}},
+            "train": {"optimizer": "adam"},
+        },
+    ),
 ]
 IDS = [f"{name}-{'-'.join(extra) or 'plain'}-{i}" for i, (name, extra) in enumerate(CASES)]
 every_method = pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)

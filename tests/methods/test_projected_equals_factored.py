@@ -12,13 +12,18 @@ from ness_cli.optim.sam import perturbed
 
 
 def _trajectory(
-    form: str, dtype: torch.dtype, *, rho: float | None, eps1: float, net=None, **train
+    form: str, dtype: torch.dtype, *, rho: float | None, eps1: float, net=None, ness=None, **train
 ):
     """Return the weights after every one of 12 steps of task 2."""
     settings = make_settings(
         net=net or {},
-        train={"momentum": 0.9, "lr": 0.05, **train},
-        methods={"ness": {"form": form, "eps1": eps1}},
+        train={
+            "momentum": 0.9,
+            "lr": 0.05,
+            "sam": {"tasks": "none" if rho is None else "all"},
+            **train,
+        },
+        methods={"ness": {"form": form, "eps1": eps1, **(ness or {})}},
     )
     method = make_method(settings)
     first, second = make_task(1), make_task(2)
@@ -31,7 +36,8 @@ def _trajectory(
     for name, kept in method._bases.items():
         # Orthonormal to the precision of the test, not to that of the files.
         basis = torch.linalg.qr(kept.basis.double())[0].to(dtype)
-        method._bases[name] = type(kept)(basis, kept.sigma, kept.tau)
+        scale = None if kept.scale is None else kept.scale.to(dtype)
+        method._bases[name] = type(kept)(basis, kept.sigma, kept.tau, scale)
     method.begin_task(second)
     groups = method.parameter_groups(second)
     parameters = [p for g in groups for p in g.parameters.values()]
@@ -90,6 +96,44 @@ def test_both_forms_follow_one_trajectory_with_biases(rho, bias):
             torch.testing.assert_close(mine[name], other[name], rtol=1e-10, atol=1e-12)
     moved = (projected[-1]["fc1.bias"] - projected[0]["fc1.bias"]).abs().max()
     assert (moved > 1e-6) == (bias == "augmented")
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+@pytest.mark.parametrize("bias", ["frozen", "augmented"])
+@pytest.mark.parametrize("eps1", [1e-3, 0.02, 0.08])
+def test_both_forms_follow_one_trajectory_with_bounded_scaling(rho, gamma, bias, eps1):
+    settings = {"rho": rho, "eps1": eps1, "weight_decay": 0.1}
+    settings["ness"] = {"scaling": "bounded", "gamma": gamma}
+    settings["net"] = {"biases": True, "bias": bias}
+    projected, ranks = _trajectory("projected", torch.float64, **settings)
+    factored, _ = _trajectory("factored", torch.float64, **settings)
+    assert all(ranks.values())
+    for mine, other in zip(projected, factored, strict=True):
+        for name in mine:
+            torch.testing.assert_close(mine[name], other[name], rtol=1e-9, atol=1e-11)
+    assert (projected[-1]["fc1"] - projected[0]["fc1"]).abs().max() > 1e-4 * eps1
+
+
+def test_a_large_gamma_is_the_hard_cut():
+    settings = {"rho": None, "eps1": 0.05, "weight_decay": 0.1}
+    hard, ranks = _trajectory("projected", torch.float64, **settings)
+    steep, same = _trajectory(
+        "projected", torch.float64, ness={"scaling": "bounded", "gamma": 1e6}, **settings
+    )
+    assert ranks == same
+    for name in hard[-1]:
+        torch.testing.assert_close(steep[-1][name], hard[-1][name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_threshold_above_everything_is_plain_training_with_decay_toward_the_last_weights():
+    bounded, _ = _trajectory(
+        *("projected", torch.float64),
+        **{"rho": None, "eps1": 10.0, "weight_decay": 0.1, "ness": {"scaling": "bounded"}},
+    )
+    hard, _ = _trajectory("projected", torch.float64, rho=None, eps1=10.0, weight_decay=0.1)
+    for name in hard[-1]:
+        assert torch.equal(bounded[-1][name], hard[-1][name])
 
 
 def test_both_forms_agree_in_float32():

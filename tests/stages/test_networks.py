@@ -49,20 +49,21 @@ def images(tmp_path_factory) -> Path:
         f"{{name: torchvision, {NARROW_RESNET}, adapt: ['*layer*']}}",
     ],
 )
-@pytest.mark.parametrize("method", ["ness", "gpm"])
+@pytest.mark.parametrize("method", ["ness", "ness-bounded", "gpm"])
 def test_two_tasks_of_images_through_all_steps(net, method, images, tmp_path):
     preset, out = tmp_path / "p.yaml", tmp_path / "run"
     preset.write_text(
         f"data: {{source: image-folder, path: {images}, classes_per_task: 2}}\n"
-        f"net: {net}\nmethod: {{name: {method}}}\ntrain: {{epochs: 2, batch_size: 8}}\n"
-        "methods: {ness: {eps1: 0.01}}\n"
+        f"net: {net}\nmethod: {{name: {method.partition('-')[0]}}}\n"
+        "train: {epochs: 2, batch_size: 8}\n"
+        f"methods: {{ness: {{eps1: 0.01, scaling: {'bounded' if '-' in method else 'hard'}}}}}\n"
     )
     arguments = ["run", "--preset", str(preset), "--out", str(out), "--json"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     (run,) = json.loads(result.stdout)["report"]["runs"]
     assert run["tasks_done"] == 2
-    if method == "ness":
+    if method != "gpm":
         first, second = (load_file(out / f"task-0{t}" / "model.safetensors") for t in (1, 2))
         basis = load_file(out / "task-01" / "basis.safetensors")
         update = load_file(out / "task-02" / "update.safetensors")
@@ -72,7 +73,10 @@ def test_two_tasks_of_images_through_all_steps(net, method, images, tmp_path):
             if len(basis[f"{layer}.U"]) > first[names[0]][0].numel():
                 names.append(f"backbone.{layer}.bias")
             trained.update(names)
-            change = (basis[f"{layer}.U"].double() @ update[f"{layer}.V"].double()).T
+            columns = basis[f"{layer}.U"].double()
+            if f"{layer}.scale" in basis:
+                columns = columns * basis[f"{layer}.scale"].double()
+            change = (columns @ update[f"{layer}.V"].double()).T
             before, after = (
                 torch.cat(
                     [

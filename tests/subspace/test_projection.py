@@ -47,3 +47,31 @@ def test_coefficients_and_recompose_are_inverse_inside_the_subspace():
     current = recompose(previous, basis, v)
     torch.testing.assert_close(current, previous + (basis @ v).T)
     torch.testing.assert_close(coefficients(current - previous, basis), v, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 4, 7, 8])
+@pytest.mark.parametrize("num_slowed", [0, 1, 3, 8])
+def test_slowed_directions_agree_with_the_dense_product(rank, num_slowed):
+    basis, rows = _basis(8, rank), torch.randn(5, 8)
+    scale = torch.ones(rank)
+    slow = min(num_slowed, rank)
+    scale[rank - slow :] = torch.rand(slow) * 0.9 + 0.05
+    dense = (basis * scale.square()).double() @ basis.double().T
+    projector = Projector(basis, scale)
+    expected = (rows.double() @ dense).float()
+    torch.testing.assert_close(projector(rows), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(projector.project_(rows.clone()), expected, rtol=1e-5, atol=1e-6)
+    assert projector.columns.shape[1] == min(rank, 8 - rank + slow)
+    assert projector.is_idempotent == (slow == 0)
+    assert projector.is_identity == (rank == 8 and slow == 0)
+
+
+def test_coefficients_and_recompose_are_inverse_with_a_scale():
+    basis, previous = _basis(8, 5), torch.randn(4, 8)
+    scale, v = torch.tensor([1.0, 1.0, 0.5, 0.01, 2e-4]), torch.randn(5, 4)
+    current = recompose(previous, basis, v, scale)
+    torch.testing.assert_close(current, previous + ((basis * scale) @ v).T)
+    found = coefficients(current.double() - previous.double(), basis, scale)
+    torch.testing.assert_close(
+        recompose(previous, basis, found, scale), current, rtol=1e-6, atol=1e-6
+    )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ness_cli.errors import NumericalError
-from ness_cli.subspace.spectrum import null_basis, spectrum, threshold
+from ness_cli.subspace.spectrum import bounded_basis, null_basis, spectrum, threshold
 
 
 def _rows(n: int, d: int, rank: int, seed: int = 0) -> torch.Tensor:
@@ -85,3 +85,35 @@ def test_a_covariance_that_is_not_finite_names_the_layer(bad):
     c[0, 0] = bad
     with pytest.raises(NumericalError, match="layer conv2"):
         spectrum(c, layer="conv2")
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.5, 3.0])
+def test_bounded_scaling_keeps_the_bound_on_every_earlier_input(gamma):
+    x = torch.randn(200, 6, dtype=torch.float64) * torch.tensor([1e-6, 0.01, 0.1, 1.0, 3.0, 9.0])
+    found = spectrum(x.T @ x, layer="fc")
+    tau = threshold(found.sigma, rule="nuclear", eps1=0.02)
+    kept = bounded_basis(found, tau, gamma)
+    v = torch.randn(kept.rank, 4, dtype=torch.float64)
+    change = x @ (kept.basis.double() * kept.scale.double()) @ v
+    bound = tau * torch.linalg.matrix_norm(v, 2)
+    # For a single input, and for all of them together: ||X U S||_2 <= tau.
+    assert float(change.norm(dim=1).max()) <= float(bound) * (1 + 1e-5)
+    assert float(torch.linalg.matrix_norm(change, 2)) <= float(bound) * (1 + 1e-5)
+    assert bool((kept.scale[found.sigma[: kept.rank] <= tau] == 1).all())
+    assert bool((kept.scale >= 1e-4).all())
+    assert bool((kept.scale.diff() <= 0).all())
+
+
+def test_bounded_scaling_of_inputs_without_any_signal_opens_everything():
+    found = spectrum(torch.zeros(5, 5), layer="fc")
+    kept = bounded_basis(found, threshold(found.sigma, rule="nuclear", eps1=1e-3), 1.0)
+    assert kept.rank == 5
+    assert bool((kept.scale == 1).all())
+    assert kept.energy == 0.0
+
+
+def test_a_direction_that_would_be_slowed_to_a_halt_is_closed():
+    found = spectrum(torch.diag(torch.tensor([1.0, 1e4, 1e10]).double()), layer="fc")
+    kept = bounded_basis(found, 1.0, 1.0)
+    assert kept.rank == 2
+    assert kept.scale.tolist() == pytest.approx([1.0, 0.01])

@@ -18,6 +18,11 @@ class Options(MethodOptions):
     threshold: Literal["nuclear", "frobenius"] = "nuclear"
     """Norm that ``eps1`` multiplies: the sum of the singular values, as in every published run, or
     the Frobenius norm, as the paper prints it."""
+    scaling: Literal["hard", "bounded"] = "hard"
+    """``hard`` closes the directions above the threshold, as published. ``bounded`` slows them down
+    to tau over their singular value, which keeps the same bound."""
+    gamma: float = Field(default=1.0, ge=1)
+    """``bounded``: exponent of the slowing; the larger, the nearer to the hard cut."""
     covariance: Literal["accumulate", "recompute"] = "accumulate"
     """``accumulate`` adds each task's inputs once and keeps no data. ``recompute`` passes all
     earlier training data through the current network after every task, as the published runs."""
