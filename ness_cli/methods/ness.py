@@ -22,11 +22,13 @@ projected gradient, which is the same thing for the price of plain training.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
 from ness_cli.data.batches import Images
+from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.methods.base import LayerRow, Task, Tensors
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.settings.methods.ness import Options
@@ -38,8 +40,8 @@ from ness_cli.subspace.spectrum import (
     bounded_basis,
     null_basis,
     spectrum,
-    threshold,
 )
+from ness_cli.subspace.threshold import threshold
 
 
 class Ness(ProjectedMethod):
@@ -110,7 +112,18 @@ class Ness(ProjectedMethod):
         return {name: Projector(u, scale) for name, u, scale in self._device_bases()}
 
     def begin_task(self, task: Task) -> None:
-        """Confine every layer to its basis."""
+        """Confine every layer to its basis.
+
+        Raises:
+            SettingsError: If ``layer_eps1`` names a layer that there is none of.
+        """
+        for pattern in self.options.layer_eps1:
+            if not any(fnmatchcase(name, pattern) for name in self.layers):
+                raise SettingsError(
+                    f"methods.ness.layer_eps1: no layer matches {pattern!r}"
+                    f"{did_you_mean(pattern, self.layers)}",
+                    f"the layers are {', '.join(self.layers)}",
+                )
         super().begin_task(task)
         self._update = {}
         if self.is_factored and not task.is_first:
@@ -178,7 +191,8 @@ class Ness(ProjectedMethod):
 
     def _basis(self, layer: str, covariance: torch.Tensor) -> SubspaceBasis:
         found = spectrum(covariance, layer=layer)
-        tau = threshold(found.sigma, rule=self.options.threshold, eps1=self.options.eps1)
+        eps1 = self.options.eps1_of(layer)
+        tau = threshold(found.sigma, rule=self.options.threshold, eps1=eps1)
         if self.options.scaling == "bounded":
             return bounded_basis(found, tau, self.options.gamma)
         return null_basis(found, tau)

@@ -1,4 +1,4 @@
-"""Spectrum of a layer's inputs, the threshold that cuts it, and the basis below the threshold."""
+"""Spectrum of a layer's inputs, and the basis that a threshold leaves of it."""
 
 from __future__ import annotations
 
@@ -91,19 +91,6 @@ def spectrum(covariance: torch.Tensor, *, layer: str) -> Spectrum:
     except RuntimeError as error:
         raise NumericalError(f"layer {layer}: eigendecomposition failed: {error}") from error
     return Spectrum(eigenvalues.clamp(min=0).sqrt(), vectors)
-
-
-def threshold(sigma: torch.Tensor, *, rule: str, eps1: float) -> float:
-    """Return tau = eps1 * norm of the inputs.
-
-    Args:
-        sigma: Singular values, ``[d]``.
-        rule: ``nuclear`` (sum of sigma, as in every published run) or ``frobenius`` (root of the
-            sum of squares, NESS 2026 Eq. 5 as printed).
-        eps1: Factor.
-    """
-    norm = {"nuclear": sigma.sum(), "frobenius": sigma.square().sum().sqrt()}[rule]
-    return eps1 * float(norm)
 
 
 def null_basis(spectrum: Spectrum, tau: float) -> SubspaceBasis:

@@ -19,7 +19,8 @@ from ness_cli.data.task_stream import TaskStream
 from ness_cli.settings.resolve import resolve
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import adapted_layers
-from ness_cli.subspace.spectrum import null_basis, spectrum, threshold
+from ness_cli.subspace.spectrum import null_basis, spectrum
+from ness_cli.subspace.threshold import threshold
 
 PART = Path(os.environ.get("NESS_TEST_IMAGES", "/nowhere")) / "cifar100-part0.zip"
 pytestmark = pytest.mark.skipif(

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ness_cli.errors import NumericalError
-from ness_cli.subspace.spectrum import bounded_basis, null_basis, spectrum, threshold
+from ness_cli.subspace.spectrum import bounded_basis, null_basis, spectrum
+from ness_cli.subspace.threshold import threshold
 
 
 def _rows(n: int, d: int, rank: int, seed: int = 0) -> torch.Tensor:

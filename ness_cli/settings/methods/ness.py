@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import TrainSettings
 
+_DEFAULT_EPS1 = 1e-3
+
 
 class Options(MethodOptions):
     """Options of the method ``ness``."""
 
-    eps1: float = Field(default=1e-3, gt=0)
-    """Directions with a singular value of at most ``eps1`` times the norm below are learned in."""
-    threshold: Literal["nuclear", "frobenius"] = "nuclear"
-    """Norm that ``eps1`` multiplies: the sum of the singular values, as in every published run, or
-    the Frobenius norm, as the paper prints it."""
+    eps1: float | None = Field(default=None, gt=0)
+    """Where the threshold is, in the terms of the rule below; 1e-3 when absent for ``nuclear`` and
+    ``frobenius``, ``rms`` and ``energy`` need one."""
+    layer_eps1: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
+    """Another ``eps1`` for some layers, by name, ``*`` allowed; the last that matches counts."""
+    threshold: Literal["nuclear", "frobenius", "rms", "energy", "knee"] = "nuclear"
+    """Directions with a singular value of at most tau are learned in. tau is ``eps1`` times the sum
+    of the singular values (``nuclear``, as in every published run), their Frobenius norm (as the
+    paper prints it) or their root mean square (``rms``); the singular value below which lies
+    ``eps1`` of the ``energy``; or where the eigenvalues bend most (``knee``, without ``eps1``)."""
     scaling: Literal["hard", "bounded"] = "hard"
     """``hard`` closes the directions above the threshold, as published. ``bounded`` slows them down
     to tau over their singular value, which keeps the same bound."""
@@ -41,7 +49,23 @@ class Options(MethodOptions):
         return ()
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
-        """Return that Adam needs the factored form: it is not rotation invariant."""
+        """Return that a rule needs an ``eps1``, or Adam the factored form.
+
+        Adam is not rotation invariant: its coordinates must be those of V.
+        """
+        found = []
         if train.optimizer == "adam" and self.form == "projected":
-            return ("methods.ness.form: adam needs the factored form; use auto or factored",)
-        return ()
+            found.append("methods.ness.form: adam needs the factored form; use auto or factored")
+        if self.threshold in ("rms", "energy") and self.eps1 is None:
+            found.append(
+                f"methods.ness.eps1: is required with methods.ness.threshold={self.threshold}"
+            )
+        return tuple(found)
+
+    def eps1_of(self, layer: str) -> float:
+        """Return ``eps1`` for a layer."""
+        found = self.eps1 or _DEFAULT_EPS1
+        for pattern, value in self.layer_eps1.items():
+            if fnmatchcase(layer, pattern):
+                found = value
+        return found
