@@ -155,6 +155,14 @@ class Method:
 
     # -- before training ---------------------------------------------------------------------
 
+    def check_options(self) -> None:
+        """Refuse options that do not fit the network, before anything is trained.
+
+        Raises:
+            SettingsError: If an option names layers that there are none of.
+        """
+        _ = self.layers  # refuses patterns that match no layer
+
     def reads(self, step: str) -> tuple[str, ...]:
         """Return which memory files ``step`` needs.
 

@@ -57,14 +57,14 @@ class Gpm(ProjectedMethod):
         device = next(self.model.parameters()).device
         return {name: Projector.off(m.to(device)) for name, m in self._memory.items()}
 
-    def begin_task(self, task: Task) -> None:
-        """Project off the memory; refuses wrong lists of options before a task is trained.
+    def check_options(self) -> None:
+        """Refuse lists of options that are not one value per layer.
 
         Raises:
             SettingsError: If an option lists another number of layers than the network has.
         """
+        super().check_options()
         self._thresholds_and_limits()
-        super().begin_task(task)
 
     def consolidation_images(self, task: Task) -> int:
         """Return the size of the sample."""

@@ -69,6 +69,21 @@ class Ness(ProjectedMethod):
             return self.train.optimizer == "adam"
         return self.options.form == "factored"
 
+    def check_options(self) -> None:
+        """Refuse an ``eps1`` for layers that there are none of.
+
+        Raises:
+            SettingsError: Naming the pattern.
+        """
+        super().check_options()
+        for pattern in self.options.layer_eps1:
+            if not any(fnmatchcase(name, pattern) for name in self.layers):
+                raise SettingsError(
+                    f"methods.ness.layer_eps1: no layer matches {pattern!r}"
+                    f"{did_you_mean(pattern, self.layers)}",
+                    f"the layers are {', '.join(self.layers)}",
+                )
+
     # -- memory ------------------------------------------------------------------------------
 
     def reads(self, step: str) -> tuple[str, ...]:
@@ -112,18 +127,7 @@ class Ness(ProjectedMethod):
         return {name: Projector(u, scale) for name, u, scale in self._device_bases()}
 
     def begin_task(self, task: Task) -> None:
-        """Confine every layer to its basis.
-
-        Raises:
-            SettingsError: If ``layer_eps1`` names a layer that there is none of.
-        """
-        for pattern in self.options.layer_eps1:
-            if not any(fnmatchcase(name, pattern) for name in self.layers):
-                raise SettingsError(
-                    f"methods.ness.layer_eps1: no layer matches {pattern!r}"
-                    f"{did_you_mean(pattern, self.layers)}",
-                    f"the layers are {', '.join(self.layers)}",
-                )
+        """Confine every layer to its basis."""
         super().begin_task(task)
         self._update = {}
         if self.is_factored and not task.is_first:

@@ -141,7 +141,7 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
-        merged = _merge(merged, layer)
+        merged = _merge(_without_foreign_options(merged, layer), layer)
         origins.update({key: origin for key, _ in flatten(layer)})
     settings = build(merged)
     return Resolved(
@@ -169,7 +169,7 @@ def resolve_again(
     command_line = parse_overrides(overrides)
     if seed is not None:
         command_line["seed"] = seed
-    settings = build(_merge(stored, command_line))
+    settings = build(_merge(_without_foreign_options(stored, command_line), command_line))
     changed = {key: "command line" for key, _ in flatten(command_line)}
     return Resolved(settings, {**about["origins"], **changed}, about["preset"], About())
 
@@ -287,6 +287,25 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _without_foreign_options(
+    below: Mapping[str, Any], above: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Drop options of a component that the layer above replaces by another one.
+
+    ``net.name=alexnet`` on a preset with an ``mlp`` leaves its widths behind; what the new one has
+    too (``classes_per_task`` of a data source) carries over.
+    """
+    kept = dict(below)
+    for section, (package, name_key) in COMPONENT_SECTIONS.items():
+        old, new = below.get(section), above.get(section)
+        if not isinstance(old, Mapping) or not isinstance(new, Mapping) or name_key not in new:
+            continue
+        model = _options_model(package, new[name_key], section, problems=[])
+        if model is not None and new[name_key] != old.get(name_key, DEFAULT_COMPONENTS[section]):
+            kept[section] = {key: value for key, value in old.items() if key in model.model_fields}
+    return kept
 
 
 def _options_model(

@@ -75,7 +75,7 @@ def check_fit(settings: Settings, manifest: Mapping[str, Any]) -> Method:
     model.add_task(1, max(sizes, default=1))
     kind: type[Method] = registry.load_class(METHODS, settings.method.name, place="method.name")
     method = kind(model, settings.options, settings.train, seed=settings.seed)
-    _ = method.layers  # refuses patterns that match no layer
+    method.check_options()
     return method
 
 

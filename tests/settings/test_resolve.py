@@ -130,3 +130,21 @@ def test_the_schema_knows_every_setting():
         assert field in definitions[name]["properties"], key
         assert definitions[name]["additionalProperties"] is False
     json.dumps(found)
+
+
+def test_options_of_a_component_that_is_replaced_do_not_carry_over():
+    settings = resolve("digits", ["net.name=alexnet", "net.width=0.5"]).settings
+    assert (settings.net.name, settings.net.width) == ("alexnet", 0.5)
+    changed = ["data.source=image-folder", "data.path=x"]
+    data = resolve("cifar100-alexnet-quick", changed).settings.data
+    # What both sources have does carry over.
+    assert (data.classes_per_task, data.valid_fraction) == (10, 0.05)
+    many = "data={source: sequence, sources: [{source: digits}]}"
+    assert resolve("digits-split", [many]).settings.data.source == "sequence"
+    with pytest.raises(SettingsError, match=r"net\.hidden: unknown key"):
+        resolve("digits", ["net.name=alexnet", "net.hidden=[5]"])
+
+
+def test_the_same_component_keeps_its_options():
+    settings = resolve("digits", ["net.name=mlp"]).settings
+    assert settings.net.hidden == (512, 512)
