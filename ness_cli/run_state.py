@@ -100,7 +100,7 @@ def read_state(run: RunDir) -> RunState:
     about = read_run_record(run)
     num_tasks = int(about["num_tasks"])
     records = {
-        (task, step): _read_record(run, task, step)
+        (task, step): read_record(run, task, step)
         for task in range(1, num_tasks + 1)
         for step in STEPS
     }
@@ -114,7 +114,12 @@ def read_state(run: RunDir) -> RunState:
     return RunState(run, num_tasks, steps)
 
 
-def _read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
+def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
+    """Return the record of a step, empty if it was never made.
+
+    Raises:
+        DamagedError: If it does not read back.
+    """
     path = run.task(task).record(RECORDS[step])
     if not path.exists():
         return {}

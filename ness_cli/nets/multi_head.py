@@ -68,13 +68,11 @@ class MultiHead(nn.Module):
         The new modules are created on the CPU, so that every device starts from the same numbers.
         """
         device = next(self.backbone.parameters()).device
-        if self.head_key(number) not in self.heads:
-            self.heads[self.head_key(number)] = nn.Linear(
-                self.num_features, num_classes, bias=False
-            )
+        key = self.head_key(number)
+        if key not in self.heads:
+            self.heads[key] = nn.Linear(self.num_features, num_classes, bias=False).to(device)
         for norm in self.norms():
-            norm.add_task(number)
-        self.to(device)
+            norm.add_task(number, device)
 
     def select(self, number: int) -> None:
         """Make ``number`` the task whose head and normalisation state are used."""

@@ -56,13 +56,13 @@ class TaskNorm(nn.Module):
         """Key of the scale and shift in use."""
         return SHARED if self.affine == "frozen" else str(self.task)
 
-    def add_task(self, number: int) -> None:
-        """Make room for task ``number``, counted from 1."""
+    def add_task(self, number: int, device: torch.device | None = None) -> None:
+        """Make room for task ``number``, counted from 1, on a device or where torch puts it."""
         if self.affine == "per-task":
             before = str(number - 1)
             has_before = before in self.scale
             start = (self.scale[before], self.shift[before]) if has_before else self._start
-            self._make_affine(str(number), start)
+            self._make_affine(str(number), start, device)
 
     def start_from(self, scale: torch.Tensor, shift: torch.Tensor, *, eps: float) -> None:
         """Begin the first task with the scale, shift and eps of a layer that was there before."""
@@ -71,8 +71,13 @@ class TaskNorm(nn.Module):
         if self.affine == "frozen":
             self._make_affine(SHARED, self._start)
 
-    def _make_affine(self, key: str, start: tuple[torch.Tensor, torch.Tensor]) -> None:
-        scale, shift = (value.detach().clone() for value in start)
+    def _make_affine(
+        self,
+        key: str,
+        start: tuple[torch.Tensor, torch.Tensor],
+        device: torch.device | None = None,
+    ) -> None:
+        scale, shift = (value.detach().clone().to(device) for value in start)
         self.scale[key] = nn.Parameter(scale)
         self.shift[key] = nn.Parameter(shift)
 

@@ -83,23 +83,22 @@ def _remove_older(context: RunContext, state: RunState, number: int) -> None:
     in; model 1 stays. What is removed is written into the record first, so that a file that is
     gone on purpose is never taken for one that was lost.
     """
+    has_updates = True
     for earlier in range(1, number):
         folder = context.run.task(earlier)
-        has_updates = all(
-            context.run.task(t).tensors("update").exists() for t in range(2, earlier + 1)
-        )
-        go = {"build": ["covariance", "memory"]}
-        if earlier > 1 and (has_updates or state.of(earlier, "evaluate").is_done):
-            go["train"] = ["model"]
+        has_updates = has_updates and (earlier == 1 or folder.tensors("update").exists())
+        go = {"build": ["covariance", "memory"], "train": ["model"] if earlier > 1 else []}
         for step, names in go.items():
+            files = [folder.tensors(name) for name in names if folder.tensors(name).exists()]
             path = folder.record(RECORDS[step])
-            if not path.exists():
+            is_needed = step == "train" and not (
+                has_updates or state.of(earlier, "evaluate").is_done
+            )
+            if is_needed or not files or not path.exists():
                 continue
             record = read_json(path, remedy=f"run: {command(context.run.path, step, earlier)}")
-            files = [folder.tensors(name) for name in names if folder.tensors(name).exists()]
             gone = {context.run.relative(file) for file in files}
-            if gone:
-                record["removed"] = sorted({*record.get("removed", []), *gone})
-                write_json(path, record)
+            record["removed"] = sorted({*record.get("removed", []), *gone})
+            write_json(path, record)
             for file in files:
                 file.unlink()

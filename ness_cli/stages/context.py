@@ -153,9 +153,11 @@ class RunContext:
     def output_hash(self, task: int, name: str) -> str | None:
         """Return the recorded hash of a tensor file of a task, if a step recorded one."""
         relative = self.run.relative(self.run.task(task).tensors(name))
-        for step in self.state().steps:
-            if step.task == task and relative in step.record.get("outputs", {}):
-                return str(step.record["outputs"][relative])
+        for step in run_state.STEPS:
+            # Of this task only: a run of many tasks has many records.
+            outputs = run_state.read_record(self.run, task, step).get("outputs", {})
+            if relative in outputs:
+                return str(outputs[relative])
         return None
 
     def read(self, task: int, name: str, made_by: str, inputs: dict[str, str]) -> Tensors:
