@@ -58,6 +58,11 @@ class Group:
         return f"{about['preset']}, {about['method']}"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that decide the numbers, flat, of the first run."""
+        return dict(self.runs[0].about["identity"])
+
+    @property
     def furthest(self) -> list[RunResult]:
         """The runs that have come furthest: after other tasks accuracies mean something else."""
         last = max(run.by_task.last for run in self.runs)
@@ -90,3 +95,21 @@ def groups(runs: Sequence[RunResult]) -> list[Group]:
         key = json.dumps([identity, content], sort_keys=True)
         found.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in found.values()]
+
+
+def distinct_names(found: Sequence[Group]) -> list[str]:
+    """Return a name for every group; those of equal names say in which settings they differ."""
+    names = []
+    for group in found:
+        alike = [other.identity for other in found if other.name == group.name]
+        keys = sorted({*(key for identity in alike for key in identity)})
+        differing = [
+            key
+            for key in keys
+            if any(other.get(key) != group.identity.get(key) for other in alike) and key != "seed"
+        ]
+        settings = ", ".join(
+            f"{key.rpartition('.')[2]}={group.identity.get(key)}" for key in differing
+        )
+        names.append(f"{group.name} ({settings})" if settings else group.name)
+    return names

@@ -10,7 +10,7 @@ from rich.text import Text
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.read_run import RunResult
-from ness_cli.results.summary import METRICS, Group
+from ness_cli.results.summary import METRICS, Group, distinct_names
 from ness_cli.results.units import human_bytes, human_seconds, percent
 
 _CELL = 6  # "100.0" and a space
@@ -86,10 +86,10 @@ def group_table(found: Sequence[Group]) -> Lines:
     table = plain_table(
         *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
     )
-    for group in found:
+    for group, name in zip(found, distinct_names(found), strict=True):
         behind = f" ({len(group.seeds_behind)} behind)" if group.seeds_behind else ""
         seeds = f"{len(group.seeds)}{behind}" if len(group.seeds) > 1 else f"1 only{behind}"
-        table.add_row(group.name, seeds, *(str(group.spread(metric)) for metric in METRICS))
+        table.add_row(name, seeds, *(str(group.spread(metric)) for metric in METRICS))
     return titled("Mean ± sample standard deviation over seeds, %", table)
 
 
