@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ness_cli import registry
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.settings import presets, yaml_files
@@ -27,6 +25,7 @@ from ness_cli.settings.sections import (
     TrainSettings,
 )
 from ness_cli.settings.sources.base import DataSettings
+from ness_cli.settings.validate import refusal, validate
 
 PLAIN_SECTIONS: dict[str, type[Section]] = {
     "norm": NormSettings,
@@ -207,7 +206,7 @@ def build(raw: Mapping[str, Any]) -> Settings:
         if not isinstance(raw.get(key, {}), Mapping):
             problems.append(f"{key}: expected a group of settings, got {raw[key]!r}")
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
 
     built: dict[str, Any] = {"seed": raw.get("seed", 1)}
     if type(built["seed"]) is not int or built["seed"] < 0:
@@ -217,14 +216,14 @@ def build(raw: Mapping[str, Any]) -> Settings:
         name = values.setdefault(name_key, DEFAULT_COMPONENTS[key])
         model = _options_model(package, name, f"{key}.{name_key}", problems)
         if model is not None:
-            built[key] = _validate(model, values, key, problems)
+            built[key] = validate(model, values, key, problems)
     for key, section in PLAIN_SECTIONS.items():
-        built[key] = _validate(section, raw.get(key, {}), key, problems)
+        built[key] = validate(section, raw.get(key, {}), key, problems)
     built["methods"] = _method_groups(raw.get("methods", {}), built["method"], problems)
     if not problems:
         problems += built["methods"][built["method"].name].problems(built["train"])
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return Settings(**built)
 
 
@@ -239,7 +238,7 @@ def _method_groups(
     for name, values in groups.items():
         place = f"methods.{name}" if name in raw else "method.name"
         model = _options_model(METHODS, name, place, problems)
-        options = None if model is None else _validate(model, values or {}, place, problems)
+        options = None if model is None else validate(model, values or {}, place, problems)
         if isinstance(options, MethodOptions):
             built[name] = options
     return built
@@ -262,9 +261,9 @@ def about_of(path: Path) -> About:
         SettingsError: If it cannot be used.
     """
     problems: list[str] = []
-    about = _validate(About, yaml_files.read(path).get("about", {}), "about", problems)
+    about = validate(About, yaml_files.read(path).get("about", {}), "about", problems)
     if not isinstance(about, About):
-        raise _refusal(problems)
+        raise refusal(problems)
     return about
 
 
@@ -319,46 +318,3 @@ def _options_model(
         problems.append(f"{error.what} ({error.remedy})")
         return None
     return model
-
-
-def _validate(
-    model: type[Section], values: object, prefix: str, problems: list[str]
-) -> Section | None:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problems.extend(_readable(model, error, prefix))
-        return None
-
-
-def _readable(model: type[Section], error: ValidationError, prefix: str) -> Iterator[str]:
-    """Yield one line per field at fault; the branches of a union become one line."""
-    messages: dict[str, list[str]] = {}
-    for problem in error.errors():
-        path, fields = [prefix], model
-        for part in problem["loc"]:
-            known = getattr(fields, "model_fields", {})
-            if not known and problem["type"] != "extra_forbidden":
-                break  # the branch of a union or the index in a list
-            path.append(str(part))
-            annotation = known[part].annotation if part in known else None
-            fields = annotation if isinstance(annotation, type) else None  # type: ignore[assignment]
-        if problem["type"] == "extra_forbidden":
-            parent = model if len(path) == 2 else model.model_fields[path[1]].annotation
-            options = list(getattr(parent, "model_fields", {}))
-            text = f"unknown key{did_you_mean(path[-1], options)}"
-            text += f" (known keys: {', '.join(options) or 'none'})"
-        elif problem["type"] == "missing":
-            text = "is required"
-        else:
-            text = f"{problem['input']!r} {problem['msg'].replace('Input should', 'should')}"
-        messages.setdefault(".".join(path), []).append(text)
-    for place, texts in messages.items():
-        yield f"{place}: {', or '.join(dict.fromkeys(texts))}"
-
-
-def _refusal(problems: Sequence[str]) -> SettingsError:
-    if len(problems) == 1:
-        return SettingsError(problems[0])
-    lines = "\n".join(f"  {problem}" for problem in problems)
-    return SettingsError(f"{len(problems)} settings cannot be used:\n{lines}")
