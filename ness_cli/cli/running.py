@@ -49,10 +49,13 @@ def run_targets(
     documents: list[dict[str, Any]] = []
     if jobs > 1 and len(found) > 1:
         place.torch_device()
+        fewest = at_most
         for target in found:
             with target.run.lock():
-                prepare(target.run, target.resolved, place.cache, console, stop)
-        several = Jobs(jobs, device, threads, until if at_most is None else at_most)
+                prepared = prepare(target.run, target.resolved, place.cache, console, stop)
+            if fewest is not None:
+                fewest = min(fewest, len(prepared.manifest["tasks"]))
+        several = Jobs(jobs, device, threads, until if fewest is None else fewest)
         several.bring_to_the_end([target.run for target in found], console, stop)
     for target in found:
         folder = target.run

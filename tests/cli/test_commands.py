@@ -530,6 +530,9 @@ def test_a_quick_reproduction_compares_nothing(tmp_path):
     assert result["reproduction"]["verdict"] == "not compared"
     assert "smoke test" in result["reproduction"]["note"]
     assert [run["run"] for run in result["runs"]] == [str(tmp_path / "out" / "seed-1")]
+    both = ("--quick", "--seeds", "1,2", "--jobs", 2, "--threads", 1)
+    several = document("reproduce", preset, *both, "--out", tmp_path / "both")
+    assert [run["tasks_done"] for run in several["report"]["runs"]] == [2, 2]
 
 
 def test_presets_are_listed_by_benchmark_on_one_line_each():
