@@ -7,6 +7,7 @@ names, and gets its name only then: what is there is whole.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _SECONDS = 60
+_NETWORK_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    TimeoutError,
+    ConnectionError,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def find_or_fetch(
         assert progress is not None
         try:
             found[file] = _download(file, home, progress)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        except _NETWORK_ERRORS as error:
             reason = getattr(error, "reason", error)
             raise _missing(missing, home, title, f" ({reason})", can_download=False) from error
     return [path for path in found.values() if path is not None]
