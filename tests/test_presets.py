@@ -66,7 +66,7 @@ def test_every_benchmark_has_the_three_references_and_a_quick_variant(stem):
 
 
 @pytest.mark.parametrize("name", presets.names())
-@pytest.mark.parametrize("method", ["finetune", "gpm", "joint", "ness"])
+@pytest.mark.parametrize("method", ["finetune", "gpm", "joint", "ness", "sgp"])
 def test_every_method_can_be_chosen_on_every_preset(name, method):
     assert resolve(name, [f"method.name={method}"]).settings.method.name == method
 

@@ -143,6 +143,11 @@ class Method:
         """Create the method's own state, with nothing remembered."""
 
     @property
+    def name(self) -> str:
+        """Its name in settings: that of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
     def layers(self) -> dict[str, LayerView]:
         """The layers that tasks after the first train in, and a shared head, by name."""
         model = self.model

@@ -92,16 +92,26 @@ class Gpm(ProjectedMethod):
         rows = []
         for (name, gram), theta in zip(accumulator.covariances().items(), thresholds, strict=True):
             theta = min(1.0, theta + self.options.threshold_increase * (task.number - 1))
-            old = self._memory.get(name)
-            memory = extend(gram, old, theta, first_rank=self.options.first_rank, layer=name)
-            self._memory[name] = memory
-            open_energy = 1 - captured(gram, memory)
-            rows.append(
-                LayerRow(
-                    name, len(gram), len(gram) - memory.shape[1], theta, max(0.0, 100 * open_energy)
-                )
-            )
+            self.protect(name, gram, theta)
+            rank, open_energy = self.room(name, gram)
+            rows.append(LayerRow(name, len(gram), rank, theta, max(0.0, 100 * open_energy)))
         return rows
+
+    def protect(self, layer: str, gram: torch.Tensor, theta: float) -> None:
+        """Add the leading directions of a layer's new inputs to the memory.
+
+        Args:
+            layer: Its name.
+            gram: Gram matrix X^T X of the inputs, ``[d, d]`` float64.
+            theta: Share of their energy to be protected, a fraction.
+        """
+        old, rule = self._memory.get(layer), self.options.first_rank
+        self._memory[layer] = extend(gram, old, theta, first_rank=rule, layer=layer)
+
+    def room(self, layer: str, gram: torch.Tensor) -> tuple[int, float]:
+        """Return how many directions of a layer are open, and the share of energy they see."""
+        memory = self._memory[layer]
+        return len(gram) - memory.shape[1], 1 - captured(gram, memory)
 
     def _thresholds_and_limits(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         options, num_layers = self.options, len(self.layers)
@@ -117,7 +127,7 @@ class Gpm(ProjectedMethod):
         values = value if isinstance(value, tuple) else (value,) * num_layers
         if len(values) != num_layers:
             raise SettingsError(
-                f"methods.gpm.{option}: {len(values)} values for {num_layers} layers",
+                f"methods.{self.name}.{option}: {len(values)} values for {num_layers} layers",
                 f"give one value, or one for each of {', '.join(self.layers)}",
             )
         return values

@@ -43,14 +43,31 @@ class Projector:
             self.weights = torch.cat([closed, 1 - scale[slowed].square()])
 
     @classmethod
-    def off(cls, outside: torch.Tensor) -> Projector:
-        """Return the projection onto everything orthogonal to ``outside``, ``[d, k]``."""
+    def off(cls, outside: torch.Tensor, importance: torch.Tensor | None = None) -> Projector:
+        """Return G -> G - G M diag(importance) M^T, the projection off the columns of M.
+
+        Args:
+            outside: M, orthonormal columns, ``[d, k]`` float32.
+            importance: Share of a step along each column that is taken off, in [0, 1], ``[k]``;
+                ones when ``None``.
+        """
         projector = cls.__new__(cls)
-        dim, closed = outside.shape
-        projector.dim, projector.rank = dim, dim - closed
-        projector.is_complement = closed <= dim - closed
-        projector.columns = outside if projector.is_complement else complement(outside)
+        dim, num_columns = outside.shape
+        slowed = None if importance is None else importance < 1
+        num_slowed = 0 if slowed is None else int(slowed.sum())
+        projector.dim, projector.rank = dim, dim - num_columns + num_slowed
+        projector.is_complement = num_columns <= projector.rank
         projector.weights = None
+        if projector.is_complement:
+            projector.columns = outside
+            if num_slowed:
+                projector.weights = importance
+            return projector
+        projector.columns = complement(outside)
+        if num_slowed and importance is not None and slowed is not None:
+            free = torch.ones(dim - num_columns, dtype=outside.dtype, device=outside.device)
+            projector.columns = torch.cat([projector.columns, outside[:, slowed]], 1).contiguous()
+            projector.weights = torch.cat([free, 1 - importance[slowed]])
         return projector
 
     @property

@@ -332,7 +332,7 @@ def test_settings_edited_by_hand_are_noticed(run):
 
 def test_settings_that_do_not_work_together_are_refused_before_anything_is_trained(tmp_path):
     for overrides, words in (
-        (["method.name=gpm", "train.optimizer=adam"], "gpm protects nothing with adam"),
+        (["method.name=gpm", "train.optimizer=adam"], "a projected gradient does not confine adam"),
         (["methods.ness.form=projected", "train.optimizer=adam"], "methods.ness.form"),
         (["train.weights=best", "data.valid_fraction=0"], "data.valid_fraction"),
         (["net.heads=shared", "data.protocol=split", "data.num_tasks=2"], "net.heads"),

@@ -26,6 +26,22 @@ def test_both_ways_of_projecting_agree_with_the_dense_projector(rank):
     assert (onto.rank, off.rank) == (rank, 8 - rank)
 
 
+@pytest.mark.parametrize("columns", [0, 1, 3, 5, 7, 8])
+@pytest.mark.parametrize("num_closed", [0, 1, 3])
+def test_taking_off_a_share_of_every_column_is_the_dense_product(columns, num_closed):
+    basis, gradient = _basis(8, columns), torch.randn(5, 8)
+    importance = torch.rand(columns, generator=torch.Generator().manual_seed(columns)) * 0.9
+    importance[:num_closed] = 1
+    projector = Projector.off(basis, importance)
+    m = basis.double()
+    expected = gradient.double() - gradient.double() @ m @ torch.diag(importance.double()) @ m.T
+    torch.testing.assert_close(projector(gradient).double(), expected, rtol=1e-5, atol=1e-6)
+    num_closed = min(num_closed, columns)
+    assert projector.rank == 8 - num_closed
+    assert projector.columns.shape[1] <= min(columns, 8 - num_closed)
+    assert projector.is_idempotent == (num_closed == columns)
+
+
 def test_projecting_leaves_its_argument_alone():
     for rank in (0, 2, 6, 8):
         gradient = torch.randn(3, 8)

@@ -36,5 +36,5 @@ class Options(MethodOptions):
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
         if train.optimizer == "adam":
-            return ("train.optimizer: gpm protects nothing with adam; use sgd",)
+            return ("train.optimizer: a projected gradient does not confine adam; use sgd",)
         return ()

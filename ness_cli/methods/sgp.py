@@ -1,0 +1,95 @@
+"""SGP: GPM, with old directions slowed by their importance in place of closed.
+
+The memory M of GPM carries an importance in [0, 1] for every direction. From the second task on
+
+    G <- G - G M diag(importance) M^T,
+    importance_i = (alpha + 1) s_i / (alpha s_i + max s),    s_i = ||m_i^T X||,
+
+where X are the inputs of the task just learned. New directions start with their own; that of old
+ones grows by what the new task adds, up to 1, so that SGP tends to GPM over many tasks.
+
+Remembered: M, ``[d, k]`` per layer, and its importances.
+
+Source: Saha, Roy, "Continual Learning with Scaled Gradient Projection", AAAI 2023. The authors find
+s of old directions through a third decomposition; ||m_i^T X|| is the same number. Departures are
+those of ``gpm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from ness_cli.methods.base import Tensors
+from ness_cli.methods.gpm import Gpm
+from ness_cli.settings.methods.sgp import Options
+from ness_cli.subspace.projection import Projector
+
+
+class Sgp(Gpm):
+    """Memory: ``memory`` (``<layer>.M`` as GPM's, ``<layer>.importance``, ``[k]`` float32)."""
+
+    options: Options
+
+    def start(self) -> None:
+        """Begin with nothing protected."""
+        super().start()
+        self._importance: Tensors = {}
+
+    def load_memory(self, files: Mapping[str, Tensors]) -> None:
+        """Take in the protected directions and their importance."""
+        ends = {".M": self._memory, ".importance": self._importance}
+        for key, value in files.get("memory", {}).items():
+            for end, into in ends.items():
+                if key.endswith(end):
+                    into[key.removesuffix(end)] = value
+
+    def memory(self) -> dict[str, Tensors]:
+        """Return the protected directions of every layer, and their importance."""
+        importance = {f"{name}.importance": value for name, value in self._importance.items()}
+        return {"memory": super().memory()["memory"] | importance}
+
+    def projectors(self) -> dict[str, Projector]:
+        """Return the scaled projections."""
+        device = next(self.model.parameters()).device
+        return {
+            name: Projector.off(m.to(device), self._importance[name].to(device))
+            for name, m in self._memory.items()
+        }
+
+    def protect(self, layer: str, gram: torch.Tensor, theta: float) -> None:
+        """Add the leading directions of new inputs, and what all directions mean to them."""
+        super().protect(layer, gram, theta)
+        old = self._importance.get(layer, torch.zeros(0))
+        found = importance(gram, self._memory[layer], self.options.scale_coefficient)
+        # Old directions come first; theirs only grows.
+        found[: len(old)] = (found[: len(old)] + old.double()).clamp(max=1)
+        self._importance[layer] = found.float()
+
+    def room(self, layer: str, gram: torch.Tensor) -> tuple[int, float]:
+        """Return how many directions are not closed, and the share of energy that steps see."""
+        memory, kept = self._memory[layer].double(), self._importance[layer].double()
+        energies = torch.sum(memory * (gram @ memory), dim=0)
+        total = float(gram.trace())
+        seen = total - float(energies.sum()) + float((energies * (1 - kept).square()).sum())
+        return len(gram) - int((kept >= 1).sum()), seen / total if total > 0 else 0.0
+
+
+def importance(gram: torch.Tensor, memory: torch.Tensor, alpha: float) -> torch.Tensor:
+    """Return how much each direction matters to some inputs.
+
+    Args:
+        gram: Gram matrix X^T X of the inputs, ``[d, d]`` float64.
+        memory: M, orthonormal columns, ``[d, k]``.
+        alpha: Scale coefficient.
+
+    Returns:
+        ``[k]`` float64 in [0, 1]; zeros if no direction carries anything.
+    """
+    m = memory.double()
+    strength = torch.sum(m * (gram @ m), dim=0).clamp(min=0).sqrt()
+    largest = float(strength.max()) if len(strength) else 0.0
+    if largest == 0:
+        return torch.zeros_like(strength)
+    return (alpha + 1) * strength / (alpha * strength + largest)

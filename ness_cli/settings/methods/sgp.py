@@ -1,0 +1,15 @@
+"""Scaled gradient projection (Saha and Roy 2023): slow old directions by how much they matter."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ness_cli.settings.methods import gpm
+
+
+class Options(gpm.Options):
+    """Options of the method ``sgp``: those of ``gpm``, and how steeply importance rises."""
+
+    scale_coefficient: float = Field(default=10.0, ge=0)
+    """alpha of the importance (alpha + 1) s / (alpha s + max s); the larger, the more of the
+    protected directions are closed altogether."""
