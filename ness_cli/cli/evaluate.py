@@ -29,6 +29,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    validation: Annotated[
+        bool,
+        typer.Option("--validation", help="Score validation images too, to choose settings by."),
+    ] = False,
     force: options.Force = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -56,4 +60,5 @@ def evaluate(
             device=device,
             threads=threads,
             scenario=scenario.value if scenario else None,
+            validation=validation,
         )

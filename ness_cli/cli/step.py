@@ -32,6 +32,7 @@ def make_step(
     device: str,
     threads: int | None,
     scenario: str | None = None,
+    validation: bool = False,
 ) -> None:
     """Make one step of a run and show its result, as tables or as a document."""
     folder = RunDir(run)
@@ -40,7 +41,7 @@ def make_step(
     with folder.lock():
         context = RunContext(folder, place)
         if name == "evaluate":
-            outcome = evaluate(context, task, scenario=scenario, force=force)
+            outcome = evaluate(context, task, scenario=scenario, validation=validation, force=force)
         else:
             step = {"train": train_task, "build": build_subspace}[name]
             outcome = step(context, task, force=force)
@@ -127,13 +128,16 @@ def frozen_note(frozen: Mapping[str, int]) -> str:
 
 def _accuracy_table(record: Mapping[str, Any]) -> Group:
     by_task = record.get("task_incremental")
-    by_class = record.get("class_incremental")
+    by_class, validation = record.get("class_incremental"), record.get("validation")
     columns = ["task", "task known"] + (["task not known"] if by_class is not None else [])
+    columns += ["validation"] if validation is not None else []
     table = plain_table(*columns)
     for index in range(int(record["task"])):
         cells = [str(index + 1), "-" if by_task is None else f"{by_task[index]:.2f}"]
         if by_class is not None:
             cells.append(f"{by_class[index]:.2f}")
+        if validation is not None:
+            cells.append(f"{validation[index]:.2f}")
         table.add_row(*cells)
     note = record.get("class_incremental_note")
     title = f"After task {record['task']}: test accuracy, %"

@@ -30,6 +30,7 @@ class RunResult:
         state: Its steps and their records.
         by_task: Accuracies when the task of an image is known.
         by_class: Accuracies when it is not; without rows if never measured.
+        by_validation: Accuracies on validation images, the task known; likewise.
         class_note: Why there are none, if that is known.
     """
 
@@ -38,6 +39,7 @@ class RunResult:
     state: RunState
     by_task: AccuracyMatrix
     by_class: AccuracyMatrix
+    by_validation: AccuracyMatrix
     class_note: str
 
     @property
@@ -115,7 +117,8 @@ def read_run(path: Path) -> RunResult:
     """
     run = RunDir(path)
     state = read_state(run)
-    rows: dict[str, list[list[float] | None]] = {"task_incremental": [], "class_incremental": []}
+    kinds = ("task_incremental", "class_incremental", "validation")
+    rows: dict[str, list[list[float] | None]] = {kind: [] for kind in kinds}
     note = ""
     for number in range(1, state.num_tasks + 1):
         step = state.of(number, "evaluate")
@@ -123,8 +126,9 @@ def read_run(path: Path) -> RunResult:
         for key, column in rows.items():
             column.append(_row(run, number, key, record.get(key)))
         note = record.get("class_incremental_note") or note
-    by_task, by_class = (AccuracyMatrix.of(column) for column in rows.values())
-    return RunResult(path, read_run_record(run), state, by_task, by_class, note)
+    by_task, by_class, by_validation = (AccuracyMatrix.of(column) for column in rows.values())
+    about = read_run_record(run)
+    return RunResult(path, about, state, by_task, by_class, by_validation, note)
 
 
 def _row(run: RunDir, number: int, key: str, values: Any) -> list[float] | None:

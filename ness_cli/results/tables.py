@@ -81,6 +81,20 @@ def class_table(runs: Sequence[RunResult]) -> Lines | None:
     return titled("Class-incremental, %", table, *notes)
 
 
+def validation_table(runs: Sequence[RunResult]) -> Lines | None:
+    """Return results on validation images of the runs that have any."""
+    shown = [run for run in runs if run.by_validation.last]
+    if not shown:
+        return None
+    table = plain_table("run", "method", "ACC", "BWT", "forgetting", "learned", left=2)
+    for run in shown:
+        summary = run.by_validation.summary()
+        table.add_row(
+            str(run.path), run.about["method"], *(percent(summary[metric]) for metric in METRICS)
+        )
+    return titled("On validation images, %", table)
+
+
 def group_table(found: Sequence[Group]) -> Lines:
     """Return mean ± sample standard deviation over seeds."""
     table = plain_table(

@@ -74,6 +74,9 @@ class EvaluateSettings(Section):
 
     scenario: Literal["task", "class", "both"] = "task"
     """``task``: the task of an image is known. ``class``: it is not, all heads compete."""
+    validation: bool = False
+    """Score the validation images of every task too, to choose settings by without looking at test
+    images."""
     batch_size: int = Field(default=500, ge=1)
     """Images per forward pass. Part of the result only with ``norm.statistics=batch``."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ness_cli.engine.score import class_accuracy, task_accuracy
+from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method
 from ness_cli.run_state import StepState, command
 from ness_cli.stages.context import (
@@ -19,7 +20,7 @@ from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepTimer
 
 SHARED_HEAD = "not applicable: the tasks share one head"
-_KEYS = {"task": "task_incremental", "class": "class_incremental"}
+_KEYS = {"task": "task_incremental", "class": "class_incremental", "validation": "validation"}
 
 
 def evaluate(
@@ -27,6 +28,7 @@ def evaluate(
     task: int | None = None,
     *,
     scenario: str | None = None,
+    validation: bool = False,
     force: bool = False,
 ) -> Outcome:
     """Score the model after a task on the test images of every task seen so far.
@@ -35,6 +37,7 @@ def evaluate(
         context: The run, locked.
         task: Number of the task; the first without accuracies when ``None``.
         scenario: ``task``, ``class`` or ``both``; the run's setting when ``None``.
+        validation: Score validation images too; the run's setting may ask for them anyway.
         force: Do it again although it is done.
 
     Returns:
@@ -43,10 +46,13 @@ def evaluate(
     Raises:
         InputError: If the task has not been trained, or files are missing.
         DamagedError: If a file does not read back.
+        SettingsError: If validation images are asked for and there are none.
         StoppedError: If a stop was requested; the step starts over next time.
     """
     scenario = scenario or context.settings.evaluate.scenario
     wanted = ("task", "class") if scenario == "both" else (scenario,)
+    if validation or context.settings.evaluate.validation:
+        wanted = (*wanted, "validation")
     state = context.state()
     step = require_task(state, "evaluate", task)
     if step is None and task is None:
@@ -69,6 +75,7 @@ def evaluate(
                 "task_incremental": known.get("task_incremental"),
                 "class_incremental": known.get("class_incremental"),
                 "class_incremental_note": known.get("class_incremental_note"),
+                "validation": known.get("validation"),
                 **_score(context, method, number, wanted),
             }
         )
@@ -92,8 +99,15 @@ def _score(
     shared = method.model.shared_head
     by_class = "class" in wanted and not shared
     test = {t: context.images(t, "test") for t in seen}
+    valid = {t: context.images(t, "valid") for t in seen if "validation" in wanted}
+    without = [str(t) for t, images in valid.items() if not len(images)]
+    if without:
+        raise SettingsError(
+            f"validation: no images were set aside for it in task {', '.join(without)}",
+            "prepare a run with data.valid_fraction=0.05",
+        )
     passes = ("task" in wanted) + by_class * number
-    total = passes * sum(map(len, test.values()))
+    total = passes * sum(map(len, test.values())) + sum(map(len, valid.values()))
     scores: dict[str, Any] = {}
     title = f"task {number}/{context.stream.num_tasks}: evaluating"
     with context.place.progress.track(title, max(1, total)) as track:
@@ -105,6 +119,10 @@ def _score(
         if by_class:
             scores["class_incremental"] = [
                 100 * class_accuracy(method, test[t], seen, size, advance) for t in seen
+            ]
+        if valid:
+            scores["validation"] = [
+                100 * task_accuracy(method, valid[t], size, advance) for t in seen
             ]
     if "class" in wanted and shared:
         scores["class_incremental_note"] = SHARED_HEAD

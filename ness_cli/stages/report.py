@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ness_cli.results import tables
+from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.read_run import RunResult, expand, read_run
 from ness_cli.results.summary import Group, groups
 
@@ -43,6 +44,9 @@ class Report:
         by_class = tables.class_table(self.runs)
         if by_class is not None:
             found.append(by_class)
+        by_validation = tables.validation_table(self.runs)
+        if by_validation is not None:
+            found.append(by_validation)
         if any(len(group.runs) > 1 for group in self.groups):
             found.append(tables.group_table(self.groups))
         if len(self.runs) == 1:
@@ -68,6 +72,10 @@ def report(paths: Sequence[Path]) -> Report:
     return Report(runs, tuple(groups(runs)))
 
 
+def _summary(matrix: AccuracyMatrix) -> dict[str, Any] | None:
+    return {**matrix.summary(), "matrix": matrix.as_json()} if matrix.last else None
+
+
 def _run_document(run: RunResult) -> dict[str, Any]:
     seconds = {step: run.seconds(step) for step in ("train", "build", "evaluate")}
     return {
@@ -79,11 +87,8 @@ def _run_document(run: RunResult) -> dict[str, Any]:
         "tasks_done": run.num_done,
         **run.by_task.summary(),
         "matrix": run.by_task.as_json(),
-        "class_incremental": (
-            {**run.by_class.summary(), "matrix": run.by_class.as_json()}
-            if run.by_class.last
-            else None
-        ),
+        "class_incremental": _summary(run.by_class),
+        "validation": _summary(run.by_validation),
         "class_incremental_note": run.class_note or None,
         "seconds": seconds,
         "bytes_written": run.bytes_written(),

@@ -186,6 +186,29 @@ def test_a_scenario_that_is_missing_is_added_to_a_finished_row(tmp_path):
     assert one["class_incremental"]["acc"] == one["acc"]  # a single task: the same thing
 
 
+def test_validation_images_are_scored_on_request_and_shown_apart(tmp_path):
+    out = tmp_path / "run"
+    good("run", "--out", out, "--until", 2, "data.valid_fraction=0.2", *QUICK)
+    one = document("report", out)["runs"][0]
+    assert one["validation"] is None
+    good("evaluate", out, "--validation", "--task", 2)
+    both = document("report", out)["runs"][0]
+    assert both["matrix"] == one["matrix"]
+    assert both["validation"]["matrix"][0] == [None] * 3
+    assert "On validation images" in good("report", out).stdout
+    # Of the last task it is what training saw, but for the statistics it is normalised with.
+    trained = json.loads((out / "task-02" / "train.json").read_text())
+    assert both["validation"]["matrix"][1][1] == pytest.approx(trained["valid_accuracy"], abs=10)
+
+
+def test_validation_without_images_for_it_is_refused(tmp_path):
+    out = tmp_path / "run"
+    arguments = ("--out", out, "--until", 1, "data.valid_fraction=0", "evaluate.validation=true")
+    result = ness("run", *arguments, *QUICK)
+    assert result.exit_code == 2
+    assert "data.valid_fraction" in result.stderr
+
+
 def test_a_shared_head_has_no_class_incremental_accuracy(tmp_path):
     out = tmp_path / "run"
     good("run", "--out", out, "--until", 1, "net.heads=shared", "evaluate.scenario=both", *QUICK)
