@@ -88,3 +88,12 @@ def test_a_value_that_is_not_finite_names_the_layer(bad):
 def test_nothing_seen_is_a_zero_matrix():
     covariances = CovarianceAccumulator(adapted_layers(_net(), None)).covariances()
     assert all(not c.any() for c in covariances.values())
+
+
+@pytest.mark.parametrize("dim", [1, 3, 127, 129, 300, 515])
+def test_a_gram_matrix_in_blocks_is_the_whole_product(dim):
+    rows = torch.randn(7, dim, dtype=torch.float64)
+    total = torch.zeros(dim, dim, dtype=torch.float64)
+    covariance.add_gram(total, rows)
+    covariance.add_gram(total, rows)
+    torch.testing.assert_close(total.triu(), 2 * (rows.T @ rows).triu(), rtol=1e-12, atol=1e-12)
