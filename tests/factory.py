@@ -55,7 +55,14 @@ def make_method(settings: Settings, shape=SHAPE) -> Method:
     torch.manual_seed(settings.seed)
     model = build_model(settings.net, settings.norm, shape)
     kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
-    return kind(model, settings.options, settings.train, seed=settings.seed, batch_size=16)
+    return kind(
+        model,
+        settings.options,
+        settings.train,
+        compute=settings.compute,
+        seed=settings.seed,
+        batch_size=16,
+    )
 
 
 def add_task(method: Method, number: int) -> None:

@@ -18,18 +18,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from ness_cli import numerics
 from ness_cli.data.batches import Batch, Images
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.nets.norm import TaskNorm
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.settings.methods.base import MethodOptions
-from ness_cli.settings.sections import TrainSettings
+from ness_cli.settings.sections import ComputeSettings, TrainSettings
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
 Tensors = dict[str, torch.Tensor]
@@ -119,6 +121,7 @@ class Method:
         model: The network, with heads for all tasks up to the current one.
         options: The method's options.
         train: How a task is trained.
+        compute: In which precision, and whether compiled.
         seed: The run's seed, for methods that draw random numbers of their own.
         batch_size: Images per forward pass outside training.
     """
@@ -130,11 +133,13 @@ class Method:
         train: TrainSettings,
         *,
         seed: int,
+        compute: ComputeSettings | None = None,
         batch_size: int = 500,
     ) -> None:
         self.model = model
         self.options = options
         self.train = train
+        self.compute = compute or ComputeSettings()
         self.seed = seed
         self.batch_size = batch_size
         self.start()
@@ -236,7 +241,14 @@ class Method:
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the mean cross-entropy on the head of the batch's task, a scalar."""
         self.model.select(batch.task)
-        return functional.cross_entropy(self.model(batch.x), batch.y)
+        with numerics.lower_precision(self.compute, batch.x.device):
+            logits = self._forward(batch.x)
+        return functional.cross_entropy(logits.float(), batch.y)
+
+    @cached_property
+    def _forward(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The model's forward pass as training takes it."""
+        return numerics.compiled(self.model) if self.compute.compile == "on" else self.model
 
     def backward(self, batch: Batch, progress: StepProgress) -> torch.Tensor:
         """Leave gradients in ``.grad`` and return the loss, detached."""

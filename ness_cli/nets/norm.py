@@ -120,7 +120,12 @@ class TaskNorm(nn.Module):
         if x.numel() == x.shape[1]:
             # One value per channel is its own mean: what is left is the shift. torch refuses it.
             return functional.batch_norm(
-                x, x.detach().flatten(), torch.zeros_like(scale), scale, shift, eps=self.eps
+                x,
+                x.detach().flatten().to(scale.dtype),
+                torch.zeros_like(scale),
+                scale,
+                shift,
+                eps=self.eps,
             )
         return functional.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
 

@@ -18,6 +18,7 @@ from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.nets.base import NetSettings
 from ness_cli.settings.sections import (
     CheckpointSettings,
+    ComputeSettings,
     EvaluateSettings,
     MethodSettings,
     NormSettings,
@@ -30,6 +31,7 @@ from ness_cli.settings.validate import refusal, validate
 PLAIN_SECTIONS: dict[str, type[Section]] = {
     "norm": NormSettings,
     "train": TrainSettings,
+    "compute": ComputeSettings,
     "method": MethodSettings,
     "evaluate": EvaluateSettings,
     "storage": StorageSettings,
@@ -54,6 +56,7 @@ class Settings:
     net: NetSettings
     norm: NormSettings
     train: TrainSettings
+    compute: ComputeSettings
     method: MethodSettings
     methods: Mapping[str, MethodOptions]
     evaluate: EvaluateSettings
@@ -64,6 +67,11 @@ class Settings:
     def options(self) -> MethodOptions:
         """Options of the chosen method."""
         return self.methods[self.method.name]
+
+    @property
+    def notes(self) -> list[str]:
+        """What every report must say of the method and of how it was computed."""
+        return [*self.options.notes(), *self.compute.notes()]
 
     @property
     def stream(self) -> DataSettings:
@@ -92,6 +100,22 @@ class Settings:
         plain["data"] = self.data.identity()
         del plain["storage"], plain["checkpoint"]
         return dict(flatten(plain))
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the defaults of all settings that have one, flat, as in ``identity``."""
+        sections = {name: getattr(self, name) for name in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS)}
+        plain = {name: _defaults(type(section)) for name, section in sections.items()}
+        plain["methods"] = {self.method.name: _defaults(type(self.options))}
+        return dict(flatten(plain))
+
+    def difference_to(self, identity: Mapping[str, Any]) -> list[str]:
+        """Return one line per key in which a run's identity differs from these settings.
+
+        A key that the run does not know is a setting that came later; the run has its default.
+        """
+        own, defaults = self.identity(), self.defaults()
+        known = {key: defaults[key] for key in own if key not in identity and key in defaults}
+        return difference({**known, **identity}, own)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the identity, in hexadecimal."""
@@ -242,6 +266,15 @@ def _method_groups(
         if isinstance(options, MethodOptions):
             built[name] = options
     return built
+
+
+def _defaults(model: type[Section]) -> dict[str, Any]:
+    fields = {
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+    return model.model_construct(**fields).model_dump(mode="json", include=set(fields))
 
 
 def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -62,6 +62,31 @@ class TrainSettings(Section):
     its arguments, as in ``[RandomHorizontalFlip, {RandomCrop: {size: 32, padding: 4}}]``."""
 
 
+class ComputeSettings(Section):
+    """How the device computes."""
+
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of training steps. ``tf32``: matrix products of an NVIDIA GPU keep 10 bits of a factor; it
+    changes nothing elsewhere. ``bf16``: forward and backward passes in bfloat16. Weights,
+    projections, covariances and evaluation are float32 or better in any case."""
+    compile: Literal["off", "on"] = "off"
+    """``on``: ``torch.compile`` for the forward and backward pass of training, with CUDA graphs on
+    a GPU. The first steps of every task take longer, and a C++ compiler must be there."""
+    determinism: Literal["strict", "seeded", "off"] = "strict"
+    """``strict``: only algorithms that give the same bits every time on the same machine.
+    ``seeded``: the same random numbers, sums in any order. ``off``: a GPU may also choose its
+    algorithms by trial."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what every report must say of numbers computed this way."""
+        found = []
+        if self.precision != "fp32":
+            found.append(f"training steps were computed in {self.precision}")
+        if self.determinism != "strict":
+            found.append(f"determinism: {self.determinism}; the same command may give other bits")
+        return tuple(found)
+
+
 class MethodSettings(Section):
     """Which method learns the stream; its options stand under ``methods.<name>``."""
 

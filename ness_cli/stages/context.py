@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ness_cli import registry, run_state, tensor_files
+from ness_cli import numerics, registry, run_state, tensor_files
 from ness_cli.console import Advance, Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.task_stream import SCHEMA, TaskStream
@@ -22,7 +22,7 @@ from ness_cli.nets.multi_head import MultiHead
 from ness_cli.run_dir import RunDir, read_json
 from ness_cli.run_state import RunState, StepState, command
 from ness_cli.settings import yaml_files
-from ness_cli.settings.resolve import Settings, build, difference
+from ness_cli.settings.resolve import Settings, build
 
 METHODS = "ness_cli.methods"
 
@@ -46,7 +46,7 @@ class Workplace:
     stop: StopRequest = field(default_factory=StopRequest)
 
     def torch_device(self) -> torch.device:
-        """Return the device, after setting threads and determinism for the process.
+        """Return the device, after setting the threads of the process.
 
         Raises:
             SettingsError: If there is no such kind of device.
@@ -54,7 +54,6 @@ class Workplace:
         """
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(True)
         has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         name = self.device
         if name == "auto":
@@ -92,6 +91,7 @@ class RunContext:
         self.device = place.torch_device()
         self.about = run_state.read_run_record(run)
         self.settings = read_settings(run, self.about)
+        numerics.configure(self.settings.compute)
         self.fingerprint: str = self.about["fingerprint"]
         prepare = f"run: ness prepare --out {run.path}"
         manifest = read_json(run.stream, remedy=prepare)
@@ -144,6 +144,7 @@ class RunContext:
             model,
             settings.options,
             settings.train,
+            compute=settings.compute,
             seed=settings.seed,
             batch_size=settings.evaluate.batch_size,
         )
@@ -196,7 +197,7 @@ def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
         raise DamagedError(
             f"{run.settings} is damaged: {error.what}", "put it back as prepare wrote it"
         ) from error
-    changed = difference(about["identity"], settings.identity())
+    changed = settings.difference_to(about["identity"])
     if changed:
         raise InputError(
             f"{run.settings} was changed after the run was prepared: {'; '.join(changed)}",

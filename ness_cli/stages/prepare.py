@@ -19,7 +19,7 @@ from ness_cli.errors import InputError
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
-from ness_cli.settings.resolve import Resolved, Settings, difference
+from ness_cli.settings.resolve import Resolved, Settings
 from ness_cli.stages.context import StoppableProgress, run_log
 from ness_cli.stages.plan import check_fit
 from ness_cli.stages.step_record import versions
@@ -66,7 +66,7 @@ def prepare(
     was_there = run.run.exists()
     if was_there:
         about = read_run_record(run)
-        changed = difference(about["identity"], settings.identity())
+        changed = settings.difference_to(about["identity"])
         if changed:
             raise InputError(
                 f"{run.path} was prepared with other settings: {'; '.join(changed)}",
@@ -100,7 +100,7 @@ def prepare(
                 "content": manifest["content"],
                 "pretrained": weights,
                 "origins": dict(resolved.origins),
-                "notes": list(settings.options.notes()),
+                "notes": settings.notes,
                 "versions": versions(),
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }

@@ -53,7 +53,8 @@ class StepTimer:
             "device": device_name(context.device),
             "threads": torch.get_num_threads(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "notes": list(context.settings.options.notes()),
+            "compute": context.settings.compute.model_dump(mode="json"),
+            "notes": context.settings.notes,
             **more,
         }
         write_json(context.run.task(self.task).record(name), record)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ness_cli import numerics
 from ness_cli.subspace.layer_view import LayerView
 
 
@@ -30,7 +31,8 @@ class FactoredUpdate(nn.Module):
 
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         """Return ``value``, W_prev or b_prev, with its part of (U V)^T added."""
-        return value + (self.basis @ self.coefficients).T.reshape(value.shape)
+        with numerics.full_float32(value.device):
+            return value + (self.basis @ self.coefficients).T.reshape(value.shape)
 
 
 def attach(layer: LayerView, basis: torch.Tensor) -> nn.Parameter:

@@ -31,6 +31,7 @@ class _Function(torch.autograd.Function):
         has_bias_column: bool,
     ) -> torch.Tensor:
         ctx.save_for_backward(weight, rows)
+        ctx.dtype = x.dtype
         ctx.has_bias_column = has_bias_column
         return functional.linear(x, weight, bias)
 
@@ -38,8 +39,9 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         weight, rows = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        dx = dy @ weight if needs_x else None
-        flat = dy.reshape(-1, dy.shape[-1])
+        # With autocast dy is bfloat16; what goes into the weights is summed in float32.
+        dx = (dy @ weight.to(dy.dtype)).to(ctx.dtype) if needs_x else None
+        flat = dy.reshape(-1, dy.shape[-1]).to(weight.dtype)
         if not ctx.has_bias_column:
             dw = flat.T @ rows if needs_weight else None
             return dx, dw, flat.sum(0) if needs_bias else None, None, None
@@ -79,7 +81,7 @@ class ProjectedLinear:
         if not (self.by_rows and torch.is_grad_enabled() and module.weight.requires_grad):
             return functional.linear(x, module.weight, module.bias)
         with torch.no_grad():
-            rows = self.projector(self.layer.rows(x))
+            rows = self.projector(self.layer.rows(x).to(module.weight.dtype))
         y: torch.Tensor = _Function.apply(  # type: ignore[no-untyped-call]
             x, module.weight, module.bias, rows, self.layer.has_bias_column
         )

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import torch
 
+from ness_cli.numerics import full_float32
+
 
 class Projector:
     """What a subspace makes of the rows of a gradient ``[n, d]``: G P with P = U S^2 U^T.
@@ -84,19 +86,21 @@ class Projector:
         """Return the projection of rows ``[n, d]``, as of a gradient; they are left alone."""
         if self.columns.shape[1] == 0:
             return rows.clone() if self.is_complement else torch.zeros_like(rows)
-        inner = self._inner(rows)
-        if self.is_complement:
-            return torch.addmm(rows, inner, self.columns.T, alpha=-1)
-        return inner @ self.columns.T
+        with full_float32(rows.device):
+            inner = self._inner(rows)
+            if self.is_complement:
+                return torch.addmm(rows, inner, self.columns.T, alpha=-1)
+            return inner @ self.columns.T
 
     def project_(self, rows: torch.Tensor) -> torch.Tensor:
         """Project rows ``[n, d]`` in place and return them."""
         if self.columns.shape[1] == 0:
             return rows if self.is_complement else rows.zero_()
-        inner = self._inner(rows)
-        if self.is_complement:
-            return rows.addmm_(inner, self.columns.T, alpha=-1)
-        return torch.mm(inner, self.columns.T, out=rows)
+        with full_float32(rows.device):
+            inner = self._inner(rows)
+            if self.is_complement:
+                return rows.addmm_(inner, self.columns.T, alpha=-1)
+            return torch.mm(inner, self.columns.T, out=rows)
 
     def _inner(self, rows: torch.Tensor) -> torch.Tensor:
         inner = rows @ self.columns

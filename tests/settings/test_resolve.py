@@ -148,3 +148,12 @@ def test_options_of_a_component_that_is_replaced_do_not_carry_over():
 def test_the_same_component_keeps_its_options():
     settings = resolve("digits", ["net.name=mlp"]).settings
     assert settings.net.hidden == (512, 512)
+
+
+def test_a_run_from_before_a_setting_existed_has_its_default():
+    settings = resolve("digits").settings
+    older = {key: v for key, v in settings.identity().items() if not key.startswith("compute.")}
+    assert len(older) < len(settings.identity())
+    assert settings.difference_to(older) == []
+    other = resolve("digits", ["compute.precision=bf16", "train.lr=0.5"]).settings
+    assert len(other.difference_to(older)) == 2

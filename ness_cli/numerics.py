@@ -1,0 +1,87 @@
+"""How a device computes: in which precision, and whether twice the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import nn
+
+from ness_cli.errors import SystemRefusedError
+from ness_cli.settings.sections import ComputeSettings
+
+
+def configure(settings: ComputeSettings) -> None:
+    """Set the process to what a run asks for; every step of every run calls it anew."""
+    torch.use_deterministic_algorithms(settings.determinism == "strict")
+    # Filling new memory finds reads of what was never written; it costs a pass over every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = settings.determinism == "strict"
+    torch.backends.cudnn.benchmark = settings.determinism == "off"
+    _allow_tf32(settings.precision == "tf32")
+
+
+def lower_precision(
+    settings: ComputeSettings, device: torch.device
+) -> AbstractContextManager[None]:
+    """Return a context for the forward pass of a training step: autocast to bfloat16, or nothing.
+
+    Weights, their gradients and the optimiser stay float32; TF32 is a matter of ``configure``.
+    """
+    if settings.precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def compiled(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a model's forward pass, compiled; on a GPU its kernels are replayed as CUDA graphs.
+
+    Raises:
+        SystemRefusedError: At the first call, if the machine cannot compile.
+    """
+    # Not at the top: the compiler takes a second to import.
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._inductor.exc import InductorError
+
+    device = next(model.parameters()).device
+    forward = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else None)
+
+    def checked(x: torch.Tensor) -> torch.Tensor:
+        try:
+            y: torch.Tensor = forward(x)
+        except (BackendCompilerFailed, InductorError) as error:
+            raise SystemRefusedError(
+                f"compute.compile: this machine cannot compile ({_first_line(error)})",
+                "install a C++ compiler, or set compute.compile=off in another run",
+            ) from error
+        return y
+
+    return checked
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute within in float32, whatever the precision of the training step.
+
+    A projection that rounds its products lets a thousandth of every step out of the subspace.
+    """
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    if not allowed and not torch.is_autocast_enabled(device.type):
+        yield
+        return
+    _allow_tf32(False)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        _allow_tf32(allowed)
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
