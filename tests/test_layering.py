@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "ness_cli"
 ROWS = {
     "errors": 0,
     **dict.fromkeys(("settings", "registry", "run_dir", "run_state", "results", "console"), 1),
-    **dict.fromkeys(("tensor_files", "seeding", "vision", "numerics"), 2),
+    **dict.fromkeys(("tensor_files", "seeding", "vision", "numerics", "world"), 2),
     **dict.fromkeys(("data", "nets", "subspace", "optim"), 3),
     "methods": 4,
     "engine": 5,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ness_cli import world
 from ness_cli.cli.jobs import Jobs
 from ness_cli.cli.session import cache_dir
 from ness_cli.cli.step import line_of
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
+from ness_cli.errors import InputError
 from ness_cli.run_state import read_state
 from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.outcome import Outcome
@@ -45,6 +47,11 @@ def run_targets(
     Returns:
         The command's JSON document.
     """
+    if world.asked_for() > 1:
+        raise InputError(
+            f"run cannot be divided among {world.asked_for()} processes",
+            "use torchrun with train-task and build-subspace, or --jobs for several seeds",
+        )
     place = Workplace(cache_dir(), device, threads, console, stop)
     documents: list[dict[str, Any]] = []
     if jobs > 1 and len(found) > 1:

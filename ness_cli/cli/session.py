@@ -27,7 +27,10 @@ def session(*, json: bool = False, quiet: bool = False) -> Iterator[tuple[Consol
     SIGTERM, SIGUSR1 and the first Ctrl-C ask for a stop at the next step boundary; the second
     Ctrl-C ends the process at once. Expected failures become a message and their exit code.
     """
-    console, stop = Console(quiet=quiet, json=json), StopRequest()
+    # Of several processes that torchrun has started the first one talks.
+    is_first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
+    console = Console(quiet=quiet or not is_first, json=json and is_first)
+    stop = StopRequest()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name

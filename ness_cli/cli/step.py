@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group
 
+from ness_cli import world
 from ness_cli.cli.session import cache_dir
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
+from ness_cli.errors import InputError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
@@ -19,6 +22,7 @@ from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.evaluate import evaluate
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.train_task import train_task
+from ness_cli.world import World
 
 
 def make_step(
@@ -37,8 +41,13 @@ def make_step(
     """Make one step of a run and show its result, as tables or as a document."""
     folder = RunDir(run)
     read_run_record(folder)  # refuses a folder that is no run before a lock file is put there
-    place = Workplace(cache_dir(), device, threads, console, stop)
-    with folder.lock():
+    place = Workplace(cache_dir(), world.local_device(device), threads, console, stop)
+    if world.asked_for() > 1 and name == "evaluate":
+        raise InputError(
+            f"evaluate cannot be divided among {world.asked_for()} processes",
+            "run it without torchrun",
+        )
+    with world.joined(place.torch_device()) as processes, _lock(folder, processes):
         context = RunContext(folder, place)
         if name == "evaluate":
             outcome = evaluate(context, task, scenario=scenario, validation=validation, force=force)
@@ -62,6 +71,15 @@ def make_step(
         }
     )
     console.next(following)
+
+
+@contextmanager
+def _lock(folder: RunDir, processes: World) -> Iterator[None]:
+    """Hold the run in the first process, and let the others begin only when it does."""
+    with folder.lock() if processes.is_main else nullcontext():
+        processes.wait()
+        yield
+        processes.wait()
 
 
 def table_of(name: str, record: Mapping[str, Any]) -> Group:

@@ -17,12 +17,14 @@ class Batch:
     """Images as the network sees them, with labels local to their task.
 
     ``x`` is float32 ``[n, c, h, w]``, ``y`` int64 ``[n]``, ``task`` the number of the task (from
-    1) that the images belong to.
+    1) that the images belong to. ``weight`` is the share of a whole batch that these images are,
+    less than 1 if several processes have divided it.
     """
 
     x: torch.Tensor
     y: torch.Tensor
     task: int
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.y)
@@ -72,8 +74,12 @@ class Images:
 
     def in_order(self, size: int) -> Iterator[Batch]:
         """Yield all images in stored order, ``size`` at a time; the last batch may be smaller."""
-        for start in range(0, len(self), size):
-            yield self.batch(slice(start, start + size))
+        for where in self.pieces(size):
+            yield self.batch(where)
+
+    def pieces(self, size: int) -> list[slice]:
+        """Return where those batches lie."""
+        return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
 
 def validation_batch_size(num_images: int, smallest: int = 256) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from ness_cli import seeding
+from ness_cli import seeding, world
 from ness_cli.data.augment import Augment
 from ness_cli.data.batches import Images
 from ness_cli.engine import checkpoint as ckpt
@@ -186,7 +186,12 @@ class Fit:
             seeding.seed_default(self.context.seed, "training", number, address)
             self.loss_sum.zero_()
         self.method.model.train()
+        processes = world.current()
         while state.step < len(batches):
+            if processes.size > 1:
+                # Every process draws for its own images; nothing has to be in the checkpoint.
+                purpose = f"training, process {processes.rank}, step {state.step}"
+                seeding.seed_default(self.context.seed, purpose, number, address)
             started = time.monotonic()
             images, positions = batches[state.step]
             progress = StepProgress(state.epoch, state.step, len(batches), phase.num_epochs)
@@ -199,9 +204,12 @@ class Fit:
             self._step_boundary()
 
     def _step(self, images: Images, positions: torch.Tensor, progress: StepProgress) -> None:
-        method, batch = self.method, images.batch(positions, self.augment)
+        method, processes = self.method, world.current()
+        own, weight = processes.share(positions)
+        batch = replace(images.batch(own, self.augment), weight=weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss = method.backward(batch, progress)
+        self._sum_gradients()
         if self.sam_rho is not None:
             uphill = perturbed(
                 list(self.parameters.values()), method.ascent_direction, self.sam_rho
@@ -209,14 +217,20 @@ class Fit:
             with uphill:
                 self.optimizer.zero_grad(set_to_none=True)
                 method.backward(batch, progress)
+                self._sum_gradients()
         method.edit_gradients(batch)
         method.apply(self.optimizer)
         method.after_step(batch, progress)
-        self.loss_sum += loss * len(batch)
+        self.loss_sum += loss * (weight * len(positions))
+
+    def _sum_gradients(self) -> None:
+        """Make the gradients those of the whole batch, where several processes divided it."""
+        world.current().sum_([p.grad for p in self.parameters.values() if p.grad is not None])
 
     def _end_epoch(self, phase: Phase) -> bool:
         """Validate, record, adapt the rate; return whether the task is to end early."""
         context, state, started = self.context, self.state, time.monotonic()
+        world.current().sum_([self.loss_sum])
         entry: dict[str, Any] = {
             "phase": phase.name,
             "epoch": state.epoch + 1,
@@ -230,8 +244,9 @@ class Fit:
         is_best, drop = False, None
         if valid is not None and len(valid):
             score = validate(self.method, valid, context.batch_size)
-            entry |= {"valid_loss": score.loss, "valid_accuracy": 100 * score.accuracy}
-            is_best, drop = self.schedule.after_epoch(score.loss)
+            loss, accuracy = world.current().of_main(score.loss, score.accuracy)
+            entry |= {"valid_loss": loss, "valid_accuracy": 100 * accuracy}
+            is_best, drop = self.schedule.after_epoch(loss)
         if is_best and context.train.weights == "best":
             self.best = {n: p.detach().clone() for n, p in self.parameters.items()}
         if drop:
@@ -251,8 +266,12 @@ class Fit:
     # -- checkpoints -------------------------------------------------------------------------
 
     def _step_boundary(self) -> None:
+        processes, stop = world.current(), self.context.stop
         due = time.monotonic() - self.last_save >= self.context.checkpoint_seconds
-        if due or self.context.stop.reason:
+        due, is_asked = processes.any(due and processes.is_main, bool(stop.reason))
+        if is_asked and not stop.reason:
+            stop.request("another process")
+        if due or is_asked:
             self._save()
             self.last_save = time.monotonic()
         self.context.stop.check("a checkpoint is saved", self.context.resume)
@@ -268,7 +287,6 @@ class Fit:
             "optimizer": ckpt.optimizer_tensors(self.optimizer, self.parameters),
             "method": self.method.state_tensors(),
             "random": ckpt.random_tensors(self.device),
-            "loss": {"sum": self.loss_sum},
         }
         if state.phase > 0:
             # What an earlier phase trained and this one does not; begin_task cannot make it anew.
@@ -277,7 +295,13 @@ class Fit:
         tensors = {
             f"{part}/{name}": t for part, named in parts.items() for name, t in named.items()
         }
-        self.context.checkpoint.save(tensors, asdict(state))
+        processes = world.current()
+        loss_sum = self.loss_sum.clone()
+        processes.sum_([loss_sum])
+        tensors["loss/sum"] = loss_sum
+        if processes.is_main:
+            self.context.checkpoint.save(tensors, asdict(state))
+        processes.wait()
 
     @torch.no_grad()
     def _restore(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -289,7 +313,8 @@ class Fit:
         self.best = {name: t.to(self.device) for name, t in _part(tensors, "best").items()}
         ckpt.load_optimizer(self.optimizer, self.parameters, _part(tensors, "optimizer"))
         ckpt.load_random(_part(tensors, "random"), self.device)
-        self.loss_sum.copy_(tensors["loss/sum"])
+        # Of all processes together; the first goes on with it.
+        self.loss_sum.copy_(tensors["loss/sum"] * float(world.current().is_main))
         self.schedule.lr, self.schedule.patience_left = state.lr, state.patience_left
         self.schedule.best = float("inf") if state.best is None else state.best
         self.context.on_epoch(state.history)

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ness_cli import numerics
+from ness_cli import numerics, world
 from ness_cli.data.batches import Batch, Images
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.nets.norm import TaskNorm
@@ -253,7 +253,7 @@ class Method:
     def backward(self, batch: Batch, progress: StepProgress) -> torch.Tensor:
         """Leave gradients in ``.grad`` and return the loss, detached."""
         loss = self.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * batch.weight).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
@@ -332,9 +332,14 @@ class Method:
 
     @torch.no_grad()
     def look_at(self, sets: Sequence[Images], advance: Callable[[int], None]) -> None:
-        """Pass images through the network, each set in its own task's view, for whoever watches."""
+        """Pass images through the network, each set in its own task's view, for whoever watches.
+
+        Several processes divide the batches among them; what they see must be summed.
+        """
+        processes = world.current()
         for images in sets:
             with self.task_view(images.task) as model:
-                for batch in images.in_order(self.batch_size):
-                    model(batch.x)
-                    advance(len(batch))
+                for number, where in enumerate(images.pieces(self.batch_size)):
+                    if number % processes.size == processes.rank:
+                        model(images.batch(where).x)
+                    advance(where.stop - where.start)

@@ -183,6 +183,7 @@ class Ness(ProjectedMethod):
         accumulator = CovarianceAccumulator(self.layers)
         with accumulator.watch():
             self.look_at(self._consolidation_sets(task), advance)
+        accumulator.sum_over_processes()
         covariances = accumulator.covariances()
         if self.options.covariance == "accumulate" and not task.is_first:
             covariances = {name: self._covariances[name] + c for name, c in covariances.items()}

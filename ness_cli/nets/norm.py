@@ -16,6 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ness_cli import world
+from ness_cli.world import all_sum
+
 SHARED = "shared"
 
 
@@ -117,7 +120,8 @@ class TaskNorm(nn.Module):
             mean = self.mean.get_buffer(str(self.task))
             variance = self.variance.get_buffer(str(self.task))
             return functional.batch_norm(x, mean, variance, scale, shift, eps=self.eps)
-        if x.numel() == x.shape[1]:
+        alone = world.current().size == 1 or not self.training
+        if x.numel() == x.shape[1] and alone:
             # One value per channel is its own mean: what is left is the shift. torch refuses it.
             return functional.batch_norm(
                 x,
@@ -127,7 +131,23 @@ class TaskNorm(nn.Module):
                 shift,
                 eps=self.eps,
             )
+        if self.training and world.current().size > 1:
+            return self._over_processes(x, scale, shift)
         return functional.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
+
+    def _over_processes(
+        self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
+    ) -> torch.Tensor:
+        """Normalise by the whole batch, of which every process has a part."""
+        x = x.float()
+        others = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        count = all_sum(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+        mean = all_sum(x.sum(dim=others)) / count
+        centred = x - mean.view(shape)
+        variance = all_sum(centred.square().sum(dim=others)) / count
+        factor = (variance + self.eps).rsqrt() * scale
+        return centred * factor.view(shape) + shift.view(shape)
 
 
 class _Moments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ness_cli import tensor_files
+from ness_cli import tensor_files, world
 from ness_cli.run_dir import read_json, write_json
 from ness_cli.run_state import RECORDS, RunState, command
 from ness_cli.stages.context import (
@@ -57,7 +57,8 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
                 data, stopping(context.place, command(context.run.path, "build"), advance)
             )
         # Only now, with everything computed, does the old state go.
-        context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
+        if world.current().is_main:
+            context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
         memory = method.memory()
         for name, tensors in memory.items():
             timer.write(name, tensors)
@@ -71,7 +72,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
                 "memory_bytes": sum(sizes.values()),
             }
         )
-        if context.settings.storage.keep == "latest":
+        if context.settings.storage.keep == "latest" and world.current().is_main:
             _remove_older(context, context.state(), number)
     return Outcome(number, record)
 

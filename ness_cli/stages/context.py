@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ness_cli import numerics, registry, run_state, tensor_files
+from ness_cli import numerics, registry, run_state, tensor_files, world
 from ness_cli.console import Advance, Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.task_stream import SCHEMA, TaskStream
@@ -210,6 +210,9 @@ def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
 def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
     """Append what a step does, and how it ends, to the run's log file."""
     logger = logging.Logger("ness")
+    if not world.current().is_main:
+        yield logger
+        return
     handler = logging.FileHandler(run.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)

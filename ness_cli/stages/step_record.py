@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ness_cli import run_state, tensor_files
+from ness_cli import run_state, tensor_files, world
 from ness_cli.methods.base import Tensors
 from ness_cli.run_dir import write_json
 from ness_cli.stages.context import RunContext
@@ -31,6 +31,8 @@ class StepTimer:
 
     def write(self, name: str, tensors: Tensors) -> None:
         """Write a tensor file of the task and remember its hash and size."""
+        if not world.current().is_main:
+            return
         path = self.context.run.task(self.task).tensors(name)
         sha256 = tensor_files.write(path, tensors, self.context.identity(name, self.task))
         relative = self.context.run.relative(path)
@@ -52,12 +54,14 @@ class StepTimer:
             "peak_memory_bytes": peak_memory(context.device),
             "device": device_name(context.device),
             "threads": torch.get_num_threads(),
+            "processes": world.current().size,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "compute": context.settings.compute.model_dump(mode="json"),
             "notes": context.settings.notes,
             **more,
         }
-        write_json(context.run.task(self.task).record(name), record)
+        if world.current().is_main:
+            write_json(context.run.task(self.task).record(name), record)
         return record
 
 

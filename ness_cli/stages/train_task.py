@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ness_cli import world
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, FitState
 from ness_cli.engine.score import record_statistics
@@ -55,9 +56,12 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         data = context.task(number, "train")
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
-        if force or step.status == "stale":
+        processes = world.current()
+        if processes.is_main and (force or step.status == "stale"):
             folder.checkpoint.unlink(missing_ok=True)
-        folder.record("train").unlink(missing_ok=True)
+        if processes.is_main:
+            folder.record("train").unlink(missing_ok=True)
+        processes.wait()
         checkpoint = CheckpointFile(
             folder.checkpoint,
             context.identity("checkpoint", number) | {"inputs": timer.inputs},
@@ -70,7 +74,8 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         if update := method.update():
             timer.write("update", update)
         record = timer.finish(_results(fitted, context), seconds=None)
-        checkpoint.remove()
+        if processes.is_main:
+            checkpoint.remove()
     return Outcome(number, record)
 
 
@@ -91,6 +96,8 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
     settings, place, folder = context.settings, context.place, context.run.task(task.number)
 
     def write_history(history: list[dict[str, Any]]) -> None:
+        if not world.current().is_main:
+            return
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
         write_bytes(folder.history, lines.encode())
 

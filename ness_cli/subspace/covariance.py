@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ness_cli import world
 from ness_cli.errors import NumericalError
 from ness_cli.subspace.layer_view import LayerView
 
@@ -41,6 +42,19 @@ class CovarianceAccumulator:
         }
         sums = {name: c.cpu() for name, c in self._sums.items()}
         return {name: torch.triu(c) + torch.triu(c, 1).T for name, c in (zeros | sums).items()}
+
+    def sum_over_processes(self) -> None:
+        """Add up what several processes have seen, if there are several."""
+        for name, layer in self.layers.items():
+            if name not in self._sums:
+                self._sums[name] = self._zeros(layer)
+            world.current().sum_([self._sums[name]])
+
+    def _zeros(self, layer: LayerView) -> torch.Tensor:
+        """Return an empty sum where the layer computes; on the CPU where there is no float64."""
+        device = layer.weight.device
+        device = torch.device("cpu") if device.type == "mps" else device
+        return torch.zeros(layer.dim, layer.dim, dtype=torch.float64, device=device)
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -78,9 +92,9 @@ class CovarianceAccumulator:
                 f"layer {name}: its input holds NaN or infinite values",
                 "lower train.lr, or check the images",
             )
-        device = torch.device("cpu") if x.device.type == "mps" else x.device
         if name not in self._sums:
-            self._sums[name] = torch.zeros(layer.dim, layer.dim, dtype=torch.float64, device=device)
+            self._sums[name] = self._zeros(layer)
+        device = self._sums[name].device
         chunk = max(1, _CHUNK_BYTES // (8 * layer.dim * layer.rows_per_image(x)))
         for start in range(0, len(x), chunk):
             rows = layer.rows(x[start : start + chunk]).to(device, torch.float64)

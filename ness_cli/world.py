@@ -1,0 +1,146 @@
+"""Several processes that make one step of a run together, started by ``torchrun``.
+
+Every process opens the same run and holds the same weights. A batch is divided among them, its
+gradients are summed, and so are the sums of a consolidation: what comes out is what one process
+would have computed, to rounding. Only the first process writes, locks and talks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a step.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and talks."""
+        return self.rank == 0
+
+    def share(self, positions: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Return this process's part of a batch, and its weight in the mean over the batch.
+
+        A batch with fewer images than processes is computed by all of them alike.
+        """
+        if self.size == 1:
+            return positions, 1.0
+        if len(positions) < self.size:
+            return positions, 1.0 / self.size
+        own = positions[self.rank :: self.size]
+        return own, len(own) / len(positions)
+
+    def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors of one dtype and device by their sums over all processes."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        start = 0
+        for tensor in tensors:
+            end = start + tensor.numel()
+            tensor.copy_(flat[start:end].view_as(tensor))
+            start = end
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Return, for each flag, whether some process has raised it."""
+        if self.size == 1:
+            return list(flags)
+        found = torch.tensor(flags, dtype=torch.int32, device=_device())
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return [bool(flag) for flag in found.tolist()]
+
+    def of_main(self, *values: float) -> tuple[float, ...]:
+        """Return the values that the first process has."""
+        if self.size == 1:
+            return values
+        found = torch.tensor(values, dtype=torch.float64, device=_device())
+        distributed.broadcast(found, 0)
+        return tuple(found.tolist())
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def current() -> World:
+    """Return the processes that this one belongs to; itself alone if it has joined none."""
+    if distributed.is_available() and distributed.is_initialized():
+        return World(distributed.get_rank(), distributed.get_world_size())
+    return World()
+
+
+def asked_for() -> int:
+    """Return how many processes ``torchrun`` has started, 1 without it."""
+    # A cluster may set WORLD_SIZE for reasons of its own.
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def local_device(name: str) -> str:
+    """Return the device of this process: of several GPUs the one with its number on the machine."""
+    if asked_for() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return name
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """Join the processes that ``torchrun`` has started, for the time of a step.
+
+    Args:
+        device: Where this process computes; NCCL connects GPUs, gloo everything else.
+    """
+    if asked_for() == 1:
+        yield World()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield current()
+    finally:
+        distributed.destroy_process_group()
+
+
+def all_sum(x: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over all processes, with a gradient."""
+    total: torch.Tensor = _AllSum.apply(x)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _AllSum(torch.autograd.Function):
+    # The gradient of a part is what the results of all processes owe to it.
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        total = x.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _device() -> torch.device:
+    is_nccl = distributed.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")
