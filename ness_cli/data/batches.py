@@ -33,12 +33,16 @@ class Batch:
 class Images:
     """One split of one task, on the device as uint8 and normalised batch by batch.
 
+    What is too large for the device stays in main memory; batches are gathered there and copied
+    through pinned memory while the device computes.
+
     Args:
         split: uint8 images ``[n, c, h, w]`` and int64 labels ``[n]``.
         task: Number of the task they belong to.
         mean: Mean per channel of values in 0..1.
         std: Standard deviation per channel.
         device: Where batches are made.
+        resident: Whether the images lie on the device; if they fit there when ``None``.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class Images:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
+        resident: bool | None = None,
     ) -> None:
-        self.images = split.images.to(device)
+        resident = fits(split.images, device) if resident is None else resident
+        self.images = split.images.to(device) if resident else split.images
         self.labels = split.labels.to(device)
         self.task = task
         constants = torch.tensor([mean, std], dtype=torch.float32, device=device)
@@ -63,10 +69,15 @@ class Images:
         """Return the images at ``index`` (int64 positions or a slice), normalised.
 
         Args:
-            index: Which images.
+            index: Which images; positions may lie on any device.
             change: What is done to them before, uint8 ``[n, c, h, w]`` to the same.
         """
-        images = self.images[index]
+        device, where = self.labels.device, index
+        if isinstance(index, torch.Tensor):
+            where, index = index.to(self.images.device), index.to(device)
+        images = self.images[where]
+        if images.device != device:
+            images = images.pin_memory().to(device, non_blocking=True)
         if change is not None:
             images = change(images)
         x = (images.float() - self._mean) / self._std
@@ -80,6 +91,14 @@ class Images:
     def pieces(self, size: int) -> list[slice]:
         """Return where those batches lie."""
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+
+
+def fits(images: torch.Tensor, device: torch.device) -> bool:
+    """Return whether images take at most half of the memory that is free on a device."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.numel() * images.element_size() <= free // 2
 
 
 def validation_batch_size(num_images: int, smallest: int = 256) -> int:

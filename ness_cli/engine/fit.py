@@ -196,7 +196,7 @@ class Fit:
             images, positions = batches[state.step]
             progress = StepProgress(state.epoch, state.step, len(batches), phase.num_epochs)
             set_lr(self.optimizer, self.schedule.at(state.epoch * len(batches) + state.step))
-            self._step(images, positions.to(self.device), progress)
+            self._step(images, positions, progress)
             state.step += 1
             state.num_steps_done += 1
             state.seconds += time.monotonic() - started

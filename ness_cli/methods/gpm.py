@@ -87,7 +87,7 @@ class Gpm(ProjectedMethod):
         )
         # One forward pass for the whole sample: with batch statistics it normalises by itself.
         with torch.no_grad(), accumulator.watch(), self.task_view(task.number) as model:
-            model(task.train.batch(sample.to(task.train.labels.device)).x)
+            model(task.train.batch(sample).x)
         advance(len(sample))
         rows = []
         for (name, gram), theta in zip(accumulator.covariances().items(), thresholds, strict=True):
