@@ -77,9 +77,11 @@ def load_optimizer(
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
         parameter = parameters[name]
-        # Adam's step counters stay on the CPU; moments lie beside their parameter.
-        device = value.device if value.ndim == 0 else parameter.device
-        optimizer.state[parameter][entry] = value.to(device)
+        # Adam's step counters stay on the CPU; moments lie beside their parameter, and as it does:
+        # the fused step walks through the memory of both.
+        is_moment = value.shape == parameter.shape
+        own = torch.empty_like(parameter).copy_(value) if is_moment else value
+        optimizer.state[parameter][entry] = own.detach()
 
 
 def random_tensors(device: torch.device) -> dict[str, torch.Tensor]:

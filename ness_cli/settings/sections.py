@@ -72,6 +72,9 @@ class ComputeSettings(Section):
     compile: Literal["off", "on"] = "off"
     """``on``: ``torch.compile`` for the forward and backward pass of training, with CUDA graphs on
     a GPU. The first steps of every task take longer, and a C++ compiler must be there."""
+    channels_last: bool = False
+    """Lay images out pixel by pixel in training, all channels of a pixel together: pooling and, on
+    GPUs with tensor cores, convolutions are faster. Rounds differently."""
     determinism: Literal["strict", "seeded", "off"] = "strict"
     """``strict``: only algorithms that give the same bits every time on the same machine.
     ``seeded``: the same random numbers, sums in any order. ``off``: a GPU may also choose its

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import torch
+
 from ness_cli import world
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, FitState
@@ -89,6 +91,9 @@ def _method(context: RunContext, number: int, inputs: dict[str, str]) -> Method:
         method.load_memory(context.read_memory(method, "train", number - 1, inputs))
     add_head(context, model, number)
     model.to(context.device)
+    if context.settings.compute.channels_last:
+        # torch's stubs know the argument only together with others.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return method
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
+from ness_cli.engine.checkpoint import CheckpointFile
 
 NARROW_VIT = (
     "model: VisionTransformer, arguments: {patch_size: 4, num_layers: 2, num_heads: 2,"
@@ -112,3 +113,54 @@ def test_full_size_models_through_all_steps(model, images, tmp_path):
     assert result.exit_code == 0, result.stderr
     (run,) = json.loads(result.stdout)["report"]["runs"]
     assert run["tasks_done"] == 2
+
+
+def _two_tasks(images, out, *overrides):
+    """Make a run of two tasks and return its last model."""
+    preset = out.parent / "layout.yaml"
+    preset.write_text(
+        f"data: {{source: image-folder, path: {images}, classes_per_task: 2}}\n"
+        "net: {name: alexnet, width: 0.1, dropout: [0.0, 0.0]}\n"
+        "train: {epochs: 2, batch_size: 8, lr: 0.005}\nnorm: {statistics: task}\n"
+        "checkpoint: {seconds: 0}\n"
+    )
+    arguments = ["run", "--preset", str(preset), "--out", str(out), *overrides]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    return load_file(out / "task-02" / "model.safetensors")
+
+
+def test_channels_last_is_the_same_training_to_rounding(images, tmp_path):
+    plain = _two_tasks(images, tmp_path / "plain")
+    other = _two_tasks(images, tmp_path / "other", "compute.channels_last=true")
+    assert plain.keys() == other.keys()
+    for name, tensor in plain.items():
+        assert other[name].is_contiguous()
+        torch.testing.assert_close(other[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["compute.channels_last=true", "compute.precision=bf16", "compute.determinism=seeded"],
+)
+def test_stopped_in_a_task_it_goes_on_with_the_same_bits_whatever_the_options(
+    images, tmp_path, override, monkeypatch
+):
+    whole = _two_tasks(images, tmp_path / "whole", override)
+    saves = 0
+    save = CheckpointFile.save
+
+    def stop_after_saving(self, tensors, state):
+        nonlocal saves
+        save(self, tensors, state)
+        saves += 1
+        if saves == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointFile, "save", stop_after_saving)
+    with pytest.raises(AssertionError):
+        _two_tasks(images, tmp_path / "stopped", override)
+    assert (tmp_path / "stopped" / "task-01" / "checkpoint.safetensors").exists()
+    resumed = _two_tasks(images, tmp_path / "stopped", override)
+    for name, tensor in whole.items():
+        assert torch.equal(resumed[name], tensor)
