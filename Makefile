@@ -7,6 +7,9 @@ BIN := .venv/bin
 # Matrix products of test size are slower with threads than without.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+BENCH := steps layers breakdown build tasks memory startup
+BENCH_OUT := runs/bench
+
 .PHONY: install demo test test-slow format lint types check bench clean
 
 install: .venv/.installed
@@ -41,7 +44,9 @@ types: install
 check: lint types test
 
 bench: install
-	$(BIN)/python benchmarks/steps.py
+	@for part in $(BENCH); do \
+	  echo; echo "== $$part"; $(BIN)/python benchmarks/$$part.py --out $(BENCH_OUT)/$$part.json || exit; \
+	done
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis runs/demo runs/smoke*

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from steps import save
 
 from ness_cli.console import Progress
 from ness_cli.data.batches import Images
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--out", type=Path, help="where to save the results as JSON")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -83,6 +85,7 @@ def main() -> None:
     print(f"AlexNet, {arguments.images} images, {arguments.threads} threads, median seconds")
     for name, own in times.items():
         print(f"  {name:22} {statistics.median(own[1:]):6.2f}")
+    save(arguments.out, {name: statistics.median(own[1:]) for name, own in times.items()})
 
 
 if __name__ == "__main__":

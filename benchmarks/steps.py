@@ -33,9 +33,13 @@ IMAGES = ["data.size=32", "data.channels=rgb", "norm.statistics=task", "train.we
 NETS = ("mlp", "alexnet", "resnet18")
 METHODS = {
     "ness": ["method.name=ness"],
+    "ness, bounded": ["method.name=ness", "methods.ness.scaling=bounded"],
     "gpm": ["method.name=gpm"],
+    "sgp": ["method.name=sgp"],
     "ness, factored": ["method.name=ness", "methods.ness.form=factored"],
     "ness, adam": ["method.name=ness", "train.optimizer=adam"],
+    "ness, bf16": ["method.name=ness", "compute.precision=bf16"],
+    "ness, channels last": ["method.name=ness", "compute.channels_last=true"],
 }
 
 
@@ -48,7 +52,11 @@ class Stepper:
         torch.manual_seed(settings.seed)
         model = build_model(settings.net, settings.norm, stream.image_shape)
         kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
-        self.method: Method = kind(model, settings.options, settings.train, seed=settings.seed)
+        if settings.compute.channels_last:
+            model.to(memory_format=torch.channels_last)
+        self.method: Method = kind(
+            model, settings.options, settings.train, seed=settings.seed, compute=settings.compute
+        )
         self.size = settings.train.batch_size
         for number in (1, 2):
             info = stream.info(number)
@@ -147,6 +155,13 @@ def compare(
     return found
 
 
+def save(path: Path | None, results: object) -> None:
+    """Write results as JSON, if a place is given."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--net", choices=NETS, action="append", help="default: all of them")
@@ -170,11 +185,10 @@ def main() -> None:
         for name, row in results[net].items():
             low, high = row["ratio_quartiles"]
             print(
-                f"  {name:15} {row['ms_per_step']:8.2f} ms a step, {row['ratio']:.2f} times"
+                f"  {name:19} {row['ms_per_step']:8.2f} ms a step, {row['ratio']:.2f} times"
                 f" finetune ({low:.2f} to {high:.2f})"
             )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+    save(arguments.out, results)
 
 
 if __name__ == "__main__":

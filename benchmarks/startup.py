@@ -1,0 +1,58 @@
+"""How long commands that compute nothing take, each a process of its own.
+
+python benchmarks/startup.py --rounds 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from steps import save
+
+SMALL = ["data.num_tasks=3", "data.limit_per_class=20", "train.epochs=1", "net.hidden=[16]"]
+
+
+def _ness(*arguments: str) -> float:
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "ness_cli", *arguments]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="where to save the results as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [str(Path(folder) / f"run-{number}") for number in range(10)]
+        _ness("run", "--preset", "digits", "--out", runs[0], *SMALL)
+        for copy in runs[1:]:
+            shutil.copytree(runs[0], copy)
+        commands = {
+            "ness --help": ["--help"],
+            "ness --version": ["--version"],
+            "ness presets ls": ["presets", "ls"],
+            "ness methods": ["methods"],
+            "ness status, one run": ["status", runs[0]],
+            "ness report, ten runs": ["report", *runs],
+        }
+        times: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(arguments.rounds + 1):
+            for name, command in commands.items():
+                times[name].append(_ness(*command))
+    results = {name: statistics.median(own[1:]) for name, own in times.items()}
+    for name, seconds in results.items():
+        print(f"  {name:24} {1e3 * seconds:6.0f} ms")
+    save(arguments.out, results)
+
+
+if __name__ == "__main__":
+    main()
