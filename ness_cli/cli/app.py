@@ -15,6 +15,7 @@ from ness_cli.cli import (
     build_subspace,
     datasets,
     evaluate,
+    inspect,
     methods,
     networks,
     prepare,
@@ -51,6 +52,7 @@ app.command("train-task", rich_help_panel=STEPS)(train_task.train_task)
 app.command("build-subspace", rich_help_panel=STEPS)(build_subspace.build_subspace)
 app.command("evaluate", rich_help_panel=STEPS)(evaluate.evaluate)
 app.command("report", rich_help_panel=READING)(report.report)
+app.command("inspect", rich_help_panel=READING)(inspect.inspect)
 app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)
 app.command("status", rich_help_panel=READING)(status.status)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)

@@ -119,7 +119,7 @@ def _train_table(record: Mapping[str, Any]) -> Group:
 
 def _layer_table(record: Mapping[str, Any]) -> Group:
     title = f"Task {record['task']}: open to the next task"
-    table = plain_table("layer", "d", "rank", "open", "threshold", "energy in it")
+    table = plain_table("layer", "d", "rank", "open", "threshold", "rule", "energy in it")
     for row in record["layers"]:
         table.add_row(
             row["layer"],
@@ -127,10 +127,11 @@ def _layer_table(record: Mapping[str, Any]) -> Group:
             str(row["rank"]),
             f"{row['free_percent']:.1f} %",
             f"{row['threshold']:.4g}",
+            row.get("rule", ""),
             f"{row['energy_percent']:.3g} %",
         )
     if not record["layers"]:
-        table.add_row("this method keeps nothing", "", "", "", "", "")
+        table.add_row("this method keeps nothing", *[""] * 6)
     return titled(title, table, frozen_note(record.get("frozen", {})))
 
 

@@ -240,6 +240,7 @@ class Fit:
         if not torch.isfinite(self.loss_sum):
             where = f"task {self.task.number}, epoch {state.epoch + 1}"
             refuse_non_finite(self.method, self.task.train, where)
+        self.method.after_epoch(self.task)
         valid = self.task.valid
         is_best, drop = False, None
         if valid is not None and len(valid):

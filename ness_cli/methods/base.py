@@ -4,8 +4,8 @@ The empty subclass is plain finetuning. A method gets a model, a task and batche
 opens files or parses arguments. The stages call the hooks in this order:
 
     train-task       load_memory, begin_task; per phase begin_phase, parameter_groups; per step
-                     backward (twice with SAM), edit_gradients, apply, after_step; then end_task,
-                     update
+                     backward (twice with SAM), edit_gradients, apply, after_step; per epoch
+                     after_epoch; then end_task, update
     build-subspace   load_memory, load_update, consolidate, memory
     evaluate         load_memory, task_view around every task scored
 
@@ -95,6 +95,7 @@ class LayerRow:
         rank: Input directions the next task may learn in.
         threshold: The method's threshold: tau for NESS, energy share for GPM.
         energy_percent: Share of the inputs' energy that lies in those directions.
+        rule: What put the threshold there: ``nuclear 0.001``, ``share of energy``.
     """
 
     layer: str
@@ -102,6 +103,7 @@ class LayerRow:
     rank: int
     threshold: float
     energy_percent: float
+    rule: str
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as plain values."""
@@ -270,6 +272,9 @@ class Method:
 
     def after_step(self, batch: Batch, progress: StepProgress) -> None:
         """Clamp parameters, feed an episodic memory."""
+
+    def after_epoch(self, task: Task) -> None:
+        """Constrain what was learned; validation and the choice of weights come after it."""
 
     def on_lr_drop(self, factor: float) -> None:
         """Learn that the learning rate was divided by ``factor``."""

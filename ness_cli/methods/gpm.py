@@ -94,7 +94,8 @@ class Gpm(ProjectedMethod):
             theta = min(1.0, theta + self.options.threshold_increase * (task.number - 1))
             self.protect(name, gram, theta)
             rank, open_energy = self.room(name, gram)
-            rows.append(LayerRow(name, len(gram), rank, theta, max(0.0, 100 * open_energy)))
+            percent = max(0.0, 100 * open_energy)
+            rows.append(LayerRow(name, len(gram), rank, theta, percent, "share of energy"))
         return rows
 
     def protect(self, layer: str, gram: torch.Tensor, theta: float) -> None:

@@ -21,6 +21,7 @@ projected gradient, which is the same thing for the price of plain training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 
@@ -33,6 +34,7 @@ from ness_cli.methods.base import LayerRow, Task, Tensors
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
+from ness_cli.subspace.clip import clip_spectral_norm
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.projection import Projector, coefficients, recompose
 from ness_cli.subspace.spectrum import (
@@ -136,6 +138,28 @@ class Ness(ProjectedMethod):
                 for name, u, scale in self._device_bases()
             }
 
+    @torch.no_grad()
+    def after_epoch(self, task: Task) -> None:
+        """Clip the singular values of V, if a largest change of outputs is promised (Eq. 10)."""
+        if self.options.max_output_change is None or task.is_first:
+            return
+        for name, u, scale in self._device_bases():
+            layer, limit = self._views[name], self._limit(name)
+            if self.is_factored:
+                factor = self._factors[name]
+                factor.copy_(clip_spectral_norm(factor, limit))
+                continue
+            previous = self._anchors[name]
+            v = coefficients(layer.matrix() - previous, u, scale)
+            clipped = clip_spectral_norm(v, limit)
+            if clipped is not v:
+                layer.set_matrix(recompose(previous, u, clipped, scale))
+
+    def _limit(self, layer: str) -> float:
+        """Return the largest ||V||_2 that keeps the promise of ``max_output_change``."""
+        allowed, tau = self.options.max_output_change, self._bases[layer].tau
+        return math.inf if allowed is None or tau == 0 else math.sqrt(allowed) / tau
+
     def end_task(self, task: Task) -> None:
         """Recover V, and set the weights to what W_prev, U and V say they are."""
         for name, u, scale in self._device_bases() if not task.is_first else ():
@@ -147,6 +171,7 @@ class Ness(ProjectedMethod):
             else:
                 previous = self._anchors[name]
                 v = coefficients(layer.matrix() - previous, u, scale)
+            v = clip_spectral_norm(v, self._limit(name))
             # Float32 leakage out of the subspace ends here: files and model say the same.
             layer.set_matrix(recompose(previous, u, v, scale))
             self._update[f"{name}.V"] = v
@@ -190,7 +215,14 @@ class Ness(ProjectedMethod):
         self._covariances = covariances
         self._bases = {name: self._basis(name, c) for name, c in covariances.items()}
         return [
-            LayerRow(name, kept.dim, kept.rank, kept.tau, 100 * kept.energy)
+            LayerRow(
+                name,
+                kept.dim,
+                kept.rank,
+                kept.tau,
+                100 * kept.energy,
+                self.options.rule_of(name),
+            )
             for name, kept in self._bases.items()
         ]
 

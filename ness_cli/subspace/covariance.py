@@ -10,8 +10,8 @@ import torch
 from ness_cli import world
 from ness_cli.errors import NumericalError
 from ness_cli.subspace.layer_view import LayerView
+from ness_cli.subspace.watch import chunks_of_rows, watching
 
-_CHUNK_BYTES = 8 * 2**20  # what a cache holds: larger ones measure slower
 _NARROWEST_BLOCK = 128
 
 
@@ -63,17 +63,8 @@ class CovarianceAccumulator:
         Raises:
             NumericalError: As soon as a layer's input holds NaN or infinity, naming the layer.
         """
-        handles = [
-            layer.module.register_forward_pre_hook(
-                lambda _, args, name=name: self.add(name, args[0])
-            )
-            for name, layer in self.layers.items()
-        ]
-        try:
+        with watching(self.layers, self.add):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def add(self, name: str, x: torch.Tensor) -> None:
         """Add the rows of one layer input.
@@ -95,10 +86,8 @@ class CovarianceAccumulator:
         if name not in self._sums:
             self._sums[name] = self._zeros(layer)
         device = self._sums[name].device
-        chunk = max(1, _CHUNK_BYTES // (8 * layer.dim * layer.rows_per_image(x)))
-        for start in range(0, len(x), chunk):
-            rows = layer.rows(x[start : start + chunk]).to(device, torch.float64)
-            add_gram(self._sums[name], rows)
+        for rows in chunks_of_rows(layer, x):
+            add_gram(self._sums[name], rows.to(device, torch.float64))
 
 
 def add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:

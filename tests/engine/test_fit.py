@@ -27,6 +27,15 @@ CASES = [
     ("ness", {"net": {"dropout": 0.3, "batch_norm": True}, "norm": {"affine": "per-task"}}),
     ("finetune", {"train": {**PLATEAU, "optimizer": "adam"}, "net": {"dropout": 0.3}}),
     ("ness", {"train": {"augment": [{"RandomCrop": {"size": 4, "padding": 1}}, "RandomErasing"]}}),
+    ("ness", {"methods": {"ness": {"scaling": "bounded", "max_output_change": 1e-4}}}),
+    ("ness", {"compute": {"precision": "bf16"}, "net": {"dropout": 0.3, "batch_norm": True}}),
+    (
+        "ness",
+        {
+            "methods": {"ness": {"max_output_change": 1e-4, "eps1": 0.01}},
+            "train": {"optimizer": "adam"},
+        },
+    ),
     ("ness", {"net": {"biases": True, "bias": "augmented"}, "train": {"batch_size": 7}}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]

@@ -28,6 +28,7 @@ CASES = [
     ("gpm", {"net": {"biases": True, "bias": "augmented"}}),
     ("ness", {"net": {"adapt": ["fc2"]}}),
     ("ness", {"methods": {"ness": {"scaling": "bounded", "eps1": 0.01}}}),
+    ("ness", {"methods": {"ness": {"max_output_change": 1e-3, "eps1": 0.01}}}),
     ("ness", {"compute": {"precision": "bf16"}, "net": {"batch_norm": True}}),
     ("ness", {"compute": {"precision": "bf16"}, "train": {"optimizer": "adam"}}),
     ("sgp", {"compute": {"precision": "bf16", "determinism": "seeded"}}),

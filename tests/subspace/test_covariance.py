@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ness_cli.errors import NumericalError
-from ness_cli.subspace import covariance
+from ness_cli.subspace import covariance, watch
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import adapted_layers
 
@@ -50,7 +50,7 @@ def test_batches_and_chunks_do_not_change_the_sum(monkeypatch):
     whole = CovarianceAccumulator(adapted_layers(net, None))
     with torch.no_grad(), whole.watch():
         net(x)
-    monkeypatch.setattr(covariance, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(watch, "_CHUNK_BYTES", 1)
     parts = CovarianceAccumulator(adapted_layers(net, None))
     with torch.no_grad(), parts.watch():
         net(x[:3])

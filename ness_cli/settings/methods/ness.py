@@ -31,6 +31,10 @@ class Options(MethodOptions):
     to tau over their singular value, which keeps the same bound."""
     gamma: float = Field(default=1.0, ge=1)
     """``bounded``: exponent of the slowing; the larger, the nearer to the hard cut."""
+    max_output_change: float | None = Field(default=None, gt=0)
+    """Promise that no later task changes a layer's output on an earlier input, that its covariance
+    holds, by more than the square root of this: after every epoch the singular values of V are
+    clipped to sqrt(max_output_change) / tau. Off when absent; nothing is promised then."""
     covariance: Literal["accumulate", "recompute"] = "accumulate"
     """``accumulate`` adds each task's inputs once and keeps no data. ``recompute`` passes all
     earlier training data through the current network after every task, as the published runs."""
@@ -61,6 +65,14 @@ class Options(MethodOptions):
                 f"methods.ness.eps1: is required with methods.ness.threshold={self.threshold}"
             )
         return tuple(found)
+
+    def rule_of(self, layer: str) -> str:
+        """Return the threshold rule of a layer in words: ``nuclear 0.001``, ``knee``."""
+        return (
+            self.threshold
+            if self.threshold == "knee"
+            else f"{self.threshold} {self.eps1_of(layer):g}"
+        )
 
     def eps1_of(self, layer: str) -> float:
         """Return ``eps1`` for a layer."""

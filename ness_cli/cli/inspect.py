@@ -1,0 +1,70 @@
+"""``ness inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import options
+from ness_cli.cli.session import session
+
+
+def inspect(
+    run: options.Run,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit with 3 if an update breaks its bound on any earlier input."
+        ),
+    ] = False,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Look at this many images a task. Default: all.", show_default=False
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw all spectra into a .png, .svg or .pdf file.", show_default=False),
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show how much room is left, what later tasks did to earlier inputs, and how far they drifted.
+
+    For every layer and update s: ||V||_2, the bound tau ||V||_2, and the largest and mean change
+    ||x^T dW|| measured on the inputs of earlier tasks. The bound covers one layer at fixed inputs;
+    what it does not cover, the drift through the whole network, is measured too.
+
+    [dim]Examples:[/dim]
+
+      ness inspect runs/a --check
+
+      ness inspect runs/a --images 500 --plot spectra.png
+    """
+    from ness_cli.cli.session import cache_dir
+    from ness_cli.results.spectrum_plot import plot_spectra
+    from ness_cli.run_dir import RunDir
+    from ness_cli.stages.context import RunContext, Workplace
+    from ness_cli.stages.inspect import inspect as make_inspection
+    from ness_cli.stages.inspect import refuse_check
+
+    with session(json=json, quiet=quiet) as (console, stop):
+        context = RunContext(RunDir(run), Workplace(cache_dir(), device, threads, console, stop))
+        if check:
+            refuse_check(context)
+        found = make_inspection(context, num_images=images)
+        if plot is not None:
+            plot_spectra(found.spectra, plot)
+            console.note(f"spectra drawn into {plot}")
+        for renderable in found.renderables():
+            console.result(renderable)
+        console.document(found.document())
+        if check and found.violations:
+            for line in found.violations[:10]:
+                console.note(f"violated: {line}")
+            raise typer.Exit(3)

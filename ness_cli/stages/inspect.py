@@ -1,0 +1,260 @@
+"""Look into a run: room left, what later updates did to earlier inputs, drift of old tasks.
+
+Everything is measured on the training images of earlier tasks, where they are at hand. Inputs are
+taken as the covariances took them: those of task i as model i saw them, or, where covariances are
+recomputed, as the model before the update saw them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ness_cli.data.batches import Images
+from ness_cli.errors import SettingsError
+from ness_cli.methods.base import Method, Tensors
+from ness_cli.results.inspection import Inspection, room
+from ness_cli.stages.context import RunContext, require_done, stopping
+from ness_cli.stages.models import load_model
+from ness_cli.subspace.clip import spectral_norm
+from ness_cli.subspace.output_change import OutputChange
+from ness_cli.subspace.watch import chunks_of_rows, watching
+
+Matrices = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Update:
+    """What task ``number`` changed in each layer, and what bounds it."""
+
+    number: int
+    changes: Matrices
+    tau: Mapping[str, float]
+    norm: Mapping[str, float]
+
+    def bound(self, layer: str) -> float:
+        """Return tau ||V||_2 (NESS 2026, Eq. 8)."""
+        return self.tau[layer] * self.norm[layer]
+
+
+def inspect(context: RunContext, *, num_images: int | None = None) -> Inspection:
+    """Measure what is known and what is promised of a run.
+
+    Args:
+        context: The run.
+        num_images: Images looked at per task, rounded up to whole batches; all when ``None``.
+
+    Raises:
+        InputError: If nothing is built yet, or files or prepared images are missing.
+        DamagedError: If a file does not read back.
+        StoppedError: If a stop was requested.
+    """
+    state = context.state()
+    require_done(state, 1, "train")
+    require_done(state, 1, "build")
+    built = [t for t in range(1, state.num_tasks + 1) if state.of(t, "build").is_done]
+    last = max(t for t in range(1, state.num_tasks + 1) if state.of(t, "train").is_done)
+    records = {task: state.of(task, "build").record for task in built}
+    updates = _updates(context, last)
+    options = context.settings.options
+    promised = getattr(options, "max_output_change", None)
+    return Inspection(
+        path=str(context.run.path),
+        method=context.settings.method.name,
+        rooms=room({task: record["layers"] for task, record in records.items()}),
+        spectra=_spectra(context, records),
+        updates=tuple(_changes(context, updates, last, num_images)),
+        promised=promised,
+        drift=tuple(_drift(context, last, num_images)),
+    )
+
+
+def refuse_check(context: RunContext) -> None:
+    """Refuse to check a run whose method claims no bound.
+
+    Raises:
+        SettingsError: If it does not.
+    """
+    if context.settings.method.name != "ness":
+        raise SettingsError(
+            f"--check: {context.settings.method.name} claims no bound that could be checked",
+            "leave --check out",
+        )
+
+
+def _spectra(
+    context: RunContext, records: Mapping[int, Mapping[str, Any]]
+) -> dict[int, dict[str, dict[str, Any]]]:
+    """Return, per task and layer, the spectrum and where its threshold lies."""
+    found: dict[int, dict[str, dict[str, Any]]] = {}
+    for task, record in records.items():
+        if not context.run.task(task).tensors("basis").exists():
+            continue
+        basis = context.read(task, "basis", "build", {})
+        found[task] = {
+            layer: {
+                "sigma": basis[f"{layer}.sigma"].tolist(),
+                "tau": float(basis[f"{layer}.tau"]),
+                "rank": basis[f"{layer}.U"].shape[1],
+            }
+            for layer in (row["layer"] for row in record["layers"])
+        }
+    return found
+
+
+def _layers_of(basis: Tensors) -> list[str]:
+    return [key.removesuffix(".U") for key in basis if key.endswith(".U")]
+
+
+def _method(context: RunContext, task: int) -> Method:
+    return context.method(load_model(context, task, {}))
+
+
+def _matrices(method: Method) -> Matrices:
+    return {name: view.matrix().clone() for name, view in method.layers.items()}
+
+
+def _updates(context: RunContext, last: int) -> list[_Update]:
+    """Return the updates of tasks 2 to ``last``; none for methods that leave no V."""
+    numbers = [t for t in range(2, last + 1) if context.run.task(t).tensors("update").exists()]
+    found, before = [], _matrices(_method(context, 1)) if numbers else {}
+    for number in numbers:
+        after = _matrices(_method(context, number))
+        basis = context.read(number - 1, "basis", "build", {})
+        update = context.read(number, "update", "train", {})
+        layers = _layers_of(basis)
+        found.append(
+            _Update(
+                number,
+                # Of the models, not of V: a V that is not the one that was applied must show.
+                {layer: after[layer] - before[layer] for layer in layers},
+                {layer: float(basis[f"{layer}.tau"]) for layer in layers},
+                {layer: spectral_norm(update[f"{layer}.V"]) for layer in layers},
+            )
+        )
+        before = after
+    return found
+
+
+def _changes(
+    context: RunContext, updates: list[_Update], last: int, num_images: int | None
+) -> list[dict[str, Any]]:
+    """Return one row per update, layer and earlier task."""
+    if getattr(context.settings.options, "covariance", "") == "recompute":
+        plan = [(u.number - 1, task, [u]) for u in updates for task in range(1, u.number)]
+    else:
+        plan = [(task, task, [u for u in updates if u.number > task]) for task in range(1, last)]
+    plan = [(model, task, later) for model, task, later in plan if later]
+    images = {task: context.images(task, "train") for _, task, _ in plan}
+    total = sum(len(_pieces(context, images[task], num_images)) for _, task, _ in plan)
+    rows: list[dict[str, Any]] = []
+    with context.place.progress.track("changes of earlier outputs", max(1, total)) as track:
+        advance = stopping(context.place, f"ness inspect {context.run.path}", track)
+        for model, task, later in plan:
+            method = _method(context, model)
+            rows += _changes_on(context, method, images[task], later, num_images, advance)
+    return sorted(rows, key=lambda row: (row["task"], row["on_task"]))
+
+
+def _pieces(context: RunContext, images: Images, num_images: int | None) -> list[slice]:
+    """Return the batches looked at: those that the covariances were summed over, or the first."""
+    pieces = images.pieces(context.settings.evaluate.batch_size)
+    return [piece for piece in pieces if num_images is None or piece.start < num_images]
+
+
+@torch.no_grad()
+def _changes_on(
+    context: RunContext,
+    method: Method,
+    images: Images,
+    updates: list[_Update],
+    num_images: int | None,
+    advance: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    """Return a row per layer and update: what it changes on the images, and what it may."""
+    layers = {name: view for name, view in method.layers.items() if name in updates[0].changes}
+    by_number = {update.number: update for update in updates}
+    sums = {
+        name: OutputChange(
+            view.matrix(),
+            {number: update.changes[name] for number, update in by_number.items()},
+            {number: update.bound(name) for number, update in by_number.items()},
+        )
+        for name, view in layers.items()
+    }
+
+    def see(name: str, x: torch.Tensor) -> None:
+        for rows in chunks_of_rows(layers[name], x):
+            sums[name].add(rows)
+
+    with watching(layers, see), method.task_view(images.task) as model:
+        for piece in _pieces(context, images, num_images):
+            model(images.batch(piece).x)
+            advance(1)
+    return [
+        {
+            "task": number,
+            "layer": name,
+            "on_task": images.task,
+            "tau": by_number[number].tau[name],
+            "norm": by_number[number].norm[name],
+            "bound": by_number[number].bound(name),
+            **change.as_json(),
+        }
+        for name, own in sums.items()
+        for number, change in own.result().items()
+    ]
+
+
+@torch.no_grad()
+def _drift(context: RunContext, last: int, num_images: int | None) -> list[dict[str, Any]]:
+    """Return, per earlier task, how far the newest model has drifted from the task's own.
+
+    No bound on a layer covers this: what moves one layer moves the inputs of the next.
+    """
+    found = []
+    newest = _method(context, last)
+    with context.place.progress.track("drift of earlier tasks", max(1, last - 1)) as track:
+        advance = stopping(context.place, f"ness inspect {context.run.path}", track)
+        for task in range(1, last):
+            then, images = _method(context, task), context.images(task, "train")
+            moved: dict[str, list[float]] = {}
+            changed, seen, logits = 0, 0, [0.0, 0.0]
+            for piece in _pieces(context, images, num_images):
+                x = images.batch(piece).x
+                old, new = (_inputs(method, task, x) for method in (then, newest))
+                for layer, value in old.items():
+                    sums = moved.setdefault(layer, [0.0, 0.0])
+                    difference = new[layer] - value
+                    if layer == "logits":
+                        changed += int((new[layer].argmax(1) != value.argmax(1)).sum())
+                        sums = logits
+                    sums[0] += float(difference.double().square().sum())
+                    sums[1] += float(value.double().square().sum())
+                seen += len(x)
+            moved.pop("logits", None)
+            found.append(
+                {
+                    "task": task,
+                    "layers": {layer: _relative(sums) for layer, sums in moved.items()},
+                    "logits": _relative(logits),
+                    "predictions_changed_percent": 100 * changed / max(1, seen),
+                }
+            )
+            advance(1)
+    return found
+
+
+def _inputs(method: Method, task: int, x: torch.Tensor) -> Matrices:
+    """Return what goes into every layer, and the logits, when ``x`` passes as task ``task``."""
+    found: Matrices = {}
+    with watching(method.layers, found.__setitem__), method.task_view(task) as model:
+        logits = model(x)
+    return {**found, "logits": logits}
+
+
+def _relative(sums: list[float]) -> float:
+    return (sums[0] / sums[1]) ** 0.5 if sums[1] > 0 else 0.0

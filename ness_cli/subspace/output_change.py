@@ -1,0 +1,106 @@
+"""What later updates of a weight do to a layer's outputs on earlier inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far one update moves a layer's outputs, over some inputs.
+
+    Attributes:
+        rows: Input rows looked at.
+        largest: Largest ||x^T dW||.
+        rms: Root of the mean ||x^T dW||^2.
+        largest_relative: Largest ||x^T dW|| / ||x^T W|| over rows with an output that is not zero.
+        rms_relative: Root of sum ||x^T dW||^2 / sum ||x^T W||^2; 0 if all outputs are zero.
+        excess: Largest ||x^T dW|| - bound - 1e-5 ||x|| ||dW||_F; positive if the bound is broken.
+        violations: Rows whose excess is positive.
+    """
+
+    rows: int
+    largest: float
+    rms: float
+    largest_relative: float
+    rms_relative: float
+    excess: float
+    violations: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+class OutputChange:
+    """Sums up what several updates of one weight do, over inputs given bit by bit.
+
+    Args:
+        weight: W, ``[out, d]``, which gave the outputs at the time.
+        updates: dW by number, each ``[out, d]``.
+        bounds: By number, the largest ||x^T dW|| that is claimed; the check allows for rounding of
+            1e-5 ||x|| ||dW||_F.
+    """
+
+    def __init__(
+        self, weight: torch.Tensor, updates: Mapping[int, torch.Tensor], bounds: Mapping[int, float]
+    ) -> None:
+        self.numbers: Sequence[int] = list(updates)
+        self._weight = weight
+        self._updates = torch.cat(list(updates.values()))
+        norms = torch.stack([torch.linalg.vector_norm(u.double()) for u in updates.values()])
+        self._slack = _ROUNDING * norms
+        self._bounds = torch.tensor(
+            [bounds[number] for number in self.numbers], dtype=torch.float64, device=norms.device
+        )
+        self._rows = 0
+        self._squares, self._largest, self._relative = (torch.zeros_like(norms) for _ in range(3))
+        self._excess = torch.full_like(norms, -torch.inf)
+        self._output_squares = torch.zeros_like(norms[0])
+        self._violations = torch.zeros_like(norms, dtype=torch.int64)
+
+    @torch.no_grad()
+    def add(self, rows: torch.Tensor) -> None:
+        """Take in input rows ``[n, d]``."""
+        if not len(rows):
+            return
+        out = len(self._weight)
+        changes = _lengths((rows @ self._updates.T).view(len(rows), -1, out))
+        outputs = _lengths(rows @ self._weight.T)[:, None]
+        self._rows += len(rows)
+        self._squares += changes.square().sum(dim=0)
+        self._output_squares += outputs.square().sum()
+        self._largest = torch.maximum(self._largest, changes.amax(dim=0))
+        share = torch.where(outputs > 0, changes / outputs, 0)
+        self._relative = torch.maximum(self._relative, share.amax(dim=0))
+        excess = changes - self._bounds - _lengths(rows)[:, None] * self._slack
+        self._excess = torch.maximum(self._excess, excess.amax(dim=0))
+        self._violations += (excess > 0).sum(dim=0)
+
+    def result(self) -> dict[int, Change]:
+        """Return what every update does, by number."""
+        squares, total = self._squares.tolist(), float(self._output_squares)
+        return {
+            number: Change(
+                rows=self._rows,
+                largest=float(self._largest[index]),
+                rms=(squares[index] / max(1, self._rows)) ** 0.5,
+                largest_relative=float(self._relative[index]),
+                rms_relative=(squares[index] / total) ** 0.5 if total > 0 else 0.0,
+                excess=float(self._excess[index]),
+                violations=int(self._violations[index]),
+            )
+            for index, number in enumerate(self.numbers)
+        }
+
+
+def _lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the norms along the last dimension, float64."""
+    norms: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return norms.double()

@@ -1,0 +1,47 @@
+"""Seeing what goes into layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from ness_cli.subspace.layer_view import LayerView
+
+_CHUNK_BYTES = 8 * 2**20  # what a cache holds: larger ones measure slower
+
+
+@contextmanager
+def watching(
+    layers: Mapping[str, LayerView], see: Callable[[str, torch.Tensor], None]
+) -> Iterator[None]:
+    """Show the input of every layer, as the layer takes it, in every forward pass made within.
+
+    Args:
+        layers: Layers by name.
+        see: Called with the name and the input, ``[n, ...]``, detached.
+    """
+    handles = [
+        layer.module.register_forward_pre_hook(
+            lambda _, args, name=name: see(name, args[0].detach())
+        )
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def chunks_of_rows(layer: LayerView, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the rows of a layer's input, a few million numbers at a time.
+
+    Args:
+        layer: The layer.
+        x: Its input, ``[n, ...]``.
+    """
+    size = max(1, _CHUNK_BYTES // (8 * layer.dim * layer.rows_per_image(x)))
+    for start in range(0, len(x), size):
+        yield layer.rows(x[start : start + size])

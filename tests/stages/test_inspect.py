@@ -1,0 +1,170 @@
+"""What a run promised, measured on the inputs it was promised for."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from ness_cli import tensor_files
+from ness_cli.cli.app import app
+
+SMALL = [
+    *("--preset", "digits", "data.num_tasks=3", "train.epochs=3", "net.hidden=[24, 16]"),
+    *("net.batch_norm=true", "evaluate.batch_size=100"),
+]
+PROMISE = 1e-3
+
+
+def _ness(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def _run(out, *overrides):
+    result = _ness("run", "--out", out, *SMALL, *overrides)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return _run(tmp_path_factory.mktemp("inspected") / "run", "methods.ness.eps1=0.02")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["methods.ness.eps1=0.02"],
+        ["methods.ness.scaling=bounded", "methods.ness.eps1=0.02", "storage.keep=latest"],
+        ["methods.ness.covariance=recompute", "methods.ness.eps1=0.02"],
+        ["norm.affine=per-task", "methods.ness.threshold=energy", "methods.ness.eps1=0.01"],
+        ["train.optimizer=adam", "train.lr=0.01", "methods.ness.eps1=0.02"],
+    ],
+)
+def test_no_update_breaks_its_bound_on_any_earlier_input(overrides, tmp_path):
+    out = _run(tmp_path / "run", *overrides)
+    result = _ness("inspect", out, "--check", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["violations"] == []
+    pairs = {(row["task"], row["on_task"], row["layer"]) for row in found["updates"]}
+    assert len(pairs) == 3 * 2  # (2, 1), (3, 1), (3, 2), two layers each
+    for row in found["updates"]:
+        assert row["rows"] > 100
+        assert 0 < row["rms"] <= row["largest"]
+        assert row["bound"] == pytest.approx(row["tau"] * row["norm"])
+    assert [row["task"] for row in found["drift"]] == [1, 2]
+
+
+@pytest.mark.parametrize("scaling", ["hard", "bounded"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_promise_is_kept_and_binds(scaling, optimizer, tmp_path):
+    out = _run(
+        tmp_path / "run",
+        f"methods.ness.scaling={scaling}",
+        f"train.optimizer={optimizer}",
+        "train.lr=0.01",
+        "methods.ness.eps1=0.02",
+        f"methods.ness.max_output_change={PROMISE}",
+    )
+    found = json.loads(_ness("inspect", out, "--check", "--json").stdout)
+    assert found["violations"] == []
+    largest = max(row["largest"] for row in found["updates"])
+    assert largest <= math.sqrt(PROMISE) * (1 + 1e-4)
+    # It is the clip that keeps it: some V is as large as allowed.
+    tightest = max(row["bound"] for row in found["updates"])
+    assert tightest == pytest.approx(math.sqrt(PROMISE), rel=1e-3)
+    assert "promised: no change above" in _ness("inspect", out).stdout
+
+
+def test_without_the_clip_the_same_training_changes_more(run):
+    found = json.loads(_ness("inspect", run, "--json").stdout)
+    assert max(row["largest"] for row in found["updates"]) > 10 * math.sqrt(PROMISE)
+    assert "no promise" in _ness("inspect", run).stdout
+
+
+def test_a_tampered_v_is_found(run, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    path, record = out / "task-02" / "update.safetensors", out / "task-02" / "train.json"
+    tensors, identity = tensor_files.read_with_identity(path, remedy="")
+    sha256 = tensor_files.write(path, {k: v * 1e-3 for k, v in tensors.items()}, identity)
+    content = json.loads(record.read_text())
+    content["outputs"]["task-02/update.safetensors"] = sha256
+    record.write_text(json.dumps(content))
+    result = _ness("inspect", out, "--check")
+    assert result.exit_code == 3
+    assert "violated: fc" in result.stderr
+    assert "rows change by more than tau ||V||" in result.stderr
+
+
+def test_a_damaged_file_is_no_violation_but_damage(run, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    path = out / "task-02" / "update.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert _ness("inspect", out, "--check").exit_code == 5
+
+
+def test_room_is_that_of_the_files(run):
+    found = json.loads(_ness("inspect", run, "--json", "--images", 50).stdout)
+    for row in found["room"]:
+        basis = load_file(run / f"task-{row['task']:02d}" / "basis.safetensors")
+        assert row["rank"] == basis[f"{row['layer']}.U"].shape[1]
+        own = found["spectra"][str(row["task"])][row["layer"]]
+        assert own["sigma"] == basis[f"{row['layer']}.sigma"].tolist()
+    last = next(r for r in found["room"] if (r["task"], r["layer"]) == (3, "fc2"))
+    ranks = [row["rank"] for row in found["room"] if row["layer"] == "fc2"]
+    assert last["closed_per_task"] == (ranks[0] - ranks[2]) / 2
+
+
+def test_tables_fit_80_columns(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = _ness("inspect", run).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("|" in line and "▇" in line for line in lines)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_spectra_are_drawn(run, tmp_path, ending):
+    path = tmp_path / "pictures" / f"spectra.{ending}"
+    assert _ness("inspect", run, "--images", 10, "--plot", path).exit_code == 0
+    assert path.stat().st_size > 5000
+
+
+def test_other_methods_show_room_and_drift_and_claim_nothing(tmp_path):
+    out = _run(tmp_path / "run", "method.name=gpm")
+    result = _ness("inspect", out)
+    assert result.exit_code == 0
+    assert "room after task 3" in result.stdout
+    assert "Drift" in result.stdout
+    refused = _ness("inspect", out, "--check")
+    assert refused.exit_code == 2
+    assert "gpm claims no bound" in refused.stderr
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    out = tmp_path / "run"
+    assert _ness("prepare", "--out", out, *SMALL).exit_code == 0
+    result = _ness("inspect", out)
+    assert result.exit_code == 4
+    assert "ness train-task" in result.stderr
+    result = _ness("inspect", out, "--plot", "x.gif")
+    assert result.exit_code in (2, 4)
+
+
+def test_a_reader_of_old_numbers_can_repeat_one(run):
+    """The largest change of one update, from the files alone."""
+    found = json.loads(_ness("inspect", run, "--json").stdout)
+    before, after = (load_file(run / f"task-0{t}" / "model.safetensors") for t in (1, 2))
+    row = next(r for r in found["updates"] if (r["task"], r["layer"]) == (2, "fc1"))
+    change = after["backbone.fc1.weight"] - before["backbone.fc1.weight"]
+    covariance = load_file(run / "task-01" / "covariance.safetensors")["fc1.C"]
+    # sum ||x^T dW||^2 over the rows is the trace of dW C dW^T.
+    total = torch.trace(change.double() @ covariance @ change.double().T)
+    assert row["rms"] == pytest.approx(float(total / row["rows"]) ** 0.5, rel=1e-4)

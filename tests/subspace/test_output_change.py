@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ness_cli.subspace.output_change import OutputChange
+
+
+def test_changes_are_those_of_a_loop_over_rows():
+    generator = torch.Generator().manual_seed(0)
+    weight, rows = (torch.randn(n, 5, generator=generator) for n in (3, 20))
+    updates = {2: torch.randn(3, 5, generator=generator), 4: torch.zeros(3, 5)}
+    sums = OutputChange(weight, updates, {2: 2.0, 4: 0.0})
+    sums.add(rows[:7])
+    sums.add(rows[7:])
+    sums.add(rows[:0])
+    found = sums.result()
+    changes = [float((updates[2].double() @ row.double()).norm()) for row in rows]
+    outputs = [float((weight.double() @ row.double()).norm()) for row in rows]
+    one = found[2]
+    assert one.rows == 20
+    assert one.largest == pytest.approx(max(changes), rel=1e-5)
+    assert one.rms == pytest.approx((sum(c * c for c in changes) / 20) ** 0.5, rel=1e-5)
+    relative = max(c / o for c, o in zip(changes, outputs, strict=True))
+    assert one.largest_relative == pytest.approx(relative, rel=1e-5)
+    squares = sum(c * c for c in changes) / sum(o * o for o in outputs)
+    assert one.rms_relative == pytest.approx(squares**0.5, rel=1e-5)
+    norm = float(updates[2].double().norm())
+    excess = [c - 2.0 - 1e-5 * float(r.norm()) * norm for c, r in zip(changes, rows, strict=True)]
+    assert one.excess == pytest.approx(max(excess), rel=1e-5)
+    assert one.violations == sum(e > 0 for e in excess) > 0
+    assert found[4].largest == found[4].violations == 0
+
+
+def test_outputs_that_are_zero_count_in_nothing_relative():
+    sums = OutputChange(torch.zeros(2, 3), {2: torch.ones(2, 3)}, {2: 100.0})
+    sums.add(torch.ones(4, 3))
+    one = sums.result()[2]
+    assert (one.largest_relative, one.rms_relative) == (0.0, 0.0)
+    assert one.largest > 0
+    assert one.violations == 0
