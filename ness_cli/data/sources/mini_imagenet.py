@@ -18,6 +18,7 @@ import torch
 from ness_cli.data import safe_pickle
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
+from ness_cli.data.storage import expanded
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.settings.sources.mini_imagenet import Options
 
@@ -56,7 +57,7 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
 
 
 def _locate(options: Options) -> list[Path]:
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     for names in (_SPLIT_FILES, _CACHE_FILES):
         for folder in _FOLDERS:
             paths = [root / folder / name for name in names]

@@ -9,7 +9,6 @@ import contextlib
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ness_cli.data import pixels
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.decoded import DecodedDataset, Place
+from ness_cli.data.storage import expanded
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.settings.sources.torchvision import Options
 from ness_cli.vision import import_torchvision
@@ -63,7 +63,7 @@ def content_hash(options: Options, progress: Progress) -> str:
         InputError: If files are missing or cannot be read.
     """
     _splits(options, progress)
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     return sha256_of_paths([root / name for name in _SETS[options.dataset].files], progress)
 
 
@@ -122,7 +122,7 @@ def _splits(options: Options, progress: Progress | None) -> dict[str, Any]:
     """Return torchvision's objects by split, downloading what is missing if that is allowed."""
     kind = getattr(import_torchvision().datasets, options.dataset)
     found = _SETS[options.dataset]
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     may_download = options.download and progress is not None
     if may_download and progress is not None and not (root / found.files[0]).exists():
         progress.note(f"torchvision downloads {options.dataset} into {root}")
