@@ -174,9 +174,16 @@ def _length(stream: http.client.HTTPResponse) -> int:
 
 
 def md5_of(path: Path) -> str:
-    """Return the MD5 of a file, in hexadecimal."""
+    """Return the MD5 of a file, in hexadecimal.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
     found = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                found.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "check the file") from error
     return found.hexdigest()
