@@ -238,6 +238,15 @@ def test_labels_without_names_run_from_zero(tmp_path, labels, words):
         _open(tmp_path, tmp_path / "c", test_fraction=0.25)
 
 
+def test_names_of_another_data_set(tmp_path):
+    pq.write_table(_table("train"), tmp_path / "train-0.parquet")
+    document = {"info": {"features": {"label": {"names": NAMES[::-1]}}}}
+    table = _table("test").replace_schema_metadata({"huggingface": json.dumps(document)})
+    pq.write_table(table, tmp_path / "test-0.parquet")
+    with pytest.raises(InputError, match=r"test-0\.parquet: the classes have other names"):
+        _open(tmp_path, tmp_path / "c")
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
     read = {split: parquet_files.read(paths, image, label) for split, paths in files.items()}
     numbers = {split: labels for split, (_, labels) in read.items()}
     names = _class_names(schema, label, torch.cat(list(numbers.values())), place)
+    _refuse_other_names([paths[0] for paths in files.values()], label)
     yield ParquetDataset(names, numbers, options, {split: each[0] for split, each in read.items()})
 
 
@@ -135,22 +137,45 @@ def _column(
 
 def _class_names(schema: Any, column: str, labels: torch.Tensor, place: str) -> list[str]:
     """Return names from Hugging Face's metadata, else the numbers."""
-    try:
-        document = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        names = document["info"]["features"][column]["names"]
-    except (ValueError, KeyError, TypeError):
-        names = None
+    names = _names_in(schema, column, place)
     if names is None or not len(labels):
         return numbered(labels, f"data.path: {place}")
-    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
-        raise InputError(
-            f"{place}: the names of the classes in the metadata are {names!r:.60}, no list of text",
-            "write the file anew without them",
-        )
     smallest, largest = int(labels.min()), int(labels.max())
     if smallest < 0 or largest >= len(names):
         wrong = smallest if smallest < 0 else largest
         raise InputError(
             f"{place}: label {wrong} is not between 0 and {len(names) - 1}", "correct the labels"
+        )
+    return names
+
+
+def _refuse_other_names(paths: Sequence[Path], column: str) -> None:
+    """Refuse files that name their classes, and not all alike: a label would mean two things."""
+    known = {}
+    for path in paths:
+        names = _names_in(parquet_files.opened(path).schema_arrow, column, str(path))
+        if names is not None:
+            known[path] = names
+    for path, names in known.items():
+        first = next(iter(known))
+        if names != known[first]:
+            raise InputError(
+                f"{path}: the classes have other names than in {first}", "use files of one data set"
+            )
+
+
+def _names_in(schema: Any, column: str, place: str) -> list[str] | None:
+    """Return the names of the classes in Hugging Face's metadata, if there are any."""
+    try:
+        document = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = document["info"]["features"][column]["names"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+        raise InputError(
+            f"{place}: the names of the classes in the metadata are {names!r:.60}, no list of text",
+            "write the file anew without them",
         )
     return [str(name) for name in names]
