@@ -7,6 +7,7 @@ and a list of labels; torchvision's own class would unpickle it without restrict
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ness_cli.data import safe_pickle
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
 from ness_cli.data.download import PublicFile, find_or_fetch
+from ness_cli.data.labels import Arrays, joined, whole_numbers
 from ness_cli.data.storage import Storage, opened_storages
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import PublicSettings
@@ -74,25 +76,26 @@ class Archive:
                     f"{storage.describe(self.meta[0])} has no list {self.meta[1]!r}",
                     "get the archive again",
                 )
-            train = [self._split(storage, member) for member in self.train]
-            images, labels = (torch.cat(parts) for parts in zip(*train, strict=True))
-            yield ArrayDataset(
-                str(path), names, (images, labels), self._split(storage, self.test), options
+            train = joined(
+                (storage.describe(member), self._split(storage, member)) for member in self.train
             )
+            yield ArrayDataset(str(path), names, train, self._split(storage, self.test), options)
 
-    def _split(self, storage: Storage, member: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def _split(self, storage: Storage, member: str) -> Arrays:
         content, name = _member(storage, member), storage.describe(member)
-        data, labels = np.asarray(content.get("data")), content.get(self.labels)
-        good = data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == np.prod(_SHAPE)
-        if not good or not isinstance(labels, list):
+        data, labels = content.get("data"), content.get(self.labels)
+        if (
+            not isinstance(data, np.ndarray)
+            or data.dtype != np.uint8
+            or data.ndim != 2
+            or data.shape[1] != math.prod(_SHAPE)
+            or not isinstance(labels, list)
+        ):
             raise InputError(
                 f"{name} has no 'data' of bytes [n, 3072] and {self.labels!r}",
                 f"get {self.file.name} again",
             )
-        try:
-            numbers = torch.tensor(labels, dtype=torch.int64)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{name}: labels are no whole numbers", "get it again") from error
+        numbers = whole_numbers(labels, f"{name}: {self.labels}")
         return torch.from_numpy(data.reshape(-1, *_SHAPE).copy()), numbers
 
 

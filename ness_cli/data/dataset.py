@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ness_cli.data import pixels
+from ness_cli.data.labels import refuse_unequal_numbers, shape_of
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import DatasetSettings
 
@@ -67,7 +68,9 @@ class ArrayDataset(Dataset):
         options: Size and channels to bring the images to.
 
     Raises:
-        InputError: If labels are out of range, or images and labels differ in number.
+        InputError: If images have no pixels, labels are out of range or not in one dimension,
+            images and labels differ in number, or test images have another shape than training
+            images and no setting says what to bring them to.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class ArrayDataset(Dataset):
         self._splits = {"train": train} | ({} if test is None else {"test": test})
         for split, (images, labels) in self._splits.items():
             _check(f"{place}: {split}", images, labels, len(self.classes))
+        if test is not None:
+            _refuse_other_shape(place, train[0], test[0], options)
         channels, height, width = train[0].shape[1:]
         self._form = pixels.Form(
             channels={"grey": 1, "rgb": 3}.get(options.channels, channels),
@@ -114,16 +119,41 @@ def size_of(options: DatasetSettings) -> tuple[int, int] | None:
     return (options.size, options.size) if isinstance(options.size, int) else options.size
 
 
+def _refuse_other_shape(
+    place: str, train: torch.Tensor, test: torch.Tensor, options: DatasetSettings
+) -> None:
+    """Refuse test images of another shape, unless settings say what to bring them to."""
+    (channels, *size), (test_channels, *test_size) = train.shape[1:], test.shape[1:]
+    wanted = []
+    if channels != test_channels and options.channels == "auto":
+        wanted.append("data.channels=grey or data.channels=rgb")
+    if size != test_size and options.size is None:
+        wanted.append(f"data.size, for example data.size={size[0]}")
+    if wanted:
+        raise InputError(
+            f"{place}: training images are {shape_of(train)}, test images are {shape_of(test)}"
+            " (channels x height x width)",
+            f"set {' and '.join(wanted)}",
+        )
+
+
 def _check(place: str, images: torch.Tensor, labels: torch.Tensor, num_classes: int) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise InputError(
             f"{place}: images are {images.dtype} of shape {list(images.shape)}",
             "images are 8-bit, [n, channels, height, width]",
         )
-    if len(images) != len(labels):
+    if 0 in images.shape[1:]:
         raise InputError(
-            f"{place}: {len(images)} images and {len(labels)} labels", "get the file again"
+            f"{place}: images have no pixels: they are {shape_of(images)} (channels x height x"
+            " width)",
+            "get the file again",
         )
+    if labels.ndim != 1:
+        raise InputError(
+            f"{place}: labels have shape {list(labels.shape)}", "give one label for each image"
+        )
+    refuse_unequal_numbers(place, images, labels)
     wrong = (labels < 0) | (labels >= num_classes)
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])

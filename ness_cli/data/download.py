@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import tempfile
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ness_cli.data.storage import expanded
 from ness_cli.errors import InputError, MissingFilesError, SystemRefusedError
 from ness_cli.settings.sources.base import PublicSettings
 
@@ -70,11 +71,16 @@ def find_or_fetch(
     Raises:
         MissingFilesError: If files are not there; says exactly what to put where.
         InputError: If a download is not the file that was published.
+        SettingsError: If ``path`` is in the home of somebody unknown.
         SystemRefusedError: If it cannot be written.
     """
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     places = [root, *(root / folder for folder in folders)]
     home = places[1] if folders else root
+    if _is_a_file_of(root, files):
+        # The others lie beside it, and so does whatever is downloaded.
+        home = root.parent
+        places = [root, home]
     found = {file: _find(file, places) for file in files}
     missing = [file for file, path in found.items() if path is None]
     if missing and (progress is None or not options.download):
@@ -85,17 +91,28 @@ def find_or_fetch(
             found[file] = _download(file, home, progress)
         except _NETWORK_ERRORS as error:
             reason = getattr(error, "reason", error)
-            raise _missing(missing, home, title, f" ({reason})", can_download=False) from error
+            absent = [each for each, path in found.items() if path is None]
+            raise _missing(absent, home, title, f" ({reason})", can_download=False) from error
     return [path for path in found.values() if path is not None]
+
+
+def _is_a_file_of(path: Path, files: Sequence[PublicFile]) -> bool:
+    """Return whether a path is meant as one of the files, there or not yet there."""
+    packed = any(path.name == file.name for file in files) and not path.is_dir()
+    # The path "." has an empty name, as a file has that is never unpacked.
+    return packed or any(file.unpacked and path.name == file.unpacked for file in files)
 
 
 def _find(file: PublicFile, places: Sequence[Path]) -> Path | None:
     for place in places:
-        if place.name in (file.name, file.unpacked) and place.exists():
-            return place
-        for name in filter(None, (file.name, file.unpacked)):
-            if (place / name).exists():
-                return place / name
+        for path in (place, place / file.name):
+            if path.name == file.name and path.is_file():
+                return path
+        for path in (place, place / file.unpacked):
+            if file.unpacked and path.name == file.unpacked and path.exists():
+                # Some programs unpack a file into a folder of its name.
+                inside = path / file.unpacked
+                return inside if inside.is_file() else path
     return None
 
 
@@ -120,7 +137,9 @@ def _missing(
 def _download(file: PublicFile, folder: Path, progress: Progress) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.")
+        part = folder / f".{file.name}.{secrets.token_hex(4)}"
+        # Not a temporary file, which nobody else may read: data is shared as the user's umask says.
+        out = part.open("xb")
     except OSError as error:
         raise SystemRefusedError(
             f"{folder} cannot be written: {error.strerror}", "set data.path to another folder"
@@ -128,11 +147,9 @@ def _download(file: PublicFile, folder: Path, progress: Progress) -> Path:
     try:
         found = hashlib.md5(usedforsecurity=False)
         with (
-            os.fdopen(descriptor, "wb") as out,
+            out,
             urllib.request.urlopen(file.url, timeout=_SECONDS) as stream,
-            progress.track(
-                f"downloading {file.name}", int(stream.headers.get("Content-Length") or 0)
-            ) as advance,
+            progress.track(f"downloading {file.name}", _length(stream)) as advance,
         ):
             while chunk := stream.read(_CHUNK):
                 out.write(chunk)
@@ -143,17 +160,30 @@ def _download(file: PublicFile, folder: Path, progress: Progress) -> Path:
                 f"{file.url}: MD5 {found.hexdigest()} instead of {file.md5}",
                 f"try again, or put the true {file.name} into {folder}",
             )
-        os.replace(name, folder / file.name)
+        os.replace(part, folder / file.name)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
     return folder / file.name
 
 
+def _length(stream: http.client.HTTPResponse) -> int:
+    """Return how many bytes are announced, 0 if that is not known."""
+    announced = str(stream.headers.get("Content-Length"))
+    return int(announced) if announced.isdecimal() else 0
+
+
 def md5_of(path: Path) -> str:
-    """Return the MD5 of a file, in hexadecimal."""
+    """Return the MD5 of a file, in hexadecimal.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
     found = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                found.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "check the file") from error
     return found.hexdigest()

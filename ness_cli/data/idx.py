@@ -57,7 +57,24 @@ MD5 = {
         "7320c461ea6c1c855c0b718fb2a4b134",
     ),
 }
-_OWNER = {md5: title for title, sums in MD5.items() for md5 in sums}
+# For KMNIST no checksums of the unpacked files could be found.
+_UNPACKED_MD5 = {
+    "MNIST": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "Fashion-MNIST": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
+_OWNER = {
+    md5: title for known in (MD5, _UNPACKED_MD5) for title, sums in known.items() for md5 in sums
+}
 
 
 @dataclass(frozen=True)
@@ -79,8 +96,11 @@ class IdxFiles:
     def locate(self, options: PublicSettings, progress: Progress | None) -> list[Path]:
         """Return where the files are, refusing those of another data set.
 
+        Published files of all three data sets are recognised, unpacked those of MNIST and
+        Fashion-MNIST. Files that were packed anew, changed, or unpacked from KMNIST are not.
+
         Raises:
-            InputError: If files are missing, or belong to another data set.
+            InputError: If files are missing, cannot be read, or belong to another data set.
         """
         files = [
             PublicFile(f"{name}.gz", f"{self.base_url}{name}.gz", md5, name)
@@ -90,6 +110,11 @@ class IdxFiles:
         folders = (f"{self.folder}/raw", self.folder, "raw")
         found = find_or_fetch(files, options, progress, title=self.title, folders=folders)
         for path in found:
+            if path.is_dir():
+                raise InputError(
+                    f"{path} is a folder, and there is no file {path.name} in it",
+                    "put the file itself there",
+                )
             owner = _OWNER.get(md5_of(path), self.title)
             if owner != self.title:
                 raise InputError(
@@ -109,7 +134,10 @@ class IdxFiles:
         Raises:
             InputError: If files are missing, damaged, or belong to another data set.
         """
-        images, labels, test_images, test_labels = map(read, self.locate(options, progress))
+        paths = self.locate(options, progress)
+        images, labels, test_images, test_labels = (
+            read(path, axes) for path, axes in zip(paths, (3, 1, 3, 1), strict=True)
+        )
         yield ArrayDataset(
             f"{self.title} in {options.path}",
             self.classes,
@@ -119,11 +147,15 @@ class IdxFiles:
         )
 
 
-def read(path: Path) -> torch.Tensor:
+def read(path: Path, axes: int) -> torch.Tensor:
     """Return the values of an idx file, uint8, in the shape that it declares.
 
+    Args:
+        path: The file.
+        axes: Number of dimensions that it should have.
+
     Raises:
-        InputError: If it is not an idx file of bytes, or is cut short.
+        InputError: If it is not an idx file of bytes in so many dimensions, or is cut short.
     """
     try:
         raw = path.read_bytes()
@@ -135,9 +167,11 @@ def read(path: Path) -> torch.Tensor:
             f"{path} cannot be read as an idx file: {error}", "get it again"
         ) from error
     values = data[4 + 4 * num_axes :]
-    if kind != _UNSIGNED_BYTES or num_axes not in (1, 3):
+    if kind != _UNSIGNED_BYTES or num_axes != axes:
         raise InputError(
-            f"{path} holds values of type {kind} in {num_axes} dimensions", "get it again"
+            f"{path} holds values of type {kind} in {num_axes} dimensions, not bytes (type 8) in"
+            f" {axes}",
+            "get it again",
         )
     if len(values) != math.prod(shape):
         raise InputError(

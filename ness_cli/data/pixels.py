@@ -2,7 +2,8 @@
 
 Of an animation the first frame counts. Transparent pixels are laid over white, as a browser shows
 them. An EXIF orientation is applied. 16-bit grey values are scaled to 8 bits (divided by 257,
-rounded); of 16-bit colour Pillow reads the upper byte. Palettes become colour, colour becomes grey
+rounded); of 16-bit colour Pillow reads the upper byte, which does not tell which of its colours is
+transparent: it is refused then. Palettes become colour, colour becomes grey
 by luma (ITU-R 601). Floating point pixels are refused: they have no known range.
 """
 
@@ -17,12 +18,24 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ness_cli.errors import InputError
 
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa", "La"}
+_TURNS = {  # values of the EXIF tag Orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What pixels of 2 and of 4 bits are multiplied by to fill 8.
+_SMALL_GREYS = {"L;2": 85, "L;4": 17}
+_ORIENTATION = 0x0112
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
 
 
@@ -89,11 +102,13 @@ class Form:
             name: What messages call it.
 
         Raises:
-            InputError: If it is not an image, is cut short or damaged, or too large for Pillow's
-                limit against decompression bombs.
+            InputError: If it is not an image, is cut short or damaged, too large for Pillow's
+                limit against decompression bombs, or has transparent 16-bit colours.
         """
         with _errors(name), Image.open(file) as opened:
+            stored = opened.tile[0][3] if opened.format == "PNG" and opened.tile else ""
             opened.load()
+            _correct_transparency(opened, stored, name)
             return self.of_image(opened, name)
 
     def of_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -115,8 +130,7 @@ class Form:
             InputError: If its pixels have no known range, or it is too large to be padded.
         """
         mode = "L" if self.channels == 1 else "RGB"
-        if "exif" in image.info:
-            image = ImageOps.exif_transpose(image)
+        image = _upright(image)
         if image.mode != mode or "transparency" in image.info:
             image = _flat(image, name).convert(mode)
         if self.size is not None and image.size != self.size[::-1]:
@@ -140,6 +154,39 @@ class Form:
         return canvas
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the image turned as its EXIF block says, if it has one that can be read."""
+    if "exif" not in image.info:
+        return image
+    image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except MemoryError:
+        raise
+    # A damaged block says nothing about the pixels, and makes Pillow raise nearly anything.
+    except Exception:
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _correct_transparency(image: Image.Image, stored: object, name: str) -> None:
+    """Express the transparent value of a PNG as its pixels are, which Pillow does not.
+
+    Args:
+        image: The image, read.
+        stored: Pillow's name for the pixels in the file.
+        name: What messages call it.
+    """
+    if "transparency" not in image.info:
+        return
+    if stored == "RGB;16B":
+        raise InputError(
+            f"{name} has 16-bit colours, one of them transparent", "convert it to 8 bits"
+        )
+    if stored in _SMALL_GREYS:
+        image.info["transparency"] *= _SMALL_GREYS[str(stored)]
+
+
 def _flat(image: Image.Image, name: str) -> Image.Image:
     """Return the image in 8 bits and without transparency."""
     if image.mode == "F":
@@ -148,6 +195,8 @@ def _flat(image: Image.Image, name: str) -> Image.Image:
         wide = np.asarray(image).astype(np.int64)
         if wide.size and not 0 <= wide.min() <= wide.max() <= 0xFFFF:
             raise InputError(f"{name} has values beyond 16 bits", "convert it to 8 or 16 bits")
+        if isinstance(clear := image.info.get("transparency"), int):
+            wide[wide == clear] = 0xFFFF
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         image = image.convert("LA") if image.mode == "La" else image

@@ -143,14 +143,29 @@ class Tar(Storage):
         self._tar.close()
 
 
+def expanded(path: str) -> Path:
+    """Return a path of a setting with ``~`` expanded.
+
+    Raises:
+        SettingsError: If the home directory is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingsError(
+            f"data.path: {path}: the home directory is not known", "write the path without ~"
+        ) from error
+
+
 def locate(paths: str | Sequence[str]) -> list[Path]:
     """Return the paths of a setting, ``~`` expanded, after checking that they are there.
 
     Raises:
         InputError: If one is missing.
-        SettingsError: If one is given twice, which would double its images.
+        SettingsError: If one is given twice, which would double its images, or is in the home of
+            somebody unknown.
     """
-    found = [Path(path).expanduser() for path in ([paths] if isinstance(paths, str) else paths)]
+    found = [expanded(path) for path in ([paths] if isinstance(paths, str) else paths)]
     seen: set[Path] = set()
     for path in found:
         if not path.exists():

@@ -5,6 +5,7 @@ Everything is decided on labels; the images of a task are read when the task is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,9 +73,10 @@ def plan_tasks(dataset: Dataset, options: DatasetSettings) -> list[TaskPlan]:
     """Return the tasks that the settings ask for.
 
     Raises:
-        InputError: If a class has no training or no test images.
+        InputError: If two classes have one name, or one has no training or no test images.
         SettingsError: If the settings do not fit the data.
     """
+    _refuse_equal_names(dataset.classes, options)
     members = _members(dataset, options)
     if options.protocol == "split":
         plans = _split(dataset.classes, members, options)
@@ -174,6 +176,16 @@ def _members(dataset: Dataset, options: DatasetSettings) -> dict[str, ClassImage
         members[name] = ClassImages(_limited(own, name, options), aside)
     _refuse_one_sided(members)
     return members
+
+
+def _refuse_equal_names(classes: Sequence[str], options: DatasetSettings) -> None:
+    """Refuse names that stand for two classes: one of them would be lost."""
+    for name, times in Counter(classes).items():
+        if times > 1:
+            raise InputError(
+                f"{options.title}: {times} classes are called {name!r}",
+                "give every class a name of its own, or remove the file that repeats them",
+            )
 
 
 def _refuse_one_sided(members: dict[str, ClassImages]) -> None:

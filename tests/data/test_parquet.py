@@ -157,3 +157,113 @@ def test_labels_are_int64_whatever_the_column(tmp_path):
     pq.write_table(small, tmp_path / "train.parquet")
     stream = _open(tmp_path, tmp_path / "c", test_fraction=0.25)
     assert stream.split(1, "train").labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("rows", [1, 3, 256])
+def test_images_stay_in_the_pieces_in_which_they_are_read(tmp_path, monkeypatch, rows):
+    from ness_cli.data import parquet_files
+
+    monkeypatch.setattr(parquet_files, "_ROWS", rows)
+    whole = _table("train")
+    for number in range(2):
+        pq.write_table(whole.slice(8 * number, 8), tmp_path / f"train-{number}.parquet")
+    paths = sorted(tmp_path.iterdir())
+    images, labels = parquet_files.read(paths, "image", "label")
+    assert labels.tolist() == made.labels("train", 4).tolist()
+    expected = [each["bytes"] for each in whole.column("image").to_pylist()]
+    assert [images[k] for k in range(16)] == expected
+    assert [images.describe(k) for k in (7, 8)] == [
+        "train-0.parquet: row 7",
+        "train-1.parquet: row 0",
+    ]
+
+
+def test_no_file_is_read_twice(tmp_path):
+    pq.write_table(_table("train"), tmp_path / "train-0.parquet")
+    options = Options.model_validate({"path": [str(tmp_path), str(tmp_path / "train-0.parquet")]})
+    with pytest.raises(InputError, match=r"train-0\.parquet is found twice"):
+        prepare(options, tmp_path / "c", Progress())
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_folder_of_several_data_sets_is_none(tmp_path, nested):
+    for name in ("full", "small"):
+        for split in ("train", "test"):
+            folder = tmp_path / "d" / name / (split if nested else "")
+            folder.mkdir(parents=True, exist_ok=True)
+            stem = "0000" if nested else f"{split}-0"
+            pq.write_table(_table(split), folder / f"{stem}.parquet")
+    with pytest.raises(InputError, match="holds 2 data sets: d/full, d/small"):
+        _open(tmp_path / "d", tmp_path / "c")
+    assert _open(tmp_path / "d" / "small", tmp_path / "c").num_tasks == 2
+
+
+def _with(table, column, values, kind=None):
+    values = values if isinstance(values, list) else [values] * len(table)
+    return table.set_column(table.schema.names.index(column), column, pa.array(values, kind))
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        (lambda table: table.drop_columns(["label"]), "'label' is missing"),
+        (lambda table: table.rename_columns(["img", "label", "note"]), "'image' is missing"),
+        (lambda table: _with(table, "label", "cat"), "'label' holds string"),
+        (lambda table: _with(table, "label", 0.6), "'label' holds double"),
+        (lambda table: _with(table, "image", "cat"), "'image' holds string"),
+        (lambda table: _with(table, "image", {"bytes": 3}), "'image' holds struct"),
+        (lambda table: _with(table, "label", [None, *[1] * 7]), "1 of rows 0 to 7 have no 'label'"),
+        (lambda table: _with(table, "label", 2**64 - 1, pa.uint64()), "is 18446744073709551615"),
+    ],
+)
+def test_every_file_has_the_columns_of_the_first(tmp_path, test, words):
+    pq.write_table(_table("train"), tmp_path / "train-0.parquet")
+    pq.write_table(test(_table("test")), tmp_path / "test-0.parquet")
+    with pytest.raises(InputError, match=r"test-0\.parquet.*" + words):
+        _open(tmp_path, tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([], "there are no images"),
+        ([10**9, *[0] * 15], "there is no label 1, the next one is 1000"),
+    ],
+)
+def test_labels_without_names_run_from_zero(tmp_path, labels, words):
+    table = _table("train", names=False)
+    table = _with(table, "label", labels) if labels else table.slice(0, 0)
+    pq.write_table(table, tmp_path / "train-0.parquet")
+    with pytest.raises(InputError, match=words):
+        _open(tmp_path, tmp_path / "c", test_fraction=0.25)
+
+
+def test_names_of_another_data_set(tmp_path):
+    pq.write_table(_table("train"), tmp_path / "train-0.parquet")
+    document = {"info": {"features": {"label": {"names": NAMES[::-1]}}}}
+    table = _table("test").replace_schema_metadata({"huggingface": json.dumps(document)})
+    pq.write_table(table, tmp_path / "test-0.parquet")
+    with pytest.raises(InputError, match=r"test-0\.parquet: the classes have other names"):
+        _open(tmp_path, tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (None, None),
+        (5, "no list of text"),
+        ("abcd", "no list of text"),
+        ([None] * 4, "no list of text"),
+        (["a", "a", "b", "c"], "2 classes are called 'a'"),
+    ],
+)
+def test_names_in_the_metadata(tmp_path, names, words):
+    document = {"info": {"features": {"label": {"names": names}}}}
+    table = _table("train").replace_schema_metadata({"huggingface": json.dumps(document)})
+    pq.write_table(table, tmp_path / "train-0.parquet")
+    if words is None:
+        stream = _open(tmp_path, tmp_path / "c", test_fraction=0.25)
+        assert stream.info(1).classes == ("0", "1")
+        return
+    with pytest.raises(InputError, match=words):
+        _open(tmp_path, tmp_path / "c", test_fraction=0.25)

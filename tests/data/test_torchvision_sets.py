@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import zipfile
 
 import numpy as np
 import published_files as made
@@ -101,3 +102,20 @@ def test_labels_are_found_wherever_torchvision_keeps_them():
     with pytest.raises(InputError):
         torchvision._labels(object(), "it")
     assert torchvision._class_names(object(), {"train": torch.tensor([0, 11])})[-1] == "11"
+
+
+@pytest.mark.parametrize("error", [EOFError(), zipfile.BadZipFile("no zip"), KeyError("x")])
+def test_whatever_torchvision_raises_the_files_are_named(tmp_path, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(import_torchvision().datasets, "USPS", fails)
+    with pytest.raises(MissingFilesError, match=r"usps\.bz2.* not whole"):
+        prepare(_options(tmp_path, "USPS"), tmp_path / "cache", Progress())
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    for name in ("usps.bz2", "usps.t.bz2"):
+        (tmp_path / name).write_bytes(bz2.compress(made.pixels(1, (2000,)).tobytes())[:999])
+    with pytest.raises(MissingFilesError, match="end-of-stream"):
+        prepare(_options(tmp_path, "USPS"), tmp_path / "cache", Progress())

@@ -18,6 +18,8 @@ import torch
 from ness_cli.data import safe_pickle
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
+from ness_cli.data.labels import Arrays, joined, whole_numbers
+from ness_cli.data.storage import expanded
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.settings.sources.mini_imagenet import Options
 
@@ -28,8 +30,6 @@ _FOLDERS = ("", "MiniImageNet", "mini-imagenet", "miniimagenet")
 _SPLIT_FILES = ("train.pkl", "test.pkl")
 _CACHE_FILES = tuple(f"mini-imagenet-cache-{part}.pkl" for part in ("train", "val", "test"))
 _NUM_CLASSES = 100
-
-Arrays = tuple[torch.Tensor, torch.Tensor]
 
 
 def content_hash(options: Options, progress: Progress) -> str:
@@ -56,7 +56,7 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
 
 
 def _locate(options: Options) -> list[Path]:
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     for names in (_SPLIT_FILES, _CACHE_FILES):
         for folder in _FOLDERS:
             paths = [root / folder / name for name in names]
@@ -86,35 +86,43 @@ def _load(path: Path, *keys: str) -> list[Any]:
 
 def _read_split(path: Path) -> Arrays:
     images, labels = _load(path, "images", "labels")
-    try:
-        numbers = np.asarray(labels).reshape(-1)
-        if not np.issubdtype(numbers.dtype, np.integer):
-            raise ValueError(f"labels are {numbers.dtype}")
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: labels: {error}", "they should be whole numbers") from error
-    return _images(images, path), torch.from_numpy(numbers.astype(np.int64))
+    return _images(images, path), whole_numbers(labels, f"{path}: labels", matrix=True)
 
 
 def _read_cache(paths: Sequence[Path]) -> tuple[list[str], Arrays]:
     classes: list[str] = []
-    images: list[torch.Tensor] = []
-    labels: list[torch.Tensor] = []
+    parts: list[tuple[str, Arrays]] = []
     for path in paths:
         data, members = _load(path, "image_data", "class_dict")
-        if not isinstance(members, Mapping):
-            raise InputError(f"{path}: class_dict is no dict", "get the file again")
         pixels = _images(data, path)
-        for name in sorted(members):
-            index = torch.as_tensor(np.asarray(members[name], dtype=np.int64))
-            if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(pixels):
-                raise InputError(
-                    f"{path}: class {name!r} names image {int(index.max())} of {len(pixels)}",
-                    "get the file again",
-                )
-            images.append(pixels[index])
-            labels.append(torch.full((len(index),), len(classes)))
+        for name in _names(members, path):
+            index = _index(members[name], len(pixels), f"{path}: images of class {name!r}")
+            parts.append((str(path), (pixels[index], torch.full((len(index),), len(classes)))))
             classes.append(str(name))
-    return classes, (torch.cat(images), torch.cat(labels))
+    return classes, joined(parts)
+
+
+def _names(members: Any, path: Path) -> list[Any]:
+    """Return the names of classes, sorted."""
+    kinds = {type(name) for name in members} if isinstance(members, Mapping) else set()
+    if kinds not in ({str}, {int}):
+        raise InputError(
+            f"{path}: class_dict is no dict of classes",
+            "its keys should be the names of classes, all text or all whole numbers",
+        )
+    return sorted(members)
+
+
+def _index(values: Any, num_images: int, what: str) -> torch.Tensor:
+    """Return which images belong to a class, int64 ``[n]``."""
+    index = whole_numbers(values, what)
+    wrong = index[(index < 0) | (index >= num_images)]
+    if len(wrong):
+        raise InputError(
+            f"{what}: there is no image {int(wrong[0])}, they are numbered 0 to {num_images - 1}",
+            "get the file again",
+        )
+    return index
 
 
 def _images(data: Any, path: Path) -> torch.Tensor:
@@ -130,4 +138,5 @@ def _images(data: Any, path: Path) -> torch.Tensor:
             f"{path}: images are {array.dtype} {list(array.shape)}",
             "they should be bytes [h, w, 3]",
         )
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+    # A copy always: what comes out of a pickle cannot be written to, and torch wants to.
+    return torch.from_numpy(np.array(array.transpose(0, 3, 1, 2), order="C"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.sources import image_folder
+from ness_cli.data.storage import expanded
 from ness_cli.errors import MissingFilesError
 from ness_cli.settings.sources.image_folder import Options as FolderOptions
 from ness_cli.settings.sources.notmnist import Options
@@ -46,7 +47,7 @@ def _as_folder(options: Options) -> FolderOptions:
 
 
 def _locate(options: Options) -> Path:
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     for ending in _ENDINGS:
         if (root / f"{_NAME}{ending}").exists():
             return root / f"{_NAME}{ending}"

@@ -12,14 +12,13 @@ import torch
 
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
+from ness_cli.data.labels import Arrays, joined, numbered, whole_numbers
 from ness_cli.data.storage import locate
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.npz import Options
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
-
-Arrays = tuple[torch.Tensor, torch.Tensor]
 
 
 def content_hash(options: Options, progress: Progress) -> str:
@@ -40,24 +39,35 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
     """
     (path,) = locate(options.path)
     content = _load(path)
-    train = [
-        arrays for split in ("train", "val") if (arrays := _split(content, split, path)) is not None
-    ]
     if "train_images" not in content:
-        raise InputError(f"{path} has no array 'train_images'", "see the keys of MedMNIST's files")
-    images, labels = (torch.cat(parts) for parts in zip(*train, strict=True))
+        raise InputError(
+            f"{path} has no array 'train_images', only {', '.join(content) or 'none at all'}",
+            "see the keys of MedMNIST's files",
+        )
+    images, labels = joined(
+        (f"{path}: {split}_images", arrays)
+        for split in ("train", "val")
+        if (arrays := _split(content, split, path)) is not None
+    )
     test = _split(content, "test", path)
-    every = labels if test is None else torch.cat([labels, test[1]])
-    names = _class_names(every, path)
+    names = numbered(labels if test is None else torch.cat([labels, test[1]]), str(path))
     yield ArrayDataset(str(path), names, (images, labels), test, options)
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
         # numpy leaves a file open that it opened itself and cannot read.
-        with path.open("rb") as opened_file, np.load(opened_file, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except MemoryError:
+        with path.open("rb") as opened_file:
+            file = np.load(opened_file, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise InputError(
+                    f"{path} is a single array (.npy), not a .npz of several",
+                    "save images and labels together: numpy.savez(FILE, train_images=...,"
+                    " train_labels=...)",
+                )
+            with file:
+                return {key: file[key] for key in file.files}
+    except (InputError, MemoryError):
         raise
     # numpy and zipfile raise errors of many kinds on what is no such file, or damaged.
     except Exception as error:
@@ -87,23 +97,10 @@ def _split(content: Mapping[str, Any], split: str, path: Path) -> Arrays | None:
         raise InputError(f"{path} has no array '{split}_labels'", "add it")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
             f"{path}: {split}_labels are {labels.dtype} {list(labels.shape)}",
             "give one whole number per image; several labels per image are not supported",
         )
     planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return torch.from_numpy(planes), torch.from_numpy(labels.astype(np.int64))
-
-
-def _class_names(labels: torch.Tensor, path: Path) -> list[str]:
-    """Return the labels as names; they must run from 0 without a gap."""
-    found = torch.unique(labels).tolist()
-    for expected, label in enumerate(found):
-        if label != expected:
-            raise InputError(
-                f"{path}: there is no label {expected}, the next one is {label}",
-                "number the classes 0, 1, 2, ...",
-            )
-    width = len(str(max(len(found) - 1, 0)))
-    return [f"{label:0{width}d}" for label in found]
+    return torch.from_numpy(planes), whole_numbers(labels, f"{path}: {split}_labels")

@@ -14,6 +14,7 @@ from scipy.io import loadmat
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
 from ness_cli.data.download import PublicFile, find_or_fetch
+from ness_cli.data.labels import Arrays, whole_numbers
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.svhn import Options
 
@@ -48,7 +49,7 @@ def _locate(options: Options, progress: Progress | None) -> list[Path]:
     return find_or_fetch(_FILES, options, progress, title="SVHN", folders=("SVHN",))
 
 
-def _read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+def _read(path: Path) -> Arrays:
     """Return images ``[n, 3, 32, 32]`` and labels ``[n]`` of a MATLAB file."""
     try:
         content = loadmat(path)
@@ -66,6 +67,6 @@ def _read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
             f"{path}: X is {images.dtype} {list(images.shape)}, not bytes [height, width, 3, n]",
             "get the file again",
         )
-    numbers = labels.reshape(-1).astype(np.int64)
+    numbers = whole_numbers(labels, f"{path}: y", matrix=True)
     numbers[numbers == 10] = 0
-    return torch.from_numpy(images.transpose(3, 2, 0, 1).copy()), torch.from_numpy(numbers)
+    return torch.from_numpy(images.transpose(3, 2, 0, 1).copy()), numbers

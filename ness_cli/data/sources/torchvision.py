@@ -6,10 +6,8 @@ Its classes for CIFAR, MNIST and ImageNet unpickle; the first two have sources o
 from __future__ import annotations
 
 import contextlib
-import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +18,8 @@ from ness_cli.data import pixels
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.decoded import DecodedDataset, Place
-from ness_cli.errors import InputError, MissingFilesError
+from ness_cli.data.storage import expanded
+from ness_cli.errors import InputError, MissingFilesError, NessError
 from ness_cli.settings.sources.torchvision import Options
 from ness_cli.vision import import_torchvision
 
@@ -63,7 +62,7 @@ def content_hash(options: Options, progress: Progress) -> str:
         InputError: If files are missing or cannot be read.
     """
     _splits(options, progress)
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     return sha256_of_paths([root / name for name in _SETS[options.dataset].files], progress)
 
 
@@ -122,7 +121,7 @@ def _splits(options: Options, progress: Progress | None) -> dict[str, Any]:
     """Return torchvision's objects by split, downloading what is missing if that is allowed."""
     kind = getattr(import_torchvision().datasets, options.dataset)
     found = _SETS[options.dataset]
-    root = Path(options.path).expanduser()
+    root = expanded(options.path)
     may_download = options.download and progress is not None
     if may_download and progress is not None and not (root / found.files[0]).exists():
         progress.note(f"torchvision downloads {options.dataset} into {root}")
@@ -132,8 +131,12 @@ def _splits(options: Options, progress: Progress | None) -> dict[str, Any]:
             for split, arguments in (("train", found.train), ("test", found.test))
             if arguments is not None
         }
-    except (RuntimeError, OSError, urllib.error.URLError, ValueError) as error:
+    except (NessError, MemoryError):
+        raise
+    # Networks, archives, decompressors and parsers each fail in their own way.
+    except Exception as error:
         reason = str(getattr(error, "reason", error)).partition("\n")[0].rstrip(".")
+        reason = reason or type(error).__name__
         raise MissingFilesError(
             f"{options.dataset}: {', '.join(found.files)} not whole in {root}: {reason}",
             "ness prepare without --dry-run downloads it"

@@ -15,8 +15,9 @@ class Options(DatasetSettings):
     source: Literal["parquet"] = "parquet"
     """A column of encoded images (bytes, or a struct with ``bytes``) and one of whole numbers."""
     path: str | Names
-    """A folder with ``train*.parquet`` and ``test*.parquet``, in it or in folders named after the
-    splits; or a list of such files. Without test files, set ``test_fraction``."""
+    """A folder with the ``train*.parquet`` and ``test*.parquet`` of one data set, in it or in
+    folders named after the splits; or a list of such files. Without test files, set
+    ``test_fraction``."""
     image_column: str | None = None
     """Column of the images; found by itself where there is only one that can be meant."""
     label_column: str | None = None
