@@ -60,7 +60,8 @@ class MultiHead(nn.Module):
 
     def norms(self) -> list[TaskNorm]:
         """Return the normalisation layers, in module order."""
-        return [module for module in self.modules() if isinstance(module, TaskNorm)]
+        # Not of the heads, which are as many as tasks.
+        return [module for module in self.backbone.modules() if isinstance(module, TaskNorm)]
 
     def add_task(self, number: int, num_classes: int) -> None:
         """Make a head and normalisation state for task ``number``; draws from torch's default RNG.
@@ -107,9 +108,11 @@ def load_tasks(
     Raises:
         RuntimeError: If the names or shapes do not match the model.
     """
+    modules = model.backbone.named_modules(prefix="backbone")
+    norms = {name: module for name, module in modules if isinstance(module, TaskNorm)}
     for number, count in enumerate(num_classes, start=1):
         model.add_task(number, count)
-        for name, norm in model.named_modules():
-            if isinstance(norm, TaskNorm) and f"{name}.mean.{number}" in tensors:
+        for name, norm in norms.items():
+            if f"{name}.mean.{number}" in tensors:
                 norm.allocate_statistics(number)
     model.load_state_dict(dict(tensors), strict=True)
