@@ -49,6 +49,12 @@ class RunResult:
         return sum(all(self.state.of(t, s).is_done for s in STEPS) for t in tasks)
 
     @property
+    def determinism(self) -> str:
+        """What the run asked of its device: strict, seeded or off."""
+        # Runs from before it could be asked for were strict.
+        return str(self.about["identity"].get("compute.determinism", "strict"))
+
+    @property
     def notes(self) -> list[str]:
         """What must be said of this run: its method's notes, and steps that are stale."""
         stale = [

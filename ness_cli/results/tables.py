@@ -123,7 +123,12 @@ def cost_table(runs: Sequence[RunResult]) -> Lines:
             human_bytes(sum(b for b in run.bytes_written() if b is not None)),
             "-" if peak is None else human_bytes(peak),
         )
-    return titled("Time and bytes", table, "memory: what the method carries to the next task")
+    determinism = ", ".join(sorted({run.determinism for run in runs}))
+    return titled(
+        "Time and bytes",
+        table,
+        f"memory: what the method carries to the next task; determinism: {determinism}",
+    )
 
 
 def steps_table(run: RunResult) -> Lines:

@@ -90,6 +90,7 @@ def _run_document(run: RunResult) -> dict[str, Any]:
         "class_incremental": _summary(run.by_class),
         "validation": _summary(run.by_validation),
         "class_incremental_note": run.class_note or None,
+        "determinism": run.determinism,
         "seconds": seconds,
         "bytes_written": run.bytes_written(),
         "memory_bytes": run.memory_bytes(),
