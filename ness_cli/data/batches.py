@@ -18,13 +18,16 @@ class Batch:
 
     ``x`` is float32 ``[n, c, h, w]``, ``y`` int64 ``[n]``, ``task`` the number of the task (from
     1) that the images belong to. ``weight`` is the share of a whole batch that these images are,
-    less than 1 if several processes have divided it.
+    less than 1 if several processes have divided it. With mixup ``x`` holds the given ``share`` of
+    each image, and the rest of another one, whose label is in ``partner_y``.
     """
 
     x: torch.Tensor
     y: torch.Tensor
     task: int
     weight: float = 1.0
+    partner_y: torch.Tensor | None = None
+    share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.y)

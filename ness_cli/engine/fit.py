@@ -7,6 +7,7 @@ checkpoint.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,9 @@ from torch import nn
 from ness_cli import seeding, world
 from ness_cli.data.augment import Augment
 from ness_cli.data.batches import Images
+from ness_cli.data.mixup import mixed
 from ness_cli.engine import checkpoint as ckpt
+from ness_cli.engine.average import WeightAverage
 from ness_cli.engine.score import refuse_non_finite, validate
 from ness_cli.engine.stop import StopRequest
 from ness_cli.methods.base import Method, Phase, StepProgress, Task
@@ -43,6 +46,7 @@ class FitState:
     lr: float = 0.0
     best: float | None = None
     patience_left: int = 0
+    num_averaged: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -165,7 +169,10 @@ class Fit:
         for group in groups:
             self.parameters.update(group.parameters)
         self.optimizer = make_optimizer(groups, context.train)
-        self.schedule = Schedule.start(context.train, self.steps_per_epoch * phase.num_epochs)
+        num_steps = self.steps_per_epoch * phase.num_epochs
+        self.schedule = Schedule.start(context.train, num_steps)
+        averaged = math.ceil(context.train.average * num_steps)
+        self.average = WeightAverage(num_steps - averaged)
         if saved is not None:
             self._restore(saved[0])
         while state.epoch < phase.num_epochs:
@@ -174,6 +181,8 @@ class Fit:
                 break
         if context.train.weights == "best" and self.best:
             self._load_parameters(self.best)
+        if self.average.count:
+            self._load_parameters(self.average.tensors)
         self.best = {}
 
     def _run_epoch(self, phase: Phase) -> None:
@@ -197,6 +206,7 @@ class Fit:
             progress = StepProgress(state.epoch, state.step, len(batches), phase.num_epochs)
             set_lr(self.optimizer, self.schedule.at(state.epoch * len(batches) + state.step))
             self._step(images, positions, progress)
+            self.average.add(self.parameters, state.epoch * len(batches) + state.step)
             state.step += 1
             state.num_steps_done += 1
             state.seconds += time.monotonic() - started
@@ -207,6 +217,8 @@ class Fit:
         method, processes = self.method, world.current()
         own, weight = processes.share(positions)
         batch = replace(images.batch(own, self.augment), weight=weight)
+        if self.context.train.mixup:
+            batch = mixed(batch, self.context.train.mixup)
         self.optimizer.zero_grad(set_to_none=True)
         loss = method.backward(batch, progress)
         self._sum_gradients()
@@ -280,11 +292,13 @@ class Fit:
     def _save(self) -> None:
         state, schedule = self.state, self.schedule
         state.lr, state.patience_left = schedule.lr, schedule.patience_left
+        state.num_averaged = self.average.count
         # Infinity is no JSON: no best yet is stored as nothing.
         state.best = schedule.best if schedule.best < float("inf") else None
         parts: dict[str, Mapping[str, torch.Tensor]] = {
             "parameter": self.parameters,
             "best": self.best,
+            "average": self.average.tensors,
             "optimizer": ckpt.optimizer_tensors(self.optimizer, self.parameters),
             "method": self.method.state_tensors(),
             "random": ckpt.random_tensors(self.device),
@@ -311,7 +325,9 @@ class Fit:
         for name, value in _part(tensors, "model").items():
             model[name].copy_(value)
         self._load_parameters(_part(tensors, "parameter"))
-        self.best = {name: t.to(self.device) for name, t in _part(tensors, "best").items()}
+        self.best = self._on_device(_part(tensors, "best"))
+        self.average.tensors = self._on_device(_part(tensors, "average"))
+        self.average.count = state.num_averaged
         ckpt.load_optimizer(self.optimizer, self.parameters, _part(tensors, "optimizer"))
         ckpt.load_random(_part(tensors, "random"), self.device)
         # Of all processes together; the first goes on with it.
@@ -320,6 +336,11 @@ class Fit:
         self.schedule.best = float("inf") if state.best is None else state.best
         self.context.on_epoch(state.history)
         self.context.advance(state.num_steps_done, "resumed")
+
+    def _on_device(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.empty_like(self.parameters[name]).copy_(t) for name, t in values.items()
+        }
 
     @torch.no_grad()
     def _load_parameters(self, values: dict[str, torch.Tensor]) -> None:

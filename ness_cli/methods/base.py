@@ -35,6 +35,8 @@ from ness_cli.settings.sections import ComputeSettings, TrainSettings
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
 Tensors = dict[str, torch.Tensor]
+HEAD = "head"
+"""Name of the phase in which the head of a task learns alone."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class Method:
         self.compute = compute or ComputeSettings()
         self.seed = seed
         self.batch_size = batch_size
+        self._resting: list[nn.Parameter] = []
         self.start()
 
     def start(self) -> None:
@@ -217,7 +220,10 @@ class Method:
 
     def phases(self, task: Task) -> list[Phase]:
         """Return the phases of a task's training."""
-        return [Phase("train", self.train.epochs)]
+        head, epochs = self.train.head_epochs, self.train.epochs
+        if head and not task.is_first:
+            return [Phase(HEAD, head), Phase("train", epochs - head)]
+        return [Phase("train", epochs)]
 
     def begin_phase(self, task: Task, phase: Phase) -> None:
         """Set up a phase, before ``parameter_groups`` is asked for.
@@ -225,6 +231,14 @@ class Method:
         A resumed task calls it for the phase it stopped in only, after ``load_state_tensors``; what
         a later phase needs of an earlier one belongs into ``state_tensors``.
         """
+        for parameter in self._resting:
+            parameter.requires_grad_(True)
+        self._resting = []
+        if phase.name == HEAD:
+            everything = self.trainable().items()
+            self._resting = [p for name, p in everything if not name.startswith("heads.")]
+            for parameter in self._resting:
+                parameter.requires_grad_(False)
 
     def training_sets(self, task: Task) -> list[Images]:
         """Return the sets of images that are trained on; batches never mix two sets."""
@@ -245,7 +259,11 @@ class Method:
         self.model.select(batch.task)
         with numerics.lower_precision(self.compute, batch.x.device):
             logits = self._forward(batch.x)
-        return functional.cross_entropy(logits.float(), batch.y)
+        loss = functional.cross_entropy(logits.float(), batch.y)
+        if batch.partner_y is None:
+            return loss
+        other = functional.cross_entropy(logits.float(), batch.partner_y)
+        return batch.share * loss + (1 - batch.share) * other
 
     @cached_property
     def _forward(self) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -25,7 +25,9 @@ def scaled_down(resolved: Resolved) -> Resolved:
         _shrink(each)
     if data.get("sources"):
         data["valid_fraction"] = _LARGEST_VALID_FRACTION
-    plain["train"]["epochs"] = min(_EPOCHS, plain["train"]["epochs"])
+    train = plain["train"]
+    train["epochs"] = min(_EPOCHS, train["epochs"])
+    train["head_epochs"] = min(train["head_epochs"], train["epochs"] - 1)
     return replace(
         resolved, settings=build(plain), about=resolved.about.model_copy(update={"published": None})
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
+from typing_extensions import Self
 
 from ness_cli.settings.base import Section
 
@@ -55,11 +56,32 @@ class TrainSettings(Section):
     """``plateau``: the task ends when the rate falls below this. ``cosine``: the final rate."""
     weights: Literal["best", "last"] = "last"
     """Which weights a task ends with: those of the lowest validation loss, or the last."""
+    average: float = Field(default=0.0, ge=0, le=1)
+    """Share of the steps, at the end of a task, over which the weights are averaged (Izmailov et
+    al. 2018); 0 averages nothing."""
+    head_epochs: int = Field(default=0, ge=0)
+    """Of ``epochs``, the first ones of every task after the first in which its head learns alone.
+    Both parts follow the schedule on their own."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Mix images and labels of a batch in a share drawn from Beta(mixup, mixup) (Zhang et al.
+    2018); 0 mixes nothing."""
     sam: SamSettings = SamSettings()
     """Sharpness-aware minimisation."""
     augment: Annotated[tuple[str | dict[str, dict[str, JsonValue]], ...], Field(strict=False)] = ()
     """Random changes of training images: names of torchvision's transforms (v2), each alone or with
     its arguments, as in ``[RandomHorizontalFlip, {RandomCrop: {size: 32, padding: 4}}]``."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.head_epochs >= self.epochs:
+            left = f"leaves none of the {self.epochs} epochs to the rest"
+            raise ValueError(f"head_epochs = {self.head_epochs} {left}")
+        if self.average and (self.weights == "best" or self.schedule == "plateau"):
+            raise ValueError(
+                "average needs weights=last and schedule=cosine or constant: "
+                "the end of training must be known"
+            )
+        return self
 
 
 class ComputeSettings(Section):

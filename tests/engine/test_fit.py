@@ -12,7 +12,7 @@ from ness_cli import registry, seeding
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, epoch_batches
 from ness_cli.engine.stop import StopRequest
-from ness_cli.errors import DamagedError, NumericalError, StoppedError
+from ness_cli.errors import DamagedError, NumericalError, SettingsError, StoppedError
 from ness_cli.methods.base import Phase
 from ness_cli.methods.finetune import Finetune
 from ness_cli.settings.resolve import METHODS
@@ -28,6 +28,9 @@ CASES = [
     ("finetune", {"train": {**PLATEAU, "optimizer": "adam"}, "net": {"dropout": 0.3}}),
     ("ness", {"train": {"augment": [{"RandomCrop": {"size": 4, "padding": 1}}, "RandomErasing"]}}),
     ("ness", {"methods": {"ness": {"scaling": "bounded", "max_output_change": 1e-4}}}),
+    ("ness", {"train": {"average": 0.6, "epochs": 3}}),
+    ("ness", {"train": {"head_epochs": 1, "epochs": 3, "optimizer": "adam", "average": 0.5}}),
+    ("sgp", {"train": {"head_epochs": 1, "mixup": 0.4}, "net": {"batch_norm": True}}),
     ("ness", {"compute": {"precision": "bf16"}, "net": {"dropout": 0.3, "batch_norm": True}}),
     (
         "ness",
@@ -226,3 +229,41 @@ def test_the_loss_of_history_is_the_mean_over_images(tmp_path):
     with torch.no_grad():
         expected = float(method.loss(task.train.batch(slice(None))))
     assert math.isclose(state.history[0]["train_loss"], expected, rel_tol=1e-4)
+
+
+def test_in_its_epochs_the_head_learns_alone(tmp_path):
+    settings = make_settings(train={"head_epochs": 1, "epochs": 2, "momentum": 0.0})
+    method, task = _begin(settings)
+    phases = method.phases(task)
+    assert [(phase.name, phase.num_epochs) for phase in phases] == [("head", 1), ("train", 1)]
+    everything = set(method.trainable())
+    method.begin_phase(task, phases[0])
+    assert set(method.trainable()) == {"heads.2.weight"}
+    method.begin_phase(task, phases[1])
+    assert set(method.trainable()) == everything
+    assert len(method.phases(make_task(1))) == 1
+
+
+def test_the_averaged_weights_stay_in_the_subspace_and_are_what_the_task_ends_with(tmp_path):
+    ends = {}
+    for average in (0.0, 1.0):
+        settings = make_settings(
+            train={"average": average, "epochs": 3}, methods={"ness": {"eps1": 0.1}}
+        )
+        ends[average], update, _ = _fit(settings, tmp_path / str(average))
+        assert update
+    name = "backbone.fc1.weight"
+    assert not torch.equal(ends[0.0][name], ends[1.0][name])
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"head_epochs": 2, "epochs": 2}, "leaves none of the 2 epochs"),
+        ({"average": 0.5, "weights": "best"}, "average needs weights=last"),
+        ({"average": 0.5, "schedule": "plateau"}, "average needs weights=last"),
+    ],
+)
+def test_parts_of_training_that_do_not_fit_are_refused(train, message):
+    with pytest.raises(SettingsError, match=message):
+        make_settings(train=train)
