@@ -40,6 +40,8 @@ def _readable(model: type[Section], error: ValidationError, prefix: str) -> Iter
             text += f" (known keys: {', '.join(options) or 'none'})"
         elif problem["type"] == "missing":
             text = "is required"
+        elif problem["type"] == "value_error" and not problem["loc"]:
+            text = str(problem["ctx"]["error"])  # of several fields together: it names them itself
         else:
             text = f"{problem['input']!r} {problem['msg'].replace('Input should', 'should')}"
         messages.setdefault(".".join(path), []).append(text)
