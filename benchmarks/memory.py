@@ -36,6 +36,7 @@ def _ness(*arguments: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("settings", nargs="*", help="of the data, in place of digits")
+    parser.add_argument("--method", choices=METHODS, action="append", help="default: all of them")
     parser.add_argument("--threads", default="1")
     parser.add_argument("--out", type=Path, help="where to save the results as JSON")
     arguments = parser.parse_args()
@@ -44,7 +45,8 @@ def main() -> None:
         preset = Path(folder) / "memory.yaml"
         data = "" if arguments.settings else "data: {num_tasks: 2, size: 32, channels: rgb}\n"
         preset.write_text(f"{data}net: {{name: alexnet}}\ntrain: {{epochs: 1}}\n")
-        for name, overrides in METHODS.items():
+        for name in arguments.method or METHODS:
+            overrides = METHODS[name]
             run = str(Path(folder) / name)
             _ness("prepare", "--preset", str(preset), "--out", run, *arguments.settings, *overrides)
             for task in ("1", "2"):
