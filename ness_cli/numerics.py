@@ -19,7 +19,7 @@ def configure(settings: ComputeSettings) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = settings.determinism == "strict"
     torch.backends.cudnn.benchmark = settings.determinism == "off"
-    _allow_tf32(settings.precision == "tf32")
+    _allow_tf32(False)
 
 
 def lower_precision(
@@ -27,11 +27,24 @@ def lower_precision(
 ) -> AbstractContextManager[None]:
     """Return a context for the forward pass of a training step: autocast to bfloat16, or nothing.
 
-    Weights, their gradients and the optimiser stay float32; TF32 is a matter of ``configure``.
+    Weights, their gradients and the optimiser stay float32.
     """
     if settings.precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+@contextmanager
+def tensor_cores(settings: ComputeSettings) -> Iterator[None]:
+    """Allow TF32 within, forward and backward, if the settings do."""
+    if settings.precision != "tf32":
+        yield
+        return
+    _allow_tf32(True)
+    try:
+        yield
+    finally:
+        _allow_tf32(False)
 
 
 def compiled(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -45,7 +58,12 @@ def compiled(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     from torch._inductor.exc import InductorError
 
     device = next(model.parameters()).device
-    forward = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else None)
+    # Which kernel a shape gets must not depend on what was compiled before: a resumed task would
+    # end with other bits. Every shape and every task of a batch gets its own.
+    torch._dynamo.reset()
+    torch._dynamo.config.recompile_limit = 10_000
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    forward = torch.compile(model, mode=mode, dynamic=False)
 
     def checked(x: torch.Tensor) -> torch.Tensor:
         try:

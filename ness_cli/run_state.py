@@ -1,13 +1,14 @@
 """Which steps of a run are done, which are stale and why, and what comes next.
 
 Nothing is stored for this. Every finished step leaves a record with the hashes of the tensor files
-it read and wrote; a step is stale when a file it read has been made anew with other content.
+it read and wrote; a step is stale when a file it read has been made anew with other content, or is
+the work of a stale step.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,13 @@ def read_state(run: RunDir) -> RunState:
     made: dict[str, str] = {}
     for record in records.values():
         made.update(record.get("outputs", {}))
-    steps = tuple(
-        _step_state(run, task, step, record, about["fingerprint"], made)
-        for (task, step), record in records.items()
-    )
-    return RunState(run, num_tasks, steps)
+    steps, stale = [], set[str]()
+    for (task, step), record in records.items():
+        why = next(_reasons(run, record, about["fingerprint"], made, stale), "") if record else ""
+        if why:
+            stale.update(record.get("outputs", {}))
+        steps.append(StepState(task, step, _status(run, task, step, record, why), why, record))
+    return RunState(run, num_tasks, tuple(steps))
 
 
 def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
@@ -126,23 +129,18 @@ def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
     return read_json(path, remedy=f"run: {command(run.path, step, task)} --force")
 
 
-def _step_state(
-    run: RunDir,
-    task: int,
-    step: str,
-    record: Mapping[str, Any],
-    fingerprint: str,
-    made: Mapping[str, str],
-) -> StepState:
-    if not record:
-        started = step == "train" and run.task(task).checkpoint.exists()
-        return StepState(task, step, "started" if started else "pending", "", record)
-    why = next(_reasons(run, record, fingerprint, made), "")
-    return StepState(task, step, "stale" if why else "done", why, record)
+def _status(run: RunDir, task: int, step: str, record: Mapping[str, Any], why: str) -> str:
+    if record:
+        return "stale" if why else "done"
+    return "started" if step == "train" and run.task(task).checkpoint.exists() else "pending"
 
 
 def _reasons(
-    run: RunDir, record: Mapping[str, Any], fingerprint: str, made: Mapping[str, str]
+    run: RunDir,
+    record: Mapping[str, Any],
+    fingerprint: str,
+    made: Mapping[str, str],
+    stale: Collection[str],
 ) -> Iterator[str]:
     if record.get("fingerprint") != fingerprint:
         yield "it was made with other settings"
@@ -151,6 +149,8 @@ def _reasons(
             yield f"{name}, which it read, is to be made again"
         elif made[name] != sha256:
             yield f"{name}, which it read, has been made anew"
+        elif name in stale:
+            yield f"{name}, which it read, is stale itself"
     removed = record.get("removed", [])
     for name in record.get("outputs", {}):
         if name not in removed and not (run.path / name).exists():

@@ -28,14 +28,19 @@ def test_determinism_is_what_was_asked_for(determinism, only_deterministic, by_t
     assert torch.backends.cudnn.benchmark == by_trial
 
 
-def test_tf32_is_allowed_only_where_it_was_asked_for_and_never_in_a_projection():
-    numerics.configure(ComputeSettings(precision="tf32"))
-    assert torch.backends.cuda.matmul.allow_tf32
-    with numerics.full_float32(torch.device("cpu")):
-        assert not torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cuda.matmul.allow_tf32
-    numerics.configure(ComputeSettings())
+def test_tf32_is_allowed_in_training_steps_alone_and_never_in_a_projection():
+    settings = ComputeSettings(precision="tf32")
+    numerics.configure(settings)
     assert not torch.backends.cuda.matmul.allow_tf32
+    with numerics.tensor_cores(settings):
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+        with numerics.full_float32(torch.device("cpu")):
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    with numerics.tensor_cores(ComputeSettings()):
+        assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_projection_under_autocast_is_the_float32_one():

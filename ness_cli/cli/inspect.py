@@ -47,13 +47,15 @@ def inspect(
       ness inspect runs/a --images 500 --plot spectra.png
     """
     from ness_cli.cli.session import cache_dir
-    from ness_cli.results.spectrum_plot import plot_spectra
+    from ness_cli.results.spectrum_plot import check_plot, plot_spectra
     from ness_cli.run_dir import RunDir
     from ness_cli.stages.context import RunContext, Workplace
     from ness_cli.stages.inspect import inspect as make_inspection
     from ness_cli.stages.inspect import refuse_check
 
     with session(json=json, quiet=quiet) as (console, stop):
+        if plot is not None:
+            check_plot(plot)
         context = RunContext(RunDir(run), Workplace(cache_dir(), device, threads, console, stop))
         if check:
             refuse_check(context)

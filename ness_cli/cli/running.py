@@ -54,7 +54,8 @@ def run_targets(
         )
     place = Workplace(cache_dir(), device, threads, console, stop)
     documents: list[dict[str, Any]] = []
-    if jobs > 1 and len(found) > 1:
+    jobs = min(jobs, len(found))
+    if jobs > 1:
         place.torch_device()
         fewest = at_most
         for target in found:

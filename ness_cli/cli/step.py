@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ness_cli import world
 from ness_cli.cli.session import cache_dir
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
-from ness_cli.errors import InputError
+from ness_cli.errors import InputError, LockedError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
@@ -75,9 +75,17 @@ def make_step(
 
 @contextmanager
 def _lock(folder: RunDir, processes: World) -> Iterator[None]:
-    """Hold the run in the first process, and let the others begin only when it does."""
-    with folder.lock() if processes.is_main else nullcontext():
-        processes.wait()
+    """Hold the run in the first process, and let the others go on only when it does."""
+    with ExitStack() as stack:
+        refusal = None
+        if processes.is_main:
+            try:
+                stack.enter_context(folder.lock())
+            except LockedError as error:
+                refusal = error
+        (is_refused,) = processes.any(refusal is not None)
+        if is_refused:
+            raise refusal or LockedError(f"{folder.path} is in use", "see the first process")
         yield
         processes.wait()
 

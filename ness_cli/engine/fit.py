@@ -249,7 +249,8 @@ class Fit:
             "lr": self.schedule.at((state.epoch + 1) * self.steps_per_epoch - 1),
             "train_loss": float(self.loss_sum) / sum(map(len, self.sets)),
         }
-        if not torch.isfinite(self.loss_sum):
+        weights = [parameter.detach().sum() for parameter in self.parameters.values()]
+        if not torch.isfinite(torch.stack([self.loss_sum, *weights])).all():
             where = f"task {self.task.number}, epoch {state.epoch + 1}"
             refuse_non_finite(self.method, self.task.train, where)
         self.method.after_epoch(self.task)
@@ -257,6 +258,9 @@ class Fit:
         is_best, drop = False, None
         if valid is not None and len(valid):
             score = validate(self.method, valid, context.batch_size)
+            if not math.isfinite(score.loss):
+                where = f"task {self.task.number}, validation of epoch {state.epoch + 1}"
+                refuse_non_finite(self.method, valid, where)
             loss, accuracy = world.current().of_main(score.loss, score.accuracy)
             entry |= {"valid_loss": loss, "valid_accuracy": 100 * accuracy}
             is_best, drop = self.schedule.after_epoch(loss)
@@ -287,7 +291,9 @@ class Fit:
         if due or is_asked:
             self._save()
             self.last_save = time.monotonic()
-        self.context.stop.check("a checkpoint is saved", self.context.resume)
+        # Of what was agreed on before saving: a signal may have come since.
+        if is_asked:
+            stop.check("a checkpoint is saved", self.context.resume)
 
     def _save(self) -> None:
         state, schedule = self.state, self.schedule

@@ -272,8 +272,9 @@ class Method:
 
     def backward(self, batch: Batch, progress: StepProgress) -> torch.Tensor:
         """Leave gradients in ``.grad`` and return the loss, detached."""
-        loss = self.loss(batch)
-        (loss * batch.weight).backward()  # type: ignore[no-untyped-call]
+        with numerics.tensor_cores(self.compute):
+            loss = self.loss(batch)
+            (loss * batch.weight).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:

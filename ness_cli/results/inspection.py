@@ -47,6 +47,7 @@ class Inspection:
 
     Attributes:
         path: The run folder.
+        last: The last task that is trained.
         method: Name of its method.
         rooms: Room per task and layer.
         spectra: Task and layer to ``sigma`` (ascending), ``tau`` and ``rank``.
@@ -56,6 +57,7 @@ class Inspection:
     """
 
     path: str
+    last: int
     method: str
     rooms: tuple[Room, ...]
     spectra: Mapping[int, Mapping[str, Mapping[str, Any]]]
@@ -104,7 +106,9 @@ class Inspection:
             found += [table, Text("")]
         return found[:-1]
 
-    def _room_table(self) -> Group:
+    def _room_table(self) -> Group | None:
+        if not self.rooms:
+            return None
         last = max(room.task for room in self.rooms)
         spectra = self.spectra.get(last, {})
         tau = "tau" if spectra else "threshold"
@@ -166,6 +170,8 @@ class Inspection:
     def _drift_table(self) -> Group | None:
         if not self.drift:
             return None
+        shown = {row["task"] for row in self.drift}
+        left_out = ", ".join(str(task) for task in range(1, self.last) if task not in shown)
         table = plain_table("task", "logits moved", "predictions changed", "layer moved most", "by")
         table.columns[3].justify = "left"
         for row in self.drift:
@@ -181,6 +187,7 @@ class Inspection:
             "Drift of earlier tasks in the newest model, through the whole network",
             table,
             "relative to what the task's own model computes; no bound on single layers covers this",
+            f"left out, their models are not kept: {left_out}" if left_out else "",
         )
 
 
@@ -218,8 +225,8 @@ def spectrum_picture(sigma: Sequence[float], tau: float, rank: int) -> str:
     bars = ""
     for index in range(bins):
         value = sigma[(index + 1) * dim // bins - 1]
-        decades = math.log10(value / largest) if value > 0 and largest > 0 else -math.inf
-        bars += _BARS[max(0, min(7, 7 + round(2 * decades)))]
+        decades = math.log10(value / largest) if value > 0 else -math.inf
+        bars += _BARS[7 + round(2 * decades)] if decades > -3.5 else _BARS[0]
     below = sum(value <= tau for value in sigma)
     cut = round(below * bins / dim) if dim else 0
     return f"{bars[:cut]}|{bars[cut:]}"

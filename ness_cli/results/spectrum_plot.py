@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,36 @@ from ness_cli.errors import InputError, SettingsError
 ENDINGS = (".png", ".svg", ".pdf")
 
 
+def check_plot(path: Path) -> None:
+    """Refuse a picture that could not be drawn, before anything is measured for it.
+
+    Raises:
+        SettingsError: If the ending is none of png, svg, pdf, or matplotlib is not installed.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise SettingsError(f"--plot: {path} does not end in {', '.join(ENDINGS)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SettingsError(
+            "--plot: matplotlib is not installed", "run: pip install 'ness-cli[plots]'"
+        )
+
+
 def plot_spectra(spectra: Mapping[int, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
     """Draw the singular values of every layer's inputs after every task, with the threshold.
 
     Args:
         spectra: Task and layer to ``sigma`` and ``tau``.
-        path: Where to; the ending decides the format.
+        path: Where to, as ``check_plot`` allows it; the ending decides the format.
 
     Raises:
-        SettingsError: If the ending is none of png, svg, pdf, or matplotlib is not installed.
         InputError: If there is no spectrum to draw.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise SettingsError(f"--plot: {path} does not end in {', '.join(ENDINGS)}")
+    from matplotlib.figure import Figure  # not at the top: it is not installed everywhere
+
     if not spectra:
         raise InputError(
             "--plot: the run has no spectra", "only ness keeps them, once it has built"
         )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SettingsError(
-            "--plot: matplotlib is not installed", "run: pip install 'ness-cli[plots]'"
-        ) from None
     layers = list(spectra[max(spectra)])
     columns = min(3, len(layers))
     rows = -(-len(layers) // columns)

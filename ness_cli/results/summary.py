@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ness_cli.results.read_run import RunResult
+from ness_cli.settings.identity import completed
 
 METRICS = ("acc", "bwt", "forgetting", "learning_accuracy")
 
@@ -88,8 +89,12 @@ class Group:
 def groups(runs: Sequence[RunResult]) -> list[Group]:
     """Return runs grouped by everything that identifies them but the seed."""
     found: dict[str, list[RunResult]] = {}
+    are_alike = len({frozenset(run.about["identity"]) for run in runs}) == 1
     for run in runs:
-        identity = {k: v for k, v in run.about["identity"].items() if k != "seed"}
+        # Settings may have been added between two runs; looking up their defaults takes a moment.
+        own = run.about["identity"]
+        identity = own if are_alike else completed(own)
+        identity = {key: value for key, value in identity.items() if key != "seed"}
         # The files and not the stream: with data.split_seed=run every seed has a stream of its own.
         content = run.about.get("content", run.about["stream_key"])
         key = json.dumps([identity, content], sort_keys=True)

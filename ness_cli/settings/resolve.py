@@ -101,22 +101,6 @@ class Settings:
         del plain["storage"], plain["checkpoint"]
         return dict(flatten(plain))
 
-    def defaults(self) -> dict[str, Any]:
-        """Return the defaults of all settings that have one, flat, as in ``identity``."""
-        sections = {name: getattr(self, name) for name in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS)}
-        plain = {name: _defaults(type(section)) for name, section in sections.items()}
-        plain["methods"] = {self.method.name: _defaults(type(self.options))}
-        return dict(flatten(plain))
-
-    def difference_to(self, identity: Mapping[str, Any]) -> list[str]:
-        """Return one line per key in which a run's identity differs from these settings.
-
-        A key that the run does not know is a setting that came later; the run has its default.
-        """
-        own, defaults = self.identity(), self.defaults()
-        known = {key: defaults[key] for key in own if key not in identity and key in defaults}
-        return difference({**known, **identity}, own)
-
     def fingerprint(self) -> str:
         """Return the SHA-256 of the identity, in hexadecimal."""
         text = json.dumps(self.identity(), sort_keys=True)
@@ -266,25 +250,6 @@ def _method_groups(
         if isinstance(options, MethodOptions):
             built[name] = options
     return built
-
-
-def _defaults(model: type[Section]) -> dict[str, Any]:
-    fields = {
-        name: field.get_default(call_default_factory=True, validated_data={})
-        for name, field in model.model_fields.items()
-        if not field.is_required()
-    }
-    return model.model_construct(**fields).model_dump(mode="json", include=set(fields))
-
-
-def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return one line per key in which two flat identities differ."""
-    absent = "(absent)"
-    return [
-        f"{key}: {mine.get(key, absent)!r} in the run, {other.get(key, absent)!r} asked for"
-        for key in sorted({*mine, *other})
-        if mine.get(key, absent) != other.get(key, absent)
-    ]
 
 
 def about_of(path: Path) -> About:

@@ -56,7 +56,8 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
             rows = method.consolidate(
                 data, stopping(context.place, command(context.run.path, "build"), advance)
             )
-        # Only now, with everything computed, does the old state go.
+        # Only now, with everything read and computed by all processes, does the old state go.
+        world.current().wait()
         if world.current().is_main:
             context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
         memory = method.memory()

@@ -22,6 +22,7 @@ from ness_cli.nets.multi_head import MultiHead
 from ness_cli.run_dir import RunDir, read_json
 from ness_cli.run_state import RunState, StepState, command
 from ness_cli.settings import yaml_files
+from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Settings, build
 
 METHODS = "ness_cli.methods"
@@ -197,7 +198,7 @@ def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
         raise DamagedError(
             f"{run.settings} is damaged: {error.what}", "put it back as prepare wrote it"
         ) from error
-    changed = settings.difference_to(about["identity"])
+    changed = difference(about["identity"], settings.identity())
     if changed:
         raise InputError(
             f"{run.settings} was changed after the run was prepared: {'; '.join(changed)}",

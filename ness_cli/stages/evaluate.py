@@ -15,7 +15,7 @@ from ness_cli.stages.context import (
     run_log,
     stopping,
 )
-from ness_cli.stages.models import load_model
+from ness_cli.stages.models import is_at_hand, load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepTimer
 
@@ -58,9 +58,12 @@ def evaluate(
     if step is None and task is None:
         # A row may be there without the scenario that is asked for now.
         rows = (state.of(t, "evaluate") for t in range(1, state.num_tasks + 1))
-        step = next((row for row in rows if _missing(row, wanted)), None)
+        step = next((r for r in rows if _missing(r, wanted) and is_at_hand(context, r.task)), None)
     if step is None or (step.is_done and not _missing(step, wanted) and not force):
         return Outcome.skipped(step, "all tasks are evaluated")
+    if step.is_done and not force and not is_at_hand(context, step.task):
+        note = f"task {step.task}: already done; its model is not kept (storage.keep=latest)"
+        return Outcome(step.task, step.record, was_skipped=True, note=note)
     number = step.task
     require_done(state, number, "train")
     known = step.record if step.is_done and not force else {}

@@ -18,7 +18,7 @@ from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method, Tensors
 from ness_cli.results.inspection import Inspection, room
 from ness_cli.stages.context import RunContext, require_done, stopping
-from ness_cli.stages.models import load_model
+from ness_cli.stages.models import is_at_hand, load_model
 from ness_cli.subspace.clip import spectral_norm
 from ness_cli.subspace.output_change import OutputChange
 from ness_cli.subspace.watch import chunks_of_rows, watching
@@ -63,6 +63,7 @@ def inspect(context: RunContext, *, num_images: int | None = None) -> Inspection
     promised = getattr(options, "max_output_change", None)
     return Inspection(
         path=str(context.run.path),
+        last=last,
         method=context.settings.method.name,
         rooms=room({task: record["layers"] for task, record in records.items()}),
         spectra=_spectra(context, records),
@@ -213,6 +214,8 @@ def _changes_on(
 def _drift(context: RunContext, last: int, num_images: int | None) -> list[dict[str, Any]]:
     """Return, per earlier task, how far the newest model has drifted from the task's own.
 
+    Tasks whose model is not kept are left out.
+
     No bound on a layer covers this: what moves one layer moves the inputs of the next.
     """
     found = []
@@ -220,6 +223,9 @@ def _drift(context: RunContext, last: int, num_images: int | None) -> list[dict[
     with context.place.progress.track("drift of earlier tasks", max(1, last - 1)) as track:
         advance = stopping(context.place, f"ness inspect {context.run.path}", track)
         for task in range(1, last):
+            if not is_at_hand(context, task):
+                advance(1)
+                continue
             then, images = _method(context, task), context.images(task, "train")
             moved: dict[str, list[float]] = {}
             changed, seen, logits = 0, 0, [0.0, 0.0]

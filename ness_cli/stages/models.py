@@ -58,6 +58,11 @@ def load_model(context: RunContext, task: int, inputs: dict[str, str]) -> MultiH
     return model
 
 
+def is_at_hand(context: RunContext, task: int) -> bool:
+    """Return whether the model after ``task`` is stored, or can be put together."""
+    return context.run.task(task).tensors("model").exists() or is_recomposable(context, task)
+
+
 def is_recomposable(context: RunContext, task: int) -> bool:
     """Return whether updates and bases of all tasks up to ``task`` are there."""
     files = [context.run.task(1).tensors("model")]
@@ -84,7 +89,9 @@ def recompose_model(context: RunContext, task: int, inputs: dict[str, str]) -> T
     if newest is None or newest < task:
         path = run.task(task).tensors("model")
         raise InputError(f"{path} is missing", f"run: {command(run.path, 'train', task)} --force")
-    tensors = context.read(newest, "model", "train", inputs)
+    # Not one of the inputs: a step must not depend on what a later task's steps wrote. It adds
+    # heads and normalisation of tasks up to this one, which are the same in every later model.
+    tensors = context.read(newest, "model", "train", {})
     first = context.read(1, "model", "train", inputs)
 
     model = new_model(context)

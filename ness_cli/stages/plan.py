@@ -65,12 +65,16 @@ def check_fit(settings: Settings, manifest: Mapping[str, Any]) -> Method:
             "net.heads: a shared head needs tasks with the same classes",
             "set net.heads=per-task",
         )
-    needs_valid = settings.train.weights == "best" or settings.train.schedule == "plateau"
-    if needs_valid and any(task["splits"]["valid"]["count"] == 0 for task in manifest["tasks"]):
+    asked = {
+        "train.weights=best": settings.train.weights == "best",
+        "train.schedule=plateau": settings.train.schedule == "plateau",
+        "evaluate.validation=true": settings.evaluate.validation,
+    }
+    needing = " and ".join(name for name, is_asked in asked.items() if is_asked)
+    if needing and any(task["splits"]["valid"]["count"] == 0 for task in manifest["tasks"]):
         raise SettingsError(
-            "data.valid_fraction: train.weights=best and train.schedule=plateau need validation "
-            "images in every task",
-            "raise data.valid_fraction, or set train.weights=last and train.schedule=cosine",
+            f"data.valid_fraction: {needing} cannot do without validation images in every task",
+            "raise data.valid_fraction, or leave that setting out",
         )
     model.add_task(1, max(sizes, default=1))
     kind: type[Method] = registry.load_class(METHODS, settings.method.name, place="method.name")

@@ -19,6 +19,7 @@ from ness_cli.errors import InputError
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
+from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Resolved, Settings
 from ness_cli.stages.context import StoppableProgress, run_log
 from ness_cli.stages.plan import check_fit
@@ -66,7 +67,7 @@ def prepare(
     was_there = run.run.exists()
     if was_there:
         about = read_run_record(run)
-        changed = settings.difference_to(about["identity"])
+        changed = difference(about["identity"], settings.identity())
         if changed:
             raise InputError(
                 f"{run.path} was prepared with other settings: {'; '.join(changed)}",

@@ -29,14 +29,20 @@ def clip_spectral_norm(v: torch.Tensor, limit: float) -> torch.Tensor:
     if not v.numel() or float(torch.linalg.vector_norm(v.double())) <= limit:
         return v  # the Frobenius norm bounds the spectral one
     tall = v.double() if v.shape[0] >= v.shape[1] else v.double().T
-    lengths, directions = torch.linalg.eigh(tall.T @ tall)
-    sigma = lengths.clamp(min=0).sqrt()
-    over = sigma > limit
-    if not bool(over.any()):
-        return v
-    goal = limit * (1 - 1e-6)
-    kept = directions[:, over]
-    clipped = tall - (tall @ kept) * (1 - goal / sigma[over]) @ kept.T
-    shaped = clipped if v.shape[0] >= v.shape[1] else clipped.T
-    result: torch.Tensor = shaped.to(v.dtype).contiguous()
-    return result
+    goal, is_clipped = limit * (1 - 1e-6), False
+    while True:
+        lengths, directions = torch.linalg.eigh(tall.T @ tall)
+        sigma = lengths.clamp(min=0).sqrt()
+        over = sigma > limit
+        if not bool(over.any()):
+            return v if not is_clipped else _shaped(tall, v)
+        is_clipped = True
+        kept = directions[:, over]
+        tall = tall - (tall @ kept) * (1 - goal / sigma[over]) @ kept.T
+        if float(sigma[-1]) < 1e6 * limit:
+            return _shaped(tall, v)  # otherwise the Gram matrix has hidden smaller ones: again
+
+
+def _shaped(tall: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    matrix = tall if like.shape[0] >= like.shape[1] else tall.T
+    return matrix.to(like.dtype).contiguous()

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-_ROUNDING = 1e-5
+_ROUNDING = 1e-5  # of the products
+_LAST_BIT = 2.0**-23  # of the weights: dW is a difference of two of them
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Change:
         rms: Root of the mean ||x^T dW||^2.
         largest_relative: Largest ||x^T dW|| / ||x^T W|| over rows with an output that is not zero.
         rms_relative: Root of sum ||x^T dW||^2 / sum ||x^T W||^2; 0 if all outputs are zero.
-        excess: Largest ||x^T dW|| - bound - 1e-5 ||x|| ||dW||_F; positive if the bound is broken.
+        excess: Largest ||x^T dW|| - bound, less what rounding explains; positive if the bound is
+            broken.
         violations: Rows whose excess is positive.
     """
 
@@ -44,8 +46,8 @@ class OutputChange:
     Args:
         weight: W, ``[out, d]``, which gave the outputs at the time.
         updates: dW by number, each ``[out, d]``.
-        bounds: By number, the largest ||x^T dW|| that is claimed; the check allows for rounding of
-            1e-5 ||x|| ||dW||_F.
+        bounds: By number, the largest ||x^T dW|| that is claimed; the check allows for rounding, of
+            ||x|| (1e-5 ||dW||_F + 2^-23 ||W||_F).
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class OutputChange:
         self._weight = weight
         self._updates = torch.cat(list(updates.values()))
         norms = torch.stack([torch.linalg.vector_norm(u.double()) for u in updates.values()])
-        self._slack = _ROUNDING * norms
+        self._slack = _ROUNDING * norms + _LAST_BIT * torch.linalg.vector_norm(weight.double())
         self._bounds = torch.tensor(
             [bounds[number] for number in self.numbers], dtype=torch.float64, device=norms.device
         )

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
 from ness_cli.cli.session import cache_dir
+from ness_cli.run_state import COMMANDS
 
 QUICK = ["data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"]
 
@@ -165,7 +166,9 @@ def test_what_depends_on_a_step_made_anew_is_stale(run):
     (run / "task-01" / "train.json").write_text(json.dumps(record))
     steps = document("status", run)["runs"][0]["steps"]
     stale = {(s["task"], s["step"]) for s in steps if s["status"] == "stale"}
-    assert stale == {(1, "build-subspace"), (1, "evaluate"), (2, "train-task")}
+    # What read it, and all that was made of that.
+    later = {(task, step) for task in (2, 3) for step in COMMANDS.values()}
+    assert stale == {(1, "build-subspace"), (1, "evaluate"), *later}
     assert "stale" in good("status", run).stdout
     result = ness("build-subspace", run, "--task", 2, "--force")
     assert result.exit_code == 4
@@ -618,3 +621,27 @@ def test_a_process_that_fails_gives_its_exit_code_and_keeps_no_other(tmp_path):
     assert document("status", tmp_path / "m" / "seed-2")["runs"][0]["next"].startswith(
         "ness report"
     )
+
+
+def test_redoing_a_middle_task_depends_on_nothing_later(tmp_path):
+    out = tmp_path / "run"
+    good("run", "--out", out, "storage.keep=latest", *QUICK)
+    good("train-task", out, "--task", 2, "--force")
+    inputs = json.loads((out / "task-02" / "train.json").read_text())["inputs"]
+    assert inputs
+    assert all(name.startswith("task-01/") for name in inputs)
+    (out / "task-03" / "model.safetensors").unlink()
+    (out / "task-03" / "train.json").unlink()
+    good("run", "--out", out, "storage.keep=latest", *QUICK)
+    assert document("status", out)["runs"][0]["complete"]
+
+
+def test_validation_asked_for_later_is_given_where_models_are_kept(tmp_path):
+    out = tmp_path / "run"
+    arguments = ("run", "--out", out, "storage.keep=latest", "method.name=sgp", *QUICK)
+    good(*arguments, "data.valid_fraction=0.2")
+    good(*arguments, "data.valid_fraction=0.2", "evaluate.validation=true")
+    matrix = document("report", out)["runs"][0]["validation"]["matrix"]
+    assert None not in matrix[2]
+    assert matrix[1] == [None] * 3
+    assert "already done" in good("evaluate", out, "--validation", "--task", 2).stderr

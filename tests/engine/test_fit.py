@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from ness_cli.errors import DamagedError, NumericalError, SettingsError, Stopped
 from ness_cli.methods.base import Phase
 from ness_cli.methods.finetune import Finetune
 from ness_cli.settings.resolve import METHODS
+from ness_cli.world import World
 
 PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
 CASES = [
@@ -86,12 +88,12 @@ class TwoPhases(Finetune):
         self.noted = tensors["noted"]
 
 
-def _fit(settings, path, stop_after=None, kind=None):
+def _fit(settings, path, stop_after=None, kind=None, stop=None):
     method, task = _begin(settings)
     if kind is not None:
         method = kind(method.model, settings.options, settings.train, seed=settings.seed)
         method.begin_task(task)
-    stop, steps = StopRequest(), 0
+    stop, steps = stop or StopRequest(), 0
 
     def advance(n=1, info=""):
         nonlocal steps
@@ -267,3 +269,45 @@ def test_the_averaged_weights_stay_in_the_subspace_and_are_what_the_task_ends_wi
 def test_parts_of_training_that_do_not_fit_are_refused(train, message):
     with pytest.raises(SettingsError, match=message):
         make_settings(train=train)
+
+
+def test_a_signal_between_deciding_and_stopping_waits_for_the_next_step(tmp_path, monkeypatch):
+    """What is said to be saved is saved."""
+    settings = make_settings()
+    agreed = World.any
+
+    def any_then_signal(self, *flags):
+        found = agreed(self, *flags)
+        late.request("SIGTERM")
+        return found
+
+    late = StopRequest()
+    monkeypatch.setattr(World, "any", any_then_signal)
+    with pytest.raises(StoppedError, match="a checkpoint is saved"):
+        _fit(settings, tmp_path / "checkpoint", stop=late)
+    assert (tmp_path / "checkpoint").exists()
+
+
+def test_weights_that_blow_up_in_the_last_step_are_not_kept(tmp_path):
+    train = {"epochs": 1, "lr": 1e39, "batch_size": 24}
+    settings = make_settings(method={"name": "finetune"}, train=train)
+    with pytest.raises(NumericalError, match="task 2, epoch 1"):
+        _fit(settings, tmp_path / "checkpoint")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own insides
+@pytest.mark.parametrize("every", [2, 5])
+def test_compiled_it_is_stopped_and_ends_with_the_same_bits_too(every, tmp_path):
+    settings = make_settings(
+        compute={"compile": "on"}, net={"batch_norm": True}, train={"batch_size": 7}
+    )
+    model, update, _ = _fit(settings, tmp_path / "undisturbed")
+    resumed = None
+    while resumed is None:
+        with contextlib.suppress(StoppedError):
+            resumed = _fit(settings, tmp_path / "checkpoint", stop_after=every)
+    for name, tensor in model.items():
+        assert torch.equal(resumed[0][name], tensor), name
+    for name, tensor in update.items():
+        assert torch.equal(resumed[1][name], tensor), name

@@ -6,7 +6,8 @@ import pytest
 
 from ness_cli.errors import SettingsError
 from ness_cli.settings import yaml_files
-from ness_cli.settings.resolve import build, difference, flatten, parse_overrides, resolve
+from ness_cli.settings.identity import difference
+from ness_cli.settings.resolve import build, flatten, parse_overrides, resolve
 from ness_cli.settings.schema import schema
 
 
@@ -154,6 +155,18 @@ def test_a_run_from_before_a_setting_existed_has_its_default():
     settings = resolve("digits").settings
     older = {key: v for key, v in settings.identity().items() if not key.startswith("compute.")}
     assert len(older) < len(settings.identity())
-    assert settings.difference_to(older) == []
+    assert difference(older, settings.identity()) == []
     other = resolve("digits", ["compute.precision=bf16", "train.lr=0.5"]).settings
-    assert len(other.difference_to(older)) == 2
+    assert len(difference(older, other.identity())) == 2
+
+
+def test_a_setting_added_to_the_data_sets_of_a_sequence_has_its_default_too():
+    settings = resolve("five-resnet18-quick").settings
+    older = settings.identity()
+    older["data.sources"] = [
+        {key: value for key, value in each.items() if key != "layout"}
+        for each in older["data.sources"]
+    ]
+    assert difference(older, settings.identity()) == []
+    older["data.sources"][0]["valid_fraction"] = 0.4
+    assert len(difference(older, settings.identity())) == 1

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from ness_cli import tensor_files
 from ness_cli.cli.app import app
+from ness_cli.results.inspection import spectrum_picture
 
 SMALL = [
     *("--preset", "digits", "data.num_tasks=3", "train.epochs=3", "net.hidden=[24, 16]"),
@@ -168,3 +169,31 @@ def test_a_reader_of_old_numbers_can_repeat_one(run):
     # sum ||x^T dW||^2 over the rows is the trace of dW C dW^T.
     total = torch.trace(change.double() @ covariance @ change.double().T)
     assert row["rms"] == pytest.approx(float(total / row["rows"]) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["finetune", "joint", "sgp"])
+def test_a_run_without_bounds_is_inspected_all_the_same(method, tmp_path):
+    out = _run(tmp_path / "run", f"method.name={method}", "storage.keep=latest")
+    result = _ness("inspect", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["room"] == []) == (method != "sgp")
+    # Of the models only the first and the last are kept.
+    assert [row["task"] for row in found["drift"]] == [1]
+    assert "left out, their models are not kept: 2" in _ness("inspect", out).stdout
+
+
+def test_inputs_of_low_rank_have_a_spectrum_too(tmp_path):
+    small = ["data.limit_per_class=6", "data.num_tasks=2", "net.hidden=[24, 16]", "train.epochs=1"]
+    out = tmp_path / "run"
+    assert _ness("run", "--preset", "digits", "--out", out, "--until", 1, *small).exit_code == 0
+    result = _ness("inspect", out)
+    assert result.exit_code == 0, result.stderr
+    assert "▁" in result.stdout
+    assert spectrum_picture([0.0, 0.0], 0.0, 2) == "▁▁|"
+    assert spectrum_picture([0.0, 1e-9, 1.0], 0.5, 2) == "▁▁|█"
+
+
+def test_updates_far_smaller_than_the_weights_are_no_violation(tmp_path):
+    out = _run(tmp_path / "run", "methods.ness.eps1=1e-9", "train.lr=1e-4")
+    assert _ness("inspect", out, "--check").exit_code == 0

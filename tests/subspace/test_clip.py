@@ -27,6 +27,14 @@ def test_what_is_within_the_limit_keeps_its_bits(limit):
     assert clip_spectral_norm(v, limit) is v
 
 
+@pytest.mark.parametrize("excess", [1e3, 1e9, 1e14])
+def test_a_matrix_far_above_its_limit_comes_down_to_it(excess):
+    v = torch.randn(30, 20, generator=torch.Generator().manual_seed(2))
+    assert (
+        spectral_norm(clip_spectral_norm(v, spectral_norm(v) / excess)) <= spectral_norm(v) / excess
+    )
+
+
 def test_degenerate_matrices():
     assert spectral_norm(torch.zeros(0, 3)) == 0
     assert torch.equal(clip_spectral_norm(torch.zeros(3, 2), 0.0), torch.zeros(3, 2))

@@ -1,0 +1,70 @@
+"""Identities of runs, compared although settings have been added since one of them was stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ness_cli import registry
+from ness_cli.settings.base import Section
+from ness_cli.settings.resolve import COMPONENT_SECTIONS, METHODS, PLAIN_SECTIONS, flatten
+from ness_cli.settings.sources.base import without_places
+
+
+def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return one line per key in which two flat identities differ.
+
+    A key that only one of them knows is a setting that came later; the other has its default.
+
+    Args:
+        mine: That of a run.
+        other: That of the settings asked for.
+    """
+    absent, both = "(absent)", (completed(mine), completed(other))
+    return [
+        f"{key}: {mine.get(key, absent)!r} in the run, {other.get(key, absent)!r} asked for"
+        for key in sorted({*mine, *other})
+        if both[0].get(key, absent) != both[1].get(key, absent)
+    ]
+
+
+def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity with the defaults of all settings that it does not know."""
+    found = dict(identity)
+    for prefix, model in _models(identity):
+        for key, value in flatten(_defaults(model), f"{prefix}."):
+            found.setdefault(key, value)
+    if isinstance(found.get("data.sources"), list):
+        found["data.sources"] = [
+            without_places({**_defaults(_source(each["source"])), **each})
+            for each in found["data.sources"]
+        ]
+    return found
+
+
+def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:
+    """Yield the model of every group of settings that the identity has values of."""
+    yield from PLAIN_SECTIONS.items()
+    for section, (package, key) in COMPONENT_SECTIONS.items():
+        name = identity[f"{section}.{key}"]
+        yield section, registry.load_class(package, name, place=section, attribute="Options")
+    name = identity["method.name"]
+    model = registry.load_class(METHODS, name, place="method.name", attribute="Options")
+    yield f"methods.{name}", model
+
+
+def _source(name: str) -> type[Section]:
+    package, _ = COMPONENT_SECTIONS["data"]
+    model: type[Section] = registry.load_class(
+        package, name, place="data.source", attribute="Options"
+    )
+    return model
+
+
+def _defaults(model: type[Section]) -> dict[str, Any]:
+    fields = {
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+    return model.model_construct(**fields).model_dump(mode="json", include=set(fields))
