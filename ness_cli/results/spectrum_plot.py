@@ -46,7 +46,7 @@ def plot_spectra(spectra: Mapping[int, Mapping[str, Mapping[str, Any]]], path: P
     columns = min(3, len(layers))
     rows = -(-len(layers) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, layer in zip(panels, layers, strict=False):
         for task, own in spectra.items():
             sigma, tau = own[layer]["sigma"], own[layer]["tau"]
@@ -56,7 +56,7 @@ def plot_spectra(spectra: Mapping[int, Mapping[str, Mapping[str, Any]]], path: P
             panel.semilogy(share, [max(s, floor) for s in sigma], color="C0", alpha=shade, lw=1.2)
             panel.axhline(max(tau, floor), color="C3", alpha=shade, lw=0.8, ls="--")
         panel.set_title(f"{layer}, d = {len(sigma)}", fontsize=10)
-    for panel in list(panels)[len(layers) :]:
+    for panel in panels[len(layers) :]:
         panel.set_visible(False)
     tasks = (
         f"tasks {min(spectra)} to {max(spectra)}" if len(spectra) > 1 else f"task {max(spectra)}"
