@@ -113,7 +113,9 @@ def _write(out: Path, study: dict, commands: dict[str, list[str]]) -> None:
     (out / "table.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: list[float | None]) -> str:
+    if None in values:
+        return "-"  # measured for the last task only
     mean = f"{statistics.fmean(values):.2f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
