@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ness_cli.errors import SettingsError
+from ness_cli.nets.dropout import Dropout
 from ness_cli.nets.norm import TaskNorm
 from ness_cli.settings.nets.alexnet import Options
 
@@ -52,8 +53,8 @@ class Alexnet(nn.Module):
         self.norm4 = make_norm(widths[3])
         self.fc2 = nn.Linear(widths[3], widths[4], bias=False)
         self.norm5 = make_norm(widths[4])
-        self.light_dropout = nn.Dropout(light)
-        self.heavy_dropout = nn.Dropout(heavy)
+        self.light_dropout = Dropout(light)
+        self.heavy_dropout = Dropout(heavy)
         self.pool = nn.MaxPool2d(2)
         self.num_features = widths[4]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from ness_cli.nets.dropout import Dropout
 from ness_cli.nets.norm import TaskNorm
 from ness_cli.settings.nets.mlp import Options
 
@@ -31,7 +32,7 @@ class Mlp(nn.Module):
             if options.batch_norm:
                 self.add_module(f"norm{index}", make_norm(hidden))
             width = hidden
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.num_features = width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
