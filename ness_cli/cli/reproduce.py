@@ -32,9 +32,9 @@ def reproduce(
     """Run a preset's seeds and compare with the published result.
 
     ACC passes within the preset's tolerance (1 point; miniImageNet 3) or twice the standard error
-    of the difference, BWT within 1 point; a single seed within 3 points is consistent. Seeds that
-    are done are skipped. The verdict is written to OUT/reproduction.json; exit code 3 if a result
-    falls short.
+    of the difference, BWT within 1 point; a single seed within 3 points is consistent. A result
+    above the published one by more is better, one below it falls short. Seeds that are done are
+    skipped. The verdict is written to OUT/reproduction.json; exit code 3 if a result falls short.
 
     [dim]Examples:[/dim]
 

@@ -64,6 +64,17 @@ class RunResult:
         ]
         return [*self.about.get("notes", []), *stale]
 
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the run has made: the hash of every tensor file, and every row of accuracies."""
+        found: dict[str, Any] = {}
+        for step in self.state.steps:
+            found.update(step.record.get("outputs", {}))
+        for kind, matrix in (("task", self.by_task), ("class", self.by_class)):
+            rows = enumerate(matrix.rows, start=1)
+            found.update({f"{kind} row {t}": row for t, row in rows if row is not None})
+        return found
+
     def seconds(self, step: str) -> list[float | None]:
         """Return the seconds that ``step`` took, per task."""
         records = self._records(step)

@@ -12,8 +12,9 @@ from rich.table import Table
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.summary import Group, Spread
 from ness_cli.settings.about import About
+from ness_cli.words import fixed
 
-PASS, SHORT, CONSISTENT = "pass", "falls short", "consistent"
+PASS, SHORT, BETTER, CONSISTENT = "pass", "falls short", "better", "consistent"
 NOT_COMPARABLE, NOT_COMPARED, INCOMPLETE = "not comparable", "not compared", "incomplete"
 _SINGLE_SEED_POINTS = 3.0
 
@@ -28,7 +29,8 @@ class Comparison:
         published: The published mean.
         published_std: Its deviation over seeds, where known.
         allowed: Difference that still passes.
-        verdict: ``pass``, ``falls short``, ``consistent``, ``not comparable`` or ``incomplete``.
+        verdict: ``pass``, ``better`` (above the published value by more than is allowed), ``falls
+            short`` (below it by more), ``consistent``, ``not comparable`` or ``incomplete``.
     """
 
     metric: str
@@ -63,13 +65,13 @@ class Reproduction:
     @property
     def verdict(self) -> str:
         """The worst verdict of all metrics."""
-        order = (INCOMPLETE, SHORT, NOT_COMPARABLE, CONSISTENT, PASS)
+        order = (INCOMPLETE, SHORT, NOT_COMPARABLE, CONSISTENT, PASS, BETTER)
         found = [comparison.verdict for comparison in self.comparisons]
         return min(found, key=order.index) if found else NOT_COMPARED
 
     @property
     def falls_short(self) -> bool:
-        """Whether a metric differs by more than it may."""
+        """Whether a metric is below its published value by more than it may be."""
         return self.verdict == SHORT
 
     def as_json(self) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class Reproduction:
             *("metric", "verdict", "measured", "published", "difference", "allowed"), left=2
         )
         for each in self.comparisons:
-            difference = "-" if each.difference is None else f"{each.difference:+.2f}"
+            difference = "-" if each.difference is None else fixed(each.difference, signed=True)
             published = str(Spread(each.published, each.published_std))
             row = (str(each.measured), published, difference, f"{each.allowed:.2f}")
             table.add_row(each.metric, each.verdict, *row)
@@ -116,14 +118,15 @@ def compare(group: Group, about: About, *, num_tasks: int) -> Reproduction:
 
     Several seeds pass when the difference is at most the preset's tolerance or twice the standard
     error of the difference of the two means, whichever is more. A single seed is ``consistent``
-    within three points: it has no spread to judge by.
+    within three points: it has no spread to judge by. Of ACC and of BWT more is better, so what
+    lies above the published value by more than that is ``better`` and what lies below falls short.
 
     Args:
         group: Runs that differ in their seed only.
         about: What the preset says about itself.
         num_tasks: Tasks of the whole stream; runs that stopped before are incomplete.
     """
-    done = tuple(run for run in group.runs if run.by_task.last == num_tasks)
+    done = tuple(run for run in group.independent if run.by_task.last == num_tasks)
     seeds = tuple(sorted(run.about["seed"] for run in done))
     preset, published = group.runs[0].about["preset"], about.published
     if published is None:
@@ -162,5 +165,5 @@ def _verdict(measured: Spread, value: float, allowed: float, num_seeds: int) -> 
     if measured.mean is None:
         return INCOMPLETE
     if abs(measured.mean - value) > allowed:
-        return SHORT
+        return BETTER if measured.mean > value else SHORT
     return PASS if num_seeds > 1 else CONSISTENT

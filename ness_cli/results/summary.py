@@ -10,6 +10,7 @@ from typing import Any
 
 from ness_cli.results.read_run import RunResult
 from ness_cli.settings.identity import completed
+from ness_cli.words import fixed
 
 METRICS = ("acc", "bwt", "forgetting", "learning_accuracy")
 
@@ -33,7 +34,39 @@ class Spread:
     def __str__(self) -> str:
         if self.mean is None:
             return "-"
-        return f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
+        return fixed(self.mean) + ("" if self.std is None else f" ± {self.std:.2f}")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A run that counts for nothing because another one has its settings and its seed.
+
+    Attributes:
+        run: The run that is left out.
+        of: The run that counts.
+    """
+
+    run: RunResult
+    of: RunResult
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all files and accuracies that both have are equal, as in a copy."""
+        mine, other = self.run.results, self.of.results
+        return all(mine[name] == other[name] for name in mine.keys() & other.keys())
+
+    def __str__(self) -> str:
+        who = f"{self.of.path} and {self.run.path} are both seed {self.of.about['seed']}"
+        if self.is_equal:
+            return f"{who} with equal settings and results, as copies are: counted once"
+        return (
+            f"{who} with equal settings, but differ in their results: no independent seeds, "
+            f"so only {self.of.path} is counted"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"run": str(self.run.path), "of": str(self.of.path), "equal": self.is_equal}
 
 
 @dataclass(frozen=True)
@@ -43,6 +76,23 @@ class Group:
     runs: tuple[RunResult, ...]
 
     @property
+    def independent(self) -> list[RunResult]:
+        """One run per seed, the one that has come furthest: a copy is no second sample."""
+        found: dict[int, RunResult] = {}
+        for run in self.runs:
+            other = found.setdefault(run.about["seed"], run)
+            if run.by_task.last > other.by_task.last:
+                found[run.about["seed"]] = run
+        return list(found.values())
+
+    @property
+    def repeats(self) -> list[Repeat]:
+        """The other runs, each with the one that counts in its place."""
+        counted = {run.about["seed"]: run for run in self.independent}
+        pairs = [(run, counted[run.about["seed"]]) for run in self.runs]
+        return [Repeat(run, of) for run, of in pairs if run is not of]
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds of the runs that count."""
         return [run.about["seed"] for run in self.furthest]
@@ -50,7 +100,8 @@ class Group:
     @property
     def seeds_behind(self) -> list[int]:
         """Seeds of the runs that are left out because others have come further."""
-        return [run.about["seed"] for run in self.runs if run not in self.furthest]
+        last = self._last
+        return [run.about["seed"] for run in self.independent if run.by_task.last < last]
 
     @property
     def name(self) -> str:
@@ -66,8 +117,12 @@ class Group:
     @property
     def furthest(self) -> list[RunResult]:
         """The runs that have come furthest: after other tasks accuracies mean something else."""
-        last = max(run.by_task.last for run in self.runs)
-        return [run for run in self.runs if run.by_task.last == last]
+        last = self._last
+        return [run for run in self.independent if run.by_task.last == last]
+
+    @property
+    def _last(self) -> int:
+        return max(run.by_task.last for run in self.runs)
 
     def spread(self, metric: str) -> Spread:
         """Return the spread of a metric over the runs that have come furthest."""
@@ -82,6 +137,7 @@ class Group:
             "method": about["method"],
             "seeds": self.seeds,
             "seeds_behind": self.seeds_behind,
+            "repeats": [repeat.as_json() for repeat in self.repeats],
             **{name: {"mean": s.mean, "std": s.std} for name, s in spreads.items()},
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ness_cli.words import fixed
+
 
 def human_bytes(size: int) -> str:
     """Return a size in decimal units: ``1.2 MB``."""
@@ -27,4 +29,4 @@ def human_seconds(seconds: float) -> str:
 
 def percent(value: float | None) -> str:
     """Return a percentage with two decimals, a dash for what was not measured."""
-    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
+    return "-" if value is None else fixed(value)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ness_cli.settings.base import Section
+from ness_cli.words import fixed
 
 
 class Published(Section):
@@ -28,7 +29,7 @@ class Published(Section):
     """Why these numbers are not for comparison, if they are not."""
 
     def __str__(self) -> str:
-        bwt = "" if self.bwt is None else f" / {self.bwt:+.2f}"
+        bwt = "" if self.bwt is None else f" / {fixed(self.bwt, signed=True)}"
         return f"{self.acc:.2f}{bwt}"
 
 

@@ -47,13 +47,14 @@ class Report:
         by_validation = tables.validation_table(self.runs)
         if by_validation is not None:
             found.append(by_validation)
-        if any(len(group.runs) > 1 for group in self.groups):
+        if any(len(group.independent) > 1 for group in self.groups):
             found.append(tables.group_table(self.groups))
         if len(self.runs) == 1:
             found.append(tables.steps_table(self.runs[0]))
         found.append(tables.cost_table(self.runs))
         notes = [Text(f"Note, {run.path}: {note}") for run in self.runs for note in run.notes]
-        if len(self.groups) == len(self.runs):
+        notes += [Text(f"Note: {repeat}") for group in self.groups for repeat in group.repeats]
+        if all(len(group.independent) == 1 for group in self.groups):
             notes.append(Text("Every experiment here is a single seed.", style="dim"))
         return [part for item in [*found, *notes] for part in (item, Text(""))][:-1]
 

@@ -266,6 +266,16 @@ def test_seeds_are_ordinary_runs_that_report_and_status_take_together(tmp_path):
     assert len(document("report", out)["runs"]) == 3
 
 
+def test_a_run_and_its_copy_are_one_seed(run, finished):
+    (group,) = document("report", finished, run)["groups"]
+    assert group["seeds"] == [1]
+    assert group["acc"]["std"] is None
+    assert group["repeats"] == [{"run": str(run), "of": str(finished), "equal": True}]
+    shown = good("report", finished, run).stdout
+    assert "Mean ±" not in shown
+    assert "are both seed 1" in shown
+
+
 @pytest.mark.parametrize("seeds", ["1,1", "a", "", "1,,2", "1.5"])
 def test_seeds_that_are_no_list_of_numbers_are_refused(seeds, tmp_path):
     assert ness("run", "--seeds", seeds, "--out", tmp_path / "x").exit_code == 2
@@ -530,7 +540,7 @@ def _preset_with(published: str, folder: Path) -> Path:
 
 
 def test_reproduce_passes_or_falls_short_and_says_so_in_a_file(tmp_path):
-    preset, out = _preset_with("acc: 0.5", tmp_path), tmp_path / "out"
+    preset, out = _preset_with("acc: 99.9", tmp_path), tmp_path / "out"
     short = ness("reproduce", preset, "--out", out, "--json")
     assert short.exit_code == 3
     verdict = json.loads((out / "reproduction.json").read_text())
@@ -544,9 +554,13 @@ def test_reproduce_passes_or_falls_short_and_says_so_in_a_file(tmp_path):
     assert again.exit_code == 0
     assert "nothing to do" in again.stderr
     assert "pass" in again.stdout
+    _preset_with("acc: 0.5", tmp_path)
+    above = ness("reproduce", preset, "--out", out, "--json")
+    assert above.exit_code == 0
+    assert json.loads(above.stdout)["reproduction"]["verdict"] == "better"
     one = ("--out", tmp_path / "one", "--seeds", 1, "train.lr=0.2", "checkpoint.seconds=5")
     changed = json.loads(ness("reproduce", preset, *one, "--json").stdout)["reproduction"]
-    assert changed["verdict"] in ("consistent", "falls short")
+    assert changed["verdict"] in ("consistent", "better")
     assert changed["note"].endswith("changed from the preset: train.lr=0.2")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.reproduction import compare
@@ -31,12 +33,24 @@ def _verdicts(accs, about=None, bwts=None):
     return compare(Group(tuple(runs)), about or _about(), num_tasks=2)
 
 
-def test_several_seeds_pass_within_one_point_and_fall_short_beyond():
-    assert _verdicts([71.0, 71.0]).verdict == "pass"
-    short = _verdicts([71.1, 71.1])
+def test_several_seeds_pass_within_one_point_and_fall_short_below():
+    assert _verdicts([69.0, 69.0]).verdict == "pass"
+    short = _verdicts([68.9, 68.9])
     assert short.verdict == "falls short"
     assert short.falls_short
-    assert short.comparisons[0].difference == pytest.approx(1.1)
+    assert short.comparisons[0].difference == pytest.approx(-1.1)
+
+
+def test_what_lies_above_the_published_value_by_more_than_allowed_is_better():
+    better = _verdicts([71.1, 71.1], _about(bwt=None))
+    assert better.verdict == "better"
+    assert not better.falls_short
+    assert better.as_json()["comparisons"][0]["verdict"] == "better"
+    assert _verdicts([73.1], _about(bwt=None)).verdict == "better"
+    # One metric better and the other as published: nothing to boast of as a whole.
+    assert _verdicts([71.1, 71.1]).verdict == "pass"
+    assert _verdicts([71.1, 71.1], bwts=[-1.5, -1.5]).verdict == "falls short"
+    assert _verdicts([70.0, 70.0], bwts=[1.5, 1.5]).comparisons[1].verdict == "better"
 
 
 def test_twice_the_standard_error_of_the_difference_counts_where_it_is_more():
@@ -51,7 +65,8 @@ def test_twice_the_standard_error_of_the_difference_counts_where_it_is_more():
 
 def test_a_single_seed_is_consistent_within_three_points():
     assert _verdicts([72.9]).verdict == "consistent"
-    assert _verdicts([73.1]).verdict == "falls short"
+    assert _verdicts([67.1]).verdict == "consistent"
+    assert _verdicts([66.9]).verdict == "falls short"
 
 
 def test_bwt_counts_too():
@@ -70,6 +85,20 @@ def test_runs_that_stopped_before_the_end_do_not_count():
     runs = (_run(1, 70.0), _run(2, 70.0))
     assert compare(Group(runs), _about(), num_tasks=3).verdict == "incomplete"
     assert compare(Group(runs), About(), num_tasks=2).verdict == "not compared"
+
+
+def test_one_seed_twice_is_a_single_seed():
+    runs = (_run(1, 72.0), _run(1, 72.0))
+    twice = compare(Group(runs), _about(), num_tasks=2)
+    assert twice.seeds == (1,)
+    assert twice.verdict == "consistent"
+    assert twice.comparisons[0].measured.std is None
+
+
+def test_a_difference_of_nothing_has_no_sign():
+    table = Console(file=io.StringIO(), width=100)
+    table.print(_verdicts([70.0 - 1e-9, 70.0 - 1e-9]).table())
+    assert "-0.00" not in table.file.getvalue()
 
 
 def test_the_tolerance_is_the_presets():

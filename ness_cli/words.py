@@ -1,0 +1,28 @@
+"""Numbers as people write them: counted things, and no minus before zero."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number and what it counts: ``1 task``, ``2 tasks``.
+
+    Args:
+        number: How many.
+        noun: What one is called.
+        plural: What several are called, where that is not ``noun`` and an s.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def fixed(value: float, digits: int = 2, *, signed: bool = False) -> str:
+    """Return a number with some decimals, and never ``-0.00``.
+
+    Args:
+        value: The number.
+        digits: Decimals.
+        signed: Put a sign before every number but zero.
+    """
+    # Rounded first: adding zero turns the minus zero that rounding may leave into zero.
+    rounded = round(value, digits) + 0.0
+    sign = "+" if signed and rounded > 0 else ""
+    return f"{sign}{rounded:.{digits}f}"
