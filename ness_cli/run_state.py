@@ -85,8 +85,12 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
         DamagedError: If the file does not read back.
     """
     out = shlex.quote(str(run.path))
+    remedy = f"run: ness prepare --preset digits --out {out}"
+    if run.path.is_dir() and any(run.path.iterdir()):
+        # Very likely the parent of runs, which is to become none itself.
+        remedy = f"name a run folder; ness status {out} shows those below"
     try:
-        return read_json(run.run, remedy=f"run: ness prepare --preset digits --out {out}")
+        return read_json(run.run, remedy=remedy)
     except DamagedError as error:
         raise DamagedError(error.what, "restore it, or start over in another folder") from error
 

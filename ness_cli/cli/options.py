@@ -11,7 +11,7 @@ import typer
 Run = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
 Runs = Annotated[
     list[Path],
-    typer.Argument(help="Run folders, or parents of seed-* folders.", show_default=False),
+    typer.Argument(help="Run folders, or folders with runs below.", show_default=False),
 ]
 Overrides = Annotated[
     list[str] | None,

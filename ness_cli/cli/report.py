@@ -14,18 +14,22 @@ def report(
     """Show accuracies, ACC, BWT, forgetting, time and bytes of one run or several.
 
     Runs that differ only in their seed are also shown as mean ± sample standard deviation. Works on
-    unfinished runs.
+    unfinished runs. Of folders that are no runs the runs below count, at any depth.
 
     [dim]Examples:[/dim]
 
       ness report runs/a
 
       ness report runs/a runs/ft --json
+
+      ness report runs
     """
     from ness_cli.stages.report import report as make_report
 
     with session(json=json, quiet=quiet) as (console, _stop):
         result = make_report(runs)
+        for line in result.left_out:
+            console.note(line)
         for renderable in result.renderables(console.width):
             console.result(renderable)
         console.document(result.document())

@@ -16,22 +16,27 @@ def status(
 ) -> None:
     """Show which steps are done, which are stale and why, and the next command.
 
+    Of folders that are no runs the runs below count, at any depth.
+
     [dim]Examples:[/dim]
 
       ness status runs/a
 
       ness status runs/many --json
     """
-    from ness_cli.results.read_run import expand
+    from ness_cli.results.find_runs import find_runs
 
     with session(json=json, quiet=quiet) as (console, _stop):
         documents = []
-        for path in expand(runs):
+        found = find_runs(runs)
+        for line in found.notes:
+            console.note(line)
+        for path in found.runs:
             document, table, following = _status_of(path)
             console.result(table)
             console.next(following)
             documents.append(document)
-        console.document({"schema": "ness.status/1", "runs": documents})
+        console.document({"schema": "ness.status/1", "runs": documents, "left_out": found.notes})
 
 
 def _status_of(path: Path) -> tuple[dict[str, Any], Any, str]:

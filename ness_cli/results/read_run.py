@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import DamagedError, InputError
+from ness_cli.errors import DamagedError
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import (
@@ -100,29 +100,6 @@ class RunResult:
 
     def _records(self, step: str) -> list[Mapping[str, Any]]:
         return [self.state.of(t, step).record for t in range(1, self.state.num_tasks + 1)]
-
-
-def expand(paths: Iterable[Path]) -> list[Path]:
-    """Return run folders, each parent of ``seed-*`` runs replaced by its runs.
-
-    A run named twice counts once.
-
-    Raises:
-        InputError: If a folder is neither.
-    """
-    found: list[Path] = []
-    for path in paths:
-        seeds = [run.parent for run in path.glob("seed-[0-9]*/run.json")]
-        if (path / "run.json").exists():
-            found.append(path)
-        elif seeds:
-            found += sorted(seeds, key=lambda run: (len(run.name), run.name))
-        else:
-            raise InputError(
-                f"{path} is not a run: it has no run.json",
-                f"run: ness prepare --preset digits --out {path}",
-            )
-    return list({run.resolve(): run for run in found}.values())
 
 
 def read_run(path: Path) -> RunResult:

@@ -12,16 +12,24 @@ from rich.text import Text
 
 from ness_cli.results import tables
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
-from ness_cli.results.read_run import RunResult, expand, read_run
+from ness_cli.results.find_runs import find_runs
+from ness_cli.results.read_run import RunResult, read_run
 from ness_cli.results.summary import Group, groups
 
 
 @dataclass(frozen=True)
 class Report:
-    """The results of some runs."""
+    """The results of some runs.
+
+    Attributes:
+        runs: The runs.
+        groups: The same, those together that differ in their seed only.
+        left_out: A line for everything that was named and is no run.
+    """
 
     runs: tuple[RunResult, ...]
     groups: tuple[Group, ...]
+    left_out: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return everything as plain values, percent and seconds and bytes."""
@@ -29,6 +37,7 @@ class Report:
             "schema": "ness.report/1",
             "runs": [_run_document(run) for run in self.runs],
             "groups": [group.as_json() for group in self.groups],
+            "left_out": list(self.left_out),
         }
 
     def renderables(self, width: int) -> list[RenderableType]:
@@ -63,14 +72,15 @@ def report(paths: Sequence[Path]) -> Report:
     """Read runs and group them by experiment.
 
     Args:
-        paths: Run folders, or parents of ``seed-*`` folders.
+        paths: Run folders, or folders with runs below them at any depth.
 
     Raises:
-        InputError: If a folder is no run.
+        InputError: If a folder is not there, or there is no run at all.
         DamagedError: If a record does not read back.
     """
-    runs = tuple(read_run(path) for path in expand(paths))
-    return Report(runs, tuple(groups(runs)))
+    found = find_runs(paths)
+    runs = tuple(read_run(path) for path in found.runs)
+    return Report(runs, tuple(groups(runs)), tuple(found.notes))
 
 
 def _summary(matrix: AccuracyMatrix) -> dict[str, Any] | None:

@@ -339,6 +339,22 @@ def test_wrong_input_exits_with_its_code_and_says_what_to_do(arguments, code, wo
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_the_parent_of_a_run_is_not_to_be_made_a_run(run):
+    result = ness("train-task", run.parent)
+    assert result.exit_code == 4
+    assert "ness prepare" not in result.stderr
+    assert f"ness status {run.parent}" in result.stderr
+
+
+def test_report_and_status_take_whatever_a_shell_pattern_names(run):
+    (run.parent / "notes.txt").write_text("x")
+    for command in ("report", "status"):
+        result = good(command, *sorted(run.parent.iterdir()))
+        assert str(run) in result.stdout
+        assert f"{run.parent / 'notes.txt'} is left out" in result.stderr
+        assert document(command, run.parent)["runs"]
+
+
 def test_a_cuda_device_that_is_not_there_exits_with_8(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is one")
