@@ -259,10 +259,11 @@ class Method:
         self.model.select(batch.task)
         with numerics.lower_precision(self.compute, batch.x.device):
             logits = self._forward(batch.x)
-        loss = functional.cross_entropy(logits.float(), batch.y)
+        smoothing = self.train.label_smoothing
+        loss = functional.cross_entropy(logits.float(), batch.y, label_smoothing=smoothing)
         if batch.partner_y is None:
             return loss
-        other = functional.cross_entropy(logits.float(), batch.partner_y)
+        other = functional.cross_entropy(logits.float(), batch.partner_y, label_smoothing=smoothing)
         return batch.share * loss + (1 - batch.share) * other
 
     @cached_property
@@ -312,6 +313,10 @@ class Method:
 
     def update(self) -> Tensors:
         """Return what the training of this task leaves behind besides the model."""
+        return {}
+
+    def measured(self) -> dict[str, Any]:
+        """Return what the training of this task measured, plain values for its record."""
         return {}
 
     def load_update(self, tensors: Tensors) -> None:

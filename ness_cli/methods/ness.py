@@ -7,7 +7,9 @@ so far; they are the fixed basis U of the next task, which learns only inside it
     W = W_prev + (U V)^T,    V from zero,    ||x^T U V|| <= tau ||V||_2 for every earlier input x.
 
 ``scaling=bounded`` (ours) opens every direction, at its own pace: W = W_prev + (U S V)^T with S = 1
-up to tau and tau / sigma above, which keeps the same bound.
+up to tau and tau / sigma above, which keeps the same bound. A pace is no limit: ``budget=b`` (ours)
+is one, on rho^2 = tr(dW C dW^T) / tr(W_prev C W_prev^T), the mean square relative change of a
+layer's outputs on earlier inputs; the update is moved to the nearest one within it.
 
 Remembered: one d x d covariance per layer, whatever the number of tasks; no data.
 
@@ -24,23 +26,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 
-from ness_cli.data.batches import Images
+from ness_cli.data.batches import Batch, Images
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.methods.base import LayerRow, Task, Tensors
+from ness_cli.methods.base import LayerRow, StepProgress, Task, Tensors
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
+from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
 from ness_cli.subspace.clip import clip_spectral_norm
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.projection import Projector, coefficients, recompose
 from ness_cli.subspace.spectrum import (
     SubspaceBasis,
     bounded_basis,
+    conceptor_basis,
     null_basis,
+    open_basis,
     spectrum,
 )
 from ness_cli.subspace.threshold import threshold
@@ -62,6 +68,8 @@ class Ness(ProjectedMethod):
         self._bases: dict[str, SubspaceBasis] = {}
         self._update: Tensors = {}
         self._factors: dict[str, nn.Parameter] = {}
+        self._budgets: dict[str, LayerBudget] = {}
+        self._rho: dict[str, float] = {}
 
     @property
     def is_factored(self) -> bool:
@@ -72,16 +80,20 @@ class Ness(ProjectedMethod):
         return self.options.form == "factored"
 
     def check_options(self) -> None:
-        """Refuse an ``eps1`` for layers that there are none of.
+        """Refuse an ``eps1`` or a budget for layers that there are none of.
 
         Raises:
             SettingsError: Naming the pattern.
         """
         super().check_options()
-        for pattern in self.options.layer_eps1:
+        patterns = {
+            "layer_eps1": self.options.layer_eps1,
+            "layer_budget": self.options.layer_budget,
+        }
+        for option, pattern in ((key, pattern) for key, own in patterns.items() for pattern in own):
             if not any(fnmatchcase(name, pattern) for name in self.layers):
                 raise SettingsError(
-                    f"methods.ness.layer_eps1: no layer matches {pattern!r}"
+                    f"methods.ness.{option}: no layer matches {pattern!r}"
                     f"{did_you_mean(pattern, self.layers)}",
                     f"the layers are {', '.join(self.layers)}",
                 )
@@ -89,9 +101,17 @@ class Ness(ProjectedMethod):
     # -- memory ------------------------------------------------------------------------------
 
     def reads(self, step: str) -> tuple[str, ...]:
-        """Return ``basis`` for training; ``covariance`` for building, unless it is recomputed."""
+        """Return the files of a step.
+
+        For training ``basis``, with a budget ``covariance`` too; for building ``covariance``,
+        unless it is recomputed.
+        """
         accumulates = self.options.covariance == "accumulate"
-        return {"train": ("basis",), "build": ("covariance",) if accumulates else ()}.get(step, ())
+        has_budget = self.options.budget is not None
+        return {
+            "train": ("basis", "covariance") if has_budget else ("basis",),
+            "build": ("covariance",) if accumulates else (),
+        }.get(step, ())
 
     def load_memory(self, files: Mapping[str, Tensors]) -> None:
         """Take in covariances and bases."""
@@ -130,30 +150,92 @@ class Ness(ProjectedMethod):
 
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
+        self._update, self._rho, self._budgets = {}, {}, {}
+        if self.options.budget is not None and not task.is_first:
+            self._budgets = self._make_budgets(task.number - 1)
         super().begin_task(task)
-        self._update = {}
         if self.is_factored and not task.is_first:
             self._factors = {
                 name: factored.attach(self._views[name], u if scale is None else u * scale)
                 for name, u, scale in self._device_bases()
             }
 
+    def _make_budgets(self, num_earlier: int) -> dict[str, LayerBudget]:
+        over = num_earlier if self.options.budget_over == "task" else 1
+        found, layers = {}, self.layers
+        for name, u, _ in self._device_bases():
+            sigma = self._bases[name].sigma[: u.shape[1]]
+            found[name] = LayerBudget.of(
+                self.options.budget_of(name),
+                [Directions.of_eigenvectors(u, sigma)],
+                self._covariances[name],
+                layers[name].matrix(),
+                over,
+            )
+        return found
+
     @torch.no_grad()
-    def after_epoch(self, task: Task) -> None:
-        """Clip the singular values of V, if a largest change of outputs is promised (Eq. 10)."""
-        if self.options.max_output_change is None or task.is_first:
+    def edit_gradients(self, batch: Batch) -> None:
+        """Project the gradients; with an anchor, decay along protected directions only."""
+        super().edit_gradients(batch)
+        if not self.options.anchor:
             return
-        for name, u, scale in self._device_bases():
+        for name, projector in self._projectors.items():
+            layer = self._views[name]
+            if layer.weight.grad is None:
+                continue
+            change = layer.matrix() - self._anchors[name]
+            gradient = layer.gradient()
+            gradient.add_(change - projector(change), alpha=self.options.anchor)
+            layer.set_gradient(gradient)
+
+    def after_step(self, batch: Batch, progress: StepProgress) -> None:
+        """Move updates into their budget, if that is due after so many steps."""
+        done = progress.epoch * progress.steps_per_epoch + progress.step + 1
+        every = self.options.budget_steps or 0
+        if every and done % every == 0:
+            self._keep_to_limits()
+
+    def after_epoch(self, task: Task) -> None:
+        """Move updates to the nearest ones within budget and promise."""
+        if not task.is_first:
+            self._keep_to_limits()
+
+    @torch.no_grad()
+    def _keep_to_limits(self) -> None:
+        """Apply the budget, then clip the singular values of V (Eq. 10), where asked for."""
+        has_clip = self.options.max_output_change is not None
+        for name, u, scale in self._device_bases() if has_clip or self._budgets else ():
             layer, limit = self._views[name], self._limit(name)
             if self.is_factored:
                 factor = self._factors[name]
-                factor.copy_(clip_spectral_norm(factor, limit))
+                factor.copy_(clip_spectral_norm(self._within_budget(name, factor, scale), limit))
                 continue
             previous = self._anchors[name]
-            v = coefficients(layer.matrix() - previous, u, scale)
-            clipped = clip_spectral_norm(v, limit)
-            if clipped is not v:
-                layer.set_matrix(recompose(previous, u, clipped, scale))
+            if name in self._budgets:
+                change = layer.matrix() - previous
+                near = self._budgets[name].nearest(change)
+                if near is not change:
+                    layer.set_matrix(previous + near)
+            if has_clip:
+                v = coefficients(layer.matrix() - previous, u, scale)
+                clipped = clip_spectral_norm(v, limit)
+                if clipped is not v:
+                    layer.set_matrix(recompose(previous, u, clipped, scale))
+
+    def _within_budget(
+        self, layer: str, v: torch.Tensor, scale: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the rows of V, ``[r, out]``, of the nearest update within the layer's budget."""
+        if layer not in self._budgets:
+            return v
+        budget = self._budgets[layer]
+        (own,) = budget.directions
+        scaled = v.double() if scale is None else v.double() * scale.double()[:, None]
+        nu = multiplier(own.squares, scaled.square().sum(dim=1), budget.allowed)
+        if nu == 0:
+            return v
+        return (v.double() * shrink_factors(own.squares, nu).to(scaled)[:, None]).to(v.dtype)
 
     def _limit(self, layer: str) -> float:
         """Return the largest ||V||_2 that keeps the promise of ``max_output_change``."""
@@ -171,16 +253,26 @@ class Ness(ProjectedMethod):
             else:
                 previous = self._anchors[name]
                 v = coefficients(layer.matrix() - previous, u, scale)
-            v = clip_spectral_norm(v, self._limit(name))
+            v = clip_spectral_norm(self._within_budget(name, v, scale), self._limit(name))
             # Float32 leakage out of the subspace ends here: files and model say the same.
             layer.set_matrix(recompose(previous, u, v, scale))
             self._update[f"{name}.V"] = v
-        self._factors = {}
+            if name in self._budgets:
+                self._rho[name] = self._budgets[name].rho(layer.matrix())
+        self._factors, self._budgets = {}, {}
         super().end_task(task)
 
     def update(self) -> Tensors:
         """Return V of every layer, ``[r, out]`` float32; nothing after the first task."""
         return self._update
+
+    def measured(self) -> dict[str, Any]:
+        """Return, with a budget, rho of every layer, and the budget that it was held to."""
+        changes = {
+            name: {"rho": rho, "budget": self.options.budget_of(name)}
+            for name, rho in self._rho.items()
+        }
+        return {"output_change": changes} if changes else {}
 
     def _device_bases(self) -> list[tuple[str, torch.Tensor, torch.Tensor | None]]:
         device = next(self.model.parameters()).device
@@ -230,6 +322,12 @@ class Ness(ProjectedMethod):
         found = spectrum(covariance, layer=layer)
         eps1 = self.options.eps1_of(layer)
         tau = threshold(found.sigma, rule=self.options.threshold, eps1=eps1)
-        if self.options.scaling == "bounded":
-            return bounded_basis(found, tau, self.options.gamma)
-        return null_basis(found, tau)
+        match self.options.scaling:
+            case "bounded":
+                return bounded_basis(found, tau, self.options.gamma)
+            case "conceptor":
+                return conceptor_basis(found, tau)
+            case "none":
+                return open_basis(found)
+            case _:
+                return null_basis(found, tau)

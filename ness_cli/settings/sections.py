@@ -65,6 +65,9 @@ class TrainSettings(Section):
     mixup: float = Field(default=0.0, ge=0)
     """Mix images and labels of a batch in a share drawn from Beta(mixup, mixup) (Zhang et al.
     2018); 0 mixes nothing."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of every training label that is spread over all classes of its task (Szegedy et al.
+    2016)."""
     sam: SamSettings = SamSettings()
     """Sharpness-aware minimisation."""
     augment: Annotated[tuple[str | dict[str, dict[str, JsonValue]], ...], Field(strict=False)] = ()

@@ -75,7 +75,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         timer.write("model", state_dict(method.model))
         if update := method.update():
             timer.write("update", update)
-        record = timer.finish(_results(fitted, context), seconds=None)
+        record = timer.finish(_results(fitted, context) | method.measured(), seconds=None)
         if processes.is_main:
             checkpoint.remove()
     return Outcome(number, record)

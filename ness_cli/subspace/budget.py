@@ -121,26 +121,27 @@ def nearest(change: torch.Tensor, directions: Sequence[Directions], allowed: flo
     in the Frobenius norm. Directions that the inputs do not use are left alone whatever the limit.
 
     Args:
-        change: dW, ``[out, d]``, inside the span of the directions.
+        change: dW, ``[out, d]``, inside the span of the directions. Products are made in its
+            dtype: float64 keeps the limit to rounding, float32 to about a millionth.
         directions: Those of all rows, or of g groups of rows, one after another.
         allowed: Largest sum of ||dW x||^2 over the inputs: b^2 tr(W_prev C W_prev^T). A millionth
             less in rho is aimed at.
 
     Returns:
-        ``[out, d]`` float64; dW itself, in its own dtype, if it is within the limit. O(out d r).
+        ``[out, d]``; dW itself if it is within the limit. O(out d r).
     """
-    rows = change.double().chunk(len(directions))
-    inner = [part @ own.basis.double() for part, own in zip(rows, directions, strict=True)]
+    rows = change.chunk(len(directions))
+    bases = [own.basis.to(change) for own in directions]
+    inner = [part @ basis for part, basis in zip(rows, bases, strict=True)]
     squares = torch.cat([own.squares for own in directions])
-    lengths = torch.cat([a.square().sum(dim=0) for a in inner])
-    nu = multiplier(squares.to(lengths.device), lengths, allowed)
+    lengths = torch.cat([a.double().square().sum(dim=0) for a in inner])
+    nu = multiplier(squares, lengths, allowed)
     if nu == 0:
         return change
     parts = []
-    for part, a, own in zip(rows, inner, directions, strict=True):
-        taken = _taken_off(own.squares.to(a.device), nu)
-        used = taken > 0
-        parts.append(part - (a[:, used] * taken[used]) @ own.basis[:, used].double().T)
+    for part, a, basis, own in zip(rows, inner, bases, directions, strict=True):
+        taken = _taken_off(own.squares, nu).to(change)
+        parts.append(torch.addmm(part, a * taken, basis.T, alpha=-1))
     return torch.cat(parts)
 
 
@@ -166,8 +167,9 @@ def multiplier(squares: torch.Tensor, lengths: torch.Tensor, allowed: float) -> 
     Returns:
         0 if the limit holds; infinity if it is 0, so that every used direction is closed.
     """
+    squares, lengths = squares.cpu(), lengths.cpu()
     used = (squares > 0) & (lengths > 0)
-    s, q = squares[used].cpu(), lengths[used].cpu()
+    s, q = squares[used], lengths[used]
     total = float((s * q).sum())
     if total <= allowed:
         return 0.0
@@ -185,3 +187,53 @@ def multiplier(squares: torch.Tensor, lengths: torch.Tensor, allowed: float) -> 
         return high
     low, high = math.log(low) - 1e-9, math.log(high) + 1e-9
     return math.exp(float(brentq(excess, low, high, xtol=1e-12, rtol=1e-12)))
+
+
+@dataclass(frozen=True)
+class LayerBudget:
+    """How far the next update of a layer may move its outputs on earlier inputs.
+
+    Attributes:
+        directions: Those that the update may use, for each group of rows.
+        covariance: C of the earlier inputs, ``[d, d]`` float64.
+        previous: W_prev, ``[out, d]``.
+        allowed: Largest sum of ||dW x||^2 over the inputs.
+    """
+
+    directions: tuple[Directions, ...]
+    covariance: torch.Tensor
+    previous: torch.Tensor
+    allowed: float
+
+    @classmethod
+    def of(
+        cls,
+        budget: float,
+        directions: Sequence[Directions],
+        covariance: torch.Tensor,
+        previous: torch.Tensor,
+        num_tasks: int,
+    ) -> LayerBudget:
+        """Return the budget of a layer.
+
+        Args:
+            budget: b, the largest rho: a fraction.
+            directions: Those that the update may use.
+            covariance: C of the earlier inputs.
+            previous: W_prev, ``[out, d]``.
+            num_tasks: The limit is b^2 tr(W_prev C W_prev^T) / num_tasks. With the number of
+                earlier tasks every task of average energy keeps within b, since no task's own
+                outputs can move by more than those of all together; with 1 the pool of all does.
+        """
+        previous = previous.detach().clone()
+        energy = output_energy(previous.cpu(), covariance)
+        return cls(tuple(directions), covariance, previous, budget**2 * energy / num_tasks)
+
+    def nearest(self, change: torch.Tensor) -> torch.Tensor:
+        """Return the nearest update within the budget, see the function of that name."""
+        return nearest(change, self.directions, self.allowed)
+
+    def rho(self, weight: torch.Tensor) -> float:
+        """Return the rms relative change of outputs on earlier inputs that W makes, a fraction."""
+        change = weight.detach().cpu().double() - self.previous.cpu().double()
+        return relative_change(change, self.previous.cpu(), self.covariance)

@@ -112,3 +112,24 @@ def bounded_basis(spectrum: Spectrum, tau: float, gamma: float) -> SubspaceBasis
     rank = int((scale >= _SLOWEST).sum())
     basis = spectrum.vectors[:, :rank].float().contiguous()
     return SubspaceBasis(basis, sigma, tau, scale[:rank].contiguous())
+
+
+def conceptor_basis(spectrum: Spectrum, tau: float) -> SubspaceBasis:
+    """Return every direction at the pace of a conceptor: S^2 = 1 / (1 + (sigma / tau)^2).
+
+    A step G becomes G (I - R (R + a^-2 I)^-1) with R = X^T X / n and tau^2 = n / a^2 (CODE-CL,
+    Apolinario et al., ICCV 2025). Sigma S stays below tau, so the bound of NESS 2026, Eq. 8 holds.
+    Directions slowed below 1e-4 are closed.
+    """
+    sigma = spectrum.sigma
+    scale = torch.where(sigma == 0, 1.0, tau / torch.hypot(sigma, torch.full_like(sigma, tau)))
+    scale = scale.float()
+    rank = int((scale >= _SLOWEST).sum())
+    basis = spectrum.vectors[:, :rank].float().contiguous()
+    return SubspaceBasis(basis, sigma, tau, scale[:rank].contiguous())
+
+
+def open_basis(spectrum: Spectrum) -> SubspaceBasis:
+    """Return every direction as it is: no filter. The threshold is the largest singular value."""
+    largest = float(spectrum.sigma[-1]) if len(spectrum.sigma) else 0.0
+    return SubspaceBasis(spectrum.vectors.float().contiguous(), spectrum.sigma, largest)

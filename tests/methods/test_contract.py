@@ -29,6 +29,16 @@ CASES = [
     ("ness", {"net": {"adapt": ["fc2"]}}),
     ("ness", {"methods": {"ness": {"scaling": "bounded", "eps1": 0.01}}}),
     ("ness", {"methods": {"ness": {"max_output_change": 1e-3, "eps1": 0.01}}}),
+    ("ness", {"methods": {"ness": {"scaling": "conceptor", "anchor": 0.1}}}),
+    ("ness", {"methods": {"ness": {"scaling": "none", "budget": 0.05, "budget_steps": 2}}}),
+    (
+        "ness",
+        {
+            "methods": {"ness": {"scaling": "bounded", "budget": 0.05, "budget_over": "pool"}},
+            "net": {"biases": True, "bias": "augmented"},
+            "train": {"optimizer": "adam"},
+        },
+    ),
     ("ness", {"compute": {"precision": "bf16"}, "net": {"batch_norm": True}}),
     ("ness", {"compute": {"precision": "bf16"}, "train": {"optimizer": "adam"}}),
     ("sgp", {"compute": {"precision": "bf16", "determinism": "seeded"}}),

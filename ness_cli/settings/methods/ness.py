@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
@@ -26,15 +28,31 @@ class Options(MethodOptions):
     of the singular values (``nuclear``, as in every published run), their Frobenius norm (as the
     paper prints it) or their root mean square (``rms``); the singular value below which lies
     ``eps1`` of the ``energy``; or where the eigenvalues bend most (``knee``, without ``eps1``)."""
-    scaling: Literal["hard", "bounded"] = "hard"
+    scaling: Literal["hard", "bounded", "conceptor", "none"] = "hard"
     """``hard`` closes the directions above the threshold, as published. ``bounded`` slows them down
-    to tau over their singular value, which keeps the same bound."""
+    to tau over their singular value, which keeps the same bound; ``conceptor`` slows every
+    direction, as CODE-CL does: by 1 / (1 + (sigma / tau)^2). ``none`` slows nothing, and needs a
+    ``budget`` to protect anything."""
     gamma: float = Field(default=1.0, ge=1)
     """``bounded``: exponent of the slowing; the larger, the nearer to the hard cut."""
     max_output_change: float | None = Field(default=None, gt=0)
     """Promise that no later task changes a layer's output on an earlier input, that its covariance
     holds, by more than the square root of this: after every epoch the singular values of V are
     clipped to sqrt(max_output_change) / tau. Off when absent; nothing is promised then."""
+    anchor: float = Field(default=0.0, ge=0)
+    """Decay toward the previous weights along slowed and closed directions only, per step and in
+    units of the learning rate: the more a direction is slowed, the stronger. 0 for none."""
+    budget: float | None = Field(default=None, ge=0)
+    """Limit on the root-mean-square relative change of every layer's outputs on earlier inputs, for
+    one task: 0.1 allows a tenth. It is exact, from the covariance, and needs no data; the update is
+    moved to the nearest one within it. Off when absent."""
+    budget_over: Literal["task", "pool"] = "task"
+    """Whose outputs: ``task`` allows every earlier task of average energy that much, so the limit
+    on all together shrinks as tasks are added; ``pool`` is the limit on all together."""
+    layer_budget: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    """Another ``budget`` for some layers, by name, ``*`` allowed; the last that matches counts."""
+    budget_steps: int | None = Field(default=None, ge=1)
+    """Apply the budget after every so many steps, besides at the end; once an epoch when absent."""
     covariance: Literal["accumulate", "recompute"] = "accumulate"
     """``accumulate`` adds each task's inputs once and keeps no data. ``recompute`` passes all
     earlier training data through the current network after every task, as the published runs."""
@@ -60,6 +78,12 @@ class Options(MethodOptions):
         found = []
         if train.optimizer == "adam" and self.form == "projected":
             found.append("methods.ness.form: adam needs the factored form; use auto or factored")
+        if train.optimizer == "adam" and self.anchor:
+            found.append("methods.ness.anchor: cannot be used with adam; set it to 0, or use sgd")
+        if self.layer_budget and self.budget is None:
+            found.append(
+                "methods.ness.layer_budget: needs methods.ness.budget for the other layers"
+            )
         if self.threshold in ("rms", "energy") and self.eps1 is None:
             found.append(
                 f"methods.ness.eps1: is required with methods.ness.threshold={self.threshold}"
@@ -76,8 +100,14 @@ class Options(MethodOptions):
 
     def eps1_of(self, layer: str) -> float:
         """Return ``eps1`` for a layer."""
-        found = self.eps1 or _DEFAULT_EPS1
-        for pattern, value in self.layer_eps1.items():
-            if fnmatchcase(layer, pattern):
-                found = value
-        return found
+        return _of_layer(layer, self.layer_eps1, self.eps1 or _DEFAULT_EPS1)
+
+    def budget_of(self, layer: str) -> float:
+        """Return the budget of a layer, infinity without one."""
+        return _of_layer(layer, self.layer_budget, math.inf if self.budget is None else self.budget)
+
+
+def _of_layer(layer: str, patterns: Mapping[str, float], otherwise: float) -> float:
+    """Return the value of the last pattern that matches a layer."""
+    found = [value for pattern, value in patterns.items() if fnmatchcase(layer, pattern)]
+    return found[-1] if found else otherwise
