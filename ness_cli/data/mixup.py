@@ -16,7 +16,26 @@ def mixed(batch: Batch, alpha: float) -> Batch:
         batch: The batch.
         alpha: The share is drawn from Beta(alpha, alpha), by torch's default generator.
     """
-    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    share = float(symmetric_beta(alpha, 1))
     partner = torch.randperm(len(batch)).to(batch.x.device)
     x = share * batch.x + (1 - share) * batch.x[partner]
     return replace(batch, x=x, partner_y=batch.y[partner], share=share)
+
+
+def symmetric_beta(alpha: float, count: int) -> torch.Tensor:
+    """Return draws from Beta(alpha, alpha), float64 ``[count]``, by torch's default generator.
+
+    A share is G / (G + H) of two draws from Gamma(alpha). With a small alpha nearly all of them are
+    smaller than any number that floats can hold, so only their logarithms are computed, of
+    G(alpha) = G(alpha + 1) U^(1 / alpha) (Marsaglia and Tsang 2000, section 6).
+
+    Args:
+        alpha: Above 0; the smaller, the closer to 0 or 1 are the draws.
+        count: Number of draws.
+    """
+    gamma = torch.distributions.Gamma(torch.tensor(alpha + 1.0, dtype=torch.float64), 1.0)
+    log_gamma = gamma.sample((2, count)).log()
+    log_uniform = (1 - torch.rand(2, count, dtype=torch.float64)).log()  # of (0, 1], never of 0
+    # The difference first: each quotient may be infinite, and infinities have no difference.
+    log_odds = log_gamma[0] - log_gamma[1] + (log_uniform[0] - log_uniform[1]) / alpha
+    return log_odds.sigmoid()

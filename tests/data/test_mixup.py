@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from factory import add_task, make_method, make_settings, make_task
+from scipy.stats import beta
 from torch.nn import functional
 
 from ness_cli.data.batches import Batch
-from ness_cli.data.mixup import mixed
+from ness_cli.data.mixup import mixed, symmetric_beta
 
 
 def test_images_are_mixed_with_others_of_the_batch_in_one_share():
@@ -33,3 +36,24 @@ def test_the_loss_is_that_of_mixed_labels():
     labels += (1 - batch.share) * functional.one_hot(batch.partner_y, 3)
     expected = -(labels * logits.double().log_softmax(1)).sum(1).mean()
     assert method.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1e-320, 1e-6, 1e-4, 0.02, 0.2, 1.0, 5.0, 1e6])
+def test_shares_are_distributed_as_scipy_says(alpha):
+    num = 100_000
+    shares = symmetric_beta(alpha, num)
+    assert shares.dtype == torch.float64
+    assert ((shares >= 0) & (shares <= 1)).all()
+    # From far below what float32 can hold up to the other end; the middle is where mixing happens.
+    for point in (1e-300, 1e-100, 1e-30, 1e-6, 0.1, 0.3, 0.499, 0.501, 0.7, 0.9, 1 - 1e-6):
+        expected = float(beta.cdf(point, alpha, alpha)) if alpha > 1e-300 else 0.5
+        found = (shares <= point).double().mean().item()
+        # Six standard deviations of a share of draws, and one draw more or less.
+        bound = 6 * math.sqrt(expected * (1 - expected) / num) + 1 / num
+        assert abs(found - expected) <= bound, point
+
+
+def test_small_alpha_mixes_next_to_nothing():
+    batch = Batch(torch.randn(2, 1, 1, 1), torch.arange(2), task=1)
+    shares = [mixed(batch, 1e-4).share for _ in range(500)]
+    assert sum(0.01 < share < 0.99 for share in shares) <= 3  # expected: 0.5 of them
