@@ -19,7 +19,7 @@ import torch
 from ness_cli import seeding, tensor_files
 from ness_cli.data.content import sha256_of_file
 from ness_cli.data.raw import RawStream, RawTask, TaskOutline
-from ness_cli.data.shares import floor_share
+from ness_cli.data.shares import split_off, valid_count
 from ness_cli.data.stream import content_hash, opened_stream, stream_outline
 from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
@@ -92,7 +92,7 @@ def plan(options: DataSettings) -> Manifest:
     per_image = channels * height * width + _BYTES_PER_LABEL
     tasks = []
     for number, task in enumerate(outline.tasks, 1):
-        num_valid = floor_share(task.num_train, task.options.valid_fraction)
+        num_valid = valid_count(task.num_train, len(task.classes), task.options.valid_fraction)
         counts = {
             "train": task.num_train - num_valid,
             "valid": num_valid,
@@ -187,14 +187,13 @@ def _splits(task: RawTask) -> dict[str, dict[str, torch.Tensor]]:
     """Set validation images aside and mix the order of every split.
 
     Sources hand images over class by class; wherever a layer normalises by its batch, a batch in
-    stored order must look like the task and not like a class. One rule for every task: tasks of
-    equal size get equal positions.
+    stored order must look like the task and not like a class. One rule for every task: tasks with
+    equal labels get equal positions.
     """
-    seed, num_train = task.options.stream_seed, len(task.train_labels)
-    num_valid = floor_share(num_train, task.options.valid_fraction)
-    order = torch.randperm(num_train, generator=seeding.generator(seed, "valid-split"))
+    seed, labels = task.options.stream_seed, task.train_labels
+    num_valid = valid_count(len(labels), len(task.classes), task.options.valid_fraction)
+    valid, train = split_off(labels, num_valid, seeding.generator(seed, "valid-split"))
     test = torch.randperm(len(task.test_labels), generator=seeding.generator(seed, "test-order"))
-    valid, train = order[:num_valid], order[num_valid:]
     return {
         "train": {"images": task.train_images[train], "labels": task.train_labels[train]},
         "valid": {"images": task.train_images[valid], "labels": task.train_labels[valid]},

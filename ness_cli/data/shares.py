@@ -12,6 +12,43 @@ def floor_share(count: int, fraction: float) -> int:
     return min(int(count * fraction + _ROUNDING), max(count - 1, 0))
 
 
+def valid_count(count: int, num_classes: int, fraction: float) -> int:
+    """Return how many of ``count`` training images to set aside for validation.
+
+    Args:
+        count: Images of ``num_classes`` classes, one of each at least; as many stay in training.
+        num_classes: Number of classes.
+        fraction: Share asked for, 0 to 1, exclusive.
+    """
+    return min(floor_share(count, fraction), count - num_classes)
+
+
+def split_off(
+    labels: torch.Tensor, number: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random positions of ``number`` images and of the rest, which has all classes.
+
+    Where chance takes the last image of a class, it trades places with one of a class that has
+    several left.
+
+    Args:
+        labels: int64 ``[n]``.
+        number: At most ``n`` less the number of classes.
+        generator: Draws one permutation.
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    left = labels[order[number:]].bincount(minlength=int(labels.max()) + 1)
+    for lost in labels.unique().tolist():
+        if left[lost] == 0:
+            drawn = labels[order]
+            mine = int((drawn[:number] == lost).nonzero()[0])
+            other = number + int((left[drawn[number:]] > 1).nonzero()[0])
+            left[lost] += 1
+            left[drawn[other]] -= 1
+            order[[mine, other]] = order[[other, mine]]
+    return order[:number], order[number:]
+
+
 def pick(count: int, number: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the positions of ``number`` random items out of ``count``, and those of the others.
 

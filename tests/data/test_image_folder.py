@@ -245,13 +245,27 @@ def test_a_path_that_is_missing_or_no_archive_is_named(tmp_path):
         _open(_options(tmp_path / "text.zip"), tmp_path / "cache")
 
 
-def test_the_plan_counts_what_preparing_makes(tmp_path):
-    options = _options(_make(tmp_path / "a"), valid_fraction=0.2)
+@pytest.mark.parametrize(("per_class", "valid_fraction"), [((6, 3), 0.2), ((2, 1), 0.9)])
+def test_the_plan_counts_what_preparing_makes(tmp_path, per_class, valid_fraction):
+    options = _options(_make(tmp_path / "a", per_class=per_class), valid_fraction=valid_fraction)
     planned, made = plan(options), prepare(options, tmp_path / "cache", Progress())
     for mine, other in zip(planned["tasks"], made["tasks"], strict=True):
         for name, split in mine["splits"].items():
             assert split["count"] == other["splits"][name]["count"]
     assert planned["image_shape"] == made["image_shape"]
+
+
+@pytest.mark.parametrize("split_seed", range(8))
+def test_validation_takes_no_class_out_of_training(tmp_path, split_seed):
+    options = _options(
+        _make(tmp_path / "a", per_class=(2, 1)),
+        classes_per_task=4,
+        valid_fraction=0.5,
+        split_seed=split_seed,
+    )
+    stream = _open(options, tmp_path / "cache")
+    assert stream.split(1, "train").labels.unique().tolist() == [0, 1, 2, 3]
+    assert len(stream.split(1, "valid").labels) == 4
 
 
 def test_a_damaged_cache_is_made_anew(tmp_path):
