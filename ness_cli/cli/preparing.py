@@ -11,6 +11,7 @@ from ness_cli.cli.session import cache_dir
 from ness_cli.cli.step import frozen_note
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
+from ness_cli.data.task_stream import SPLITS
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import MissingFilesError
 from ness_cli.results.plain_table import plain_table, titled
@@ -95,10 +96,10 @@ def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
     """Return the table of tasks: classes, counts, bytes, and what is missing."""
     channels, height, width = manifest["image_shape"]
     what = f"{len(manifest['tasks'])} tasks of {channels} x {height} x {width} images"
-    columns = ("task", "name", "from, to", "classes", "train", "valid", "test", "bytes")
-    table = plain_table(*columns, left=3)
+    table = plain_table("task", "name", "from, to", "classes", *SPLITS, "bytes", left=3)
     for task in manifest["tasks"]:
-        splits, names = task["splits"].values(), task["classes"]
+        # By name: a manifest that was stored comes back sorted.
+        splits, names = [task["splits"][name] for name in SPLITS], task["classes"]
         table.add_row(
             str(task["number"]),
             task["name"],

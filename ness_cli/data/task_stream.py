@@ -14,6 +14,8 @@ from ness_cli.errors import InputError
 
 SCHEMA = "ness.stream/2"
 """What the manifest of a stream says it is."""
+SPLITS = ("train", "valid", "test")
+"""What the images of a task are divided into."""
 FOLDER_LENGTH = 32
 """Characters of a stream's key that name its folder in the cache."""
 
