@@ -38,7 +38,7 @@ def split_off(
     """
     order = torch.randperm(len(labels), generator=generator)
     left = labels[order[number:]].bincount(minlength=int(labels.max()) + 1)
-    for lost in labels.unique().tolist():
+    for lost in sorted(set(labels.tolist())):
         if left[lost] == 0:
             drawn = labels[order]
             mine = int((drawn[:number] == lost).nonzero()[0])
