@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from factory import add_task, make_method, make_settings, make_task
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ness_cli import numerics
+from ness_cli.errors import SettingsError
 from ness_cli.methods.base import StepProgress
 from ness_cli.optim.make import make_optimizer
 from ness_cli.settings.sections import ComputeSettings
+from ness_cli.subspace.layer_view import LayerView
+from ness_cli.subspace.projected_linear import ProjectedLinear
 from ness_cli.subspace.projection import Projector
+
+UNIT = 2.0**-24  # of float32: the relative error of one rounding
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +58,112 @@ def test_a_projection_under_autocast_is_the_float32_one():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(projector(rows), plain)
         assert torch.equal(projector.project_(rows.clone()), plain)
+
+
+class _Tf32OfProducts(TorchDispatchMode):
+    """Notes whether TF32 was allowed in every matrix product, by the shape of its result."""
+
+    def __init__(self):
+        super().__init__()
+        self.allowed = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.allowed[tuple(found.shape)] = torch.backends.cuda.matmul.allow_tf32
+        return found
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_what_the_projected_rows_are_multiplied_with_is_not_rounded_to_tf32(augment):
+    module = torch.nn.Linear(7, 12, bias=augment)
+    basis, _ = torch.linalg.qr(torch.randn(7 + augment, 3))
+    view = LayerView("fc", module, augment_bias=augment)
+    linear = ProjectedLinear(view, Projector(basis), batch_size=4)
+    x = torch.randn(4, 7, requires_grad=True)
+    products = _Tf32OfProducts()
+    with numerics.tensor_cores(ComputeSettings(precision="tf32")), products:
+        module(x).sum().backward()
+    linear.detach()
+    assert products.allowed[4, 7] is True  # of the gradient that is passed on
+    assert products.allowed[12, 7 + augment] is False
+    assert products.allowed[4, 3] is False
+
+
+def test_compiling_with_tf32_is_refused():
+    with pytest.raises(SettingsError, match=r"compute: .*precision=bf16 or fp32, or compile=off"):
+        make_settings(compute={"precision": "tf32", "compile": "on"})
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own insides
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param(None, marks=pytest.mark.slow)])
+def test_compiled_bf16_leaves_the_subspace_by_float32_rounding_only(backend, monkeypatch):
+    """Nothing of what GPM trains is projected a second time, so every step must be exact.
+
+    A step adds lr dW to W. What of it lies along M, the protected directions, comes from rounding
+    the projected rows (d + k products each), their product with dY (n of them), the projector
+    itself, whose columns are float32, and from storing W, whose rounding is relative to W.
+    """
+    if backend is not None:  # the passes that trace the step, without a C++ compiler
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+        monkeypatch.setattr(numerics, "compiled", lambda model: torch.compile(model, dynamic=False))
+    lr, n = 0.05, 4
+    settings = make_settings(
+        method={"name": "gpm"},
+        methods={"gpm": {"threshold": 0.8}},
+        compute={"precision": "bf16", "compile": "on"},
+        train={"batch_size": n, "momentum": 0.0, "lr": lr},
+    )
+    method = make_method(settings)
+    for number in (1, 2):
+        add_task(method, number)
+        task = make_task(number)
+        method.begin_task(task)
+        views = method.layers
+        before = {name: view.matrix().clone() for name, view in views.items()}
+        optimizer = make_optimizer(method.parameter_groups(task), settings.train)
+        bound = dict.fromkeys(views, 0.0)
+        for step in range(5):
+            batch = task.train.batch(torch.arange(step, step + n))
+            factors = _norms_of_factors(method, batch) if number == 2 else {}
+            optimizer.zero_grad()
+            method.backward(batch, StepProgress(0, step, 5, 1))
+            method.edit_gradients(batch)
+            method.apply(optimizer)
+            for name, product in factors.items():
+                projector, m = method._projectors[name], method._memory[name].double()
+                own = projector(torch.eye(projector.dim)).double() @ m
+                terms = n + 2 * sum(projector.columns.shape)
+                leak = float(own.norm()) + UNIT * terms * float(m.norm()) ** 2
+                weight = float(views[name].matrix().norm())
+                bound[name] += 2 * (lr * product * leak + UNIT * weight) * float(m.norm())
+        if number == 2:
+            assert all(linear.by_rows for linear in method._linears.values())
+            for name, view in views.items():
+                change = (view.matrix() - before[name]).double()
+                outside = float((change @ method._memory[name].double()).norm())
+                assert outside <= bound[name]
+                # A product in bfloat16, with its unit of 2^-9, shows.
+                assert bound[name] < 2.0**-11 * float(change.norm())
+        method.end_task(task)
+        method.consolidate(task, lambda _: None)
+
+
+def _norms_of_factors(method, batch):
+    """Return ||dY|| ||X|| of every layer in float32, not compiled."""
+    norms, handles = {}, []
+    for name, view in method.layers.items():
+
+        def note(_module, args, y, name=name):
+            x = float(args[0].norm())
+            y.register_hook(lambda dy: norms.__setitem__(name, x * float(dy.norm())))
+
+        handles.append(view.module.register_forward_hook(note))
+    loss = torch.nn.functional.cross_entropy(method.model(batch.x), batch.y)
+    torch.autograd.grad(loss, list(method.trainable().values()))
+    for handle in handles:
+        handle.remove()
+    return norms
 
 
 @pytest.mark.parametrize("batch_size", [4, 32])  # by rows, and by gradient

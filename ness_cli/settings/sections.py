@@ -92,8 +92,9 @@ class ComputeSettings(Section):
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of training steps. ``tf32``: matrix products of an NVIDIA GPU keep 10 bits of a factor; it
-    changes nothing elsewhere. ``bf16``: forward and backward passes in bfloat16. Weights,
-    projections, covariances and evaluation are float32 or better in any case."""
+    changes nothing elsewhere, and does not go with ``compile``. ``bf16``: forward and backward
+    passes in bfloat16. Weights, projections, covariances and evaluation are float32 or better in
+    any case."""
     compile: Literal["off", "on"] = "off"
     """``on``: ``torch.compile`` for the forward and backward pass of training, with CUDA graphs on
     a GPU. The first steps of every task take longer, and a C++ compiler must be there."""
@@ -104,6 +105,15 @@ class ComputeSettings(Section):
     """``strict``: only algorithms that give the same bits every time on the same machine.
     ``seeded``: the same random numbers, sums in any order. ``off``: a GPU may also choose its
     algorithms by trial."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.precision == "tf32" and self.compile == "on":
+            raise ValueError(
+                "compile = on cannot keep projections in float32 with precision = tf32: "
+                "set precision=bf16 or fp32, or compile=off"
+            )
+        return self
 
     def notes(self) -> tuple[str, ...]:
         """Return what every report must say of numbers computed this way."""

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ness_cli.numerics import full_float32
 from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.projection import Projector
 
@@ -43,10 +44,16 @@ class _Function(torch.autograd.Function):
         dx = (dy @ weight.to(dy.dtype)).to(ctx.dtype) if needs_x else None
         flat = dy.reshape(-1, dy.shape[-1]).to(weight.dtype)
         if not ctx.has_bias_column:
-            dw = flat.T @ rows if needs_weight else None
+            dw = _product(flat, rows) if needs_weight else None
             return dx, dw, flat.sum(0) if needs_bias else None, None, None
-        gradient = flat.T @ rows
+        gradient = _product(flat, rows)
         return dx, gradient[:, :-1].contiguous(), gradient[:, -1].clone(), None, None
+
+
+def _product(dy: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return dy^T (x P), in float32 like the projection: what it rounds leaves the subspace."""
+    with full_float32(dy.device):
+        return dy.T @ rows
 
 
 class ProjectedLinear:
