@@ -7,6 +7,7 @@ Tables are as wide as the terminal, or as ``COLUMNS`` says, or 100 columns where
 from __future__ import annotations
 
 import json as json_library
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,6 +69,7 @@ class Console(Progress):
     def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
         self._quiet = quiet
         self._json = json
+        self._has_document = False
         self._out = _Rich(stderr=False)
         self._err = _Rich(stderr=True)
 
@@ -83,12 +85,23 @@ class Console(Progress):
 
     def plain(self, text: str) -> None:
         """Print text on stdout as it is, whatever it contains."""
-        self._out.file.write(text)
+        try:
+            self._out.file.write(text)
+            self._out.file.flush()
+        except BrokenPipeError:
+            self._out.on_broken_pipe()
 
     def document(self, document: Mapping[str, Any]) -> None:
         """Print the command's JSON document, if one was asked for."""
         if self._json:
-            self.plain(json_library.dumps(document, indent=2, allow_nan=False) + "\n")
+            text = json_library.dumps(document, indent=2, allow_nan=False)
+            self._has_document = True
+            self.plain(text + "\n")
+
+    def failed(self, error: NessError) -> None:
+        """Print a failure as the JSON document, if one was asked for and none is printed yet."""
+        if not self._has_document:
+            self.document(error.document())
 
     def note(self, text: str) -> None:
         """Print a line of chatter."""
@@ -101,7 +114,8 @@ class Console(Progress):
             self._err.print(Text.assemble(("Next: ", "dim"), (command, "bold")), soft_wrap=True)
 
     def error(self, error: NessError) -> None:
-        """Print what is wrong, and on a second line what to do."""
+        """Print what is wrong, and on a second line what to do; as a document too."""
+        self.failed(error)
         what, remedy = error.labels
         self._err.print(Text.assemble((what, "bold red"), error.what), soft_wrap=True)
         if error.remedy:
@@ -172,5 +186,11 @@ class _Rich(RichConsole):
             self.width = _PLAIN_WIDTH
 
     def on_broken_pipe(self) -> None:
-        """Leave a reader that went away to the command, where rich would exit with 1."""
-        raise BrokenPipeError
+        """Go on in silence when a reader has gone away, as in ``ness run ... | head -1``.
+
+        rich would end the process here, with the work half done.
+        """
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)

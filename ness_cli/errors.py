@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class NessError(Exception):
@@ -19,6 +20,7 @@ class NessError(Exception):
     """
 
     exit_code = 1
+    kind = "failed"
     labels = ("error: ", "  fix: ")
 
     def __init__(self, what: str, remedy: str = "") -> None:
@@ -26,17 +28,24 @@ class NessError(Exception):
         self.what = what
         self.remedy = remedy
 
+    def document(self) -> dict[str, Any]:
+        """Return what scripts read in place of a result."""
+        own = {"kind": self.kind, "what": self.what, "remedy": self.remedy or None}
+        return {"schema": "ness.error/1", "error": {**own, "exit_code": self.exit_code}}
+
 
 class SettingsError(NessError):
     """Wrong usage, or settings that cannot be used."""
 
     exit_code = 2
+    kind = "settings"
 
 
 class InputError(NessError):
     """An input that was never written, or that belongs to another run."""
 
     exit_code = 4
+    kind = "input"
 
 
 class MissingFilesError(InputError):
@@ -48,6 +57,8 @@ class MissingFilesError(InputError):
         can_download: Whether preparing will get them.
     """
 
+    kind = "missing-files"
+
     def __init__(self, what: str, remedy: str = "", *, can_download: bool = False) -> None:
         super().__init__(what, remedy)
         self.can_download = can_download
@@ -57,31 +68,50 @@ class DamagedError(NessError):
     """Something we wrote ourselves does not read back as written."""
 
     exit_code = 5
+    kind = "damaged"
 
 
 class NumericalError(NessError):
     """NaN, infinity or a decomposition that did not converge."""
 
     exit_code = 6
+    kind = "numerical"
 
 
 class LockedError(NessError):
     """Another process works on the same run."""
 
     exit_code = 7
+    kind = "locked"
 
 
 class SystemRefusedError(NessError):
     """The system said no: disk full, permission, memory, device."""
 
     exit_code = 8
+    kind = "system-refused"
 
 
 class StoppedError(NessError):
     """Stopped by a signal, with everything needed to go on in place."""
 
     exit_code = 75
+    kind = "stopped"
     labels = ("", "")  # nothing went wrong
+
+
+class InterruptedAtOnceError(NessError):
+    """Ended by a second Ctrl-C, without waiting for a checkpoint."""
+
+    exit_code = 130
+    kind = "interrupted"
+    labels = ("", "")
+
+
+class InternalError(NessError):
+    """A bug of ours; the traceback is shown beside it."""
+
+    kind = "internal"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import pytest
 from rich.table import Table
@@ -68,6 +70,32 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(capsys, monkey
     assert 1 <= len(lines) < 10
     assert all(line.startswith("task 1: training: ") for line in lines)
     assert " %, epoch 1/2, about " in lines[0]
+
+
+@pytest.fixture
+def closed_pipes(monkeypatch):
+    """Standard output and error whose readers have gone away."""
+    streams = []
+    for name in ("stdout", "stderr"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        streams.append(os.fdopen(writer, "w", encoding="utf-8"))
+        monkeypatch.setattr(sys, name, streams[-1])
+    yield streams
+    for stream in streams:
+        stream.close()  # what is left in it goes nowhere, and raises nothing
+
+
+def test_when_the_reader_has_gone_away_the_work_goes_on_in_silence(closed_pipes):
+    console = Console(json=True)
+    console.note("a note")
+    with console.track("work", 2) as advance:
+        advance()
+    console.document({"a": "x" * 100_000})
+    shown = Console()
+    shown.result("a table")
+    shown.plain("text")
+    shown.error(NessError("what", "remedy"))
 
 
 def test_progress_without_a_console_says_nothing(capsys):

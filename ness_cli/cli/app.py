@@ -26,6 +26,7 @@ from ness_cli.cli import (
     status,
     train_task,
 )
+from ness_cli.cli.typed import Commands
 
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 a result falls short, 4 input "
@@ -39,6 +40,7 @@ app = typer.Typer(
     "[bold]ness run[/bold] does it all; every step is also a command of its own, which can be "
     "killed at any moment and typed again.",
     epilog=EPILOG,
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

@@ -32,6 +32,8 @@ class RunFailedError(NessError):
         exit_code: That of the process.
     """
 
+    kind = "run-failed"
+
     def __init__(self, what: str, remedy: str, exit_code: int) -> None:
         super().__init__(what, remedy)
         self.exit_code = exit_code

@@ -8,9 +8,11 @@ import typer
 
 from ness_cli.cli import options
 from ness_cli.cli.session import session
+from ness_cli.cli.typed import command_line
 
 
 def reproduce(
+    context: typer.Context,
     preset: Annotated[
         str, typer.Argument(help="Name of a preset, or a YAML file.", show_default=False)
     ],
@@ -46,7 +48,7 @@ def reproduce(
     """
     from ness_cli.cli.reproducing import reproduce_preset
 
-    with session(json=json, quiet=quiet) as (console, stop):
+    with session(json=json, quiet=quiet, way_on=command_line(context)) as (console, stop):
         reproduction = reproduce_preset(
             preset,
             overrides or [],

@@ -8,9 +8,11 @@ import typer
 
 from ness_cli.cli import options
 from ness_cli.cli.session import session
+from ness_cli.cli.typed import command_line
 
 
 def run(
+    context: typer.Context,
     overrides: options.Overrides = None,
     preset: options.Preset = None,
     out: options.Out = None,
@@ -43,7 +45,7 @@ def run(
     from ness_cli.cli.running import run_targets
     from ness_cli.cli.targets import targets
 
-    with session(json=json, quiet=quiet) as (console, stop):
+    with session(json=json, quiet=quiet, way_on=command_line(context)) as (console, stop):
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
         document = run_targets(
             found, console, stop, until=until, device=device, threads=threads, jobs=jobs

@@ -15,22 +15,33 @@ import typer
 
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
-from ness_cli.errors import NessError, SystemRefusedError
-
-INTERRUPTED = 130
+from ness_cli.errors import (
+    InternalError,
+    InterruptedAtOnceError,
+    NessError,
+    SystemRefusedError,
+)
 
 
 @contextlib.contextmanager
-def session(*, json: bool = False, quiet: bool = False) -> Iterator[tuple[Console, StopRequest]]:
+def session(
+    *, json: bool = False, quiet: bool = False, way_on: str = ""
+) -> Iterator[tuple[Console, StopRequest]]:
     """Run the body of a command.
 
     SIGTERM, SIGUSR1 and the first Ctrl-C ask for a stop at the next step boundary; the second
-    Ctrl-C ends the process at once. Expected failures become a message and their exit code.
+    Ctrl-C ends the process at once. Expected failures become a message and their exit code, and
+    with ``json`` a document in place of the result.
+
+    Args:
+        json: Print one document on stdout, whatever happens.
+        quiet: Print errors only.
+        way_on: What to type after a stop, where that is not the step that stopped.
     """
     # Of several processes that torchrun has started the first one talks.
     is_first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
     console = Console(quiet=quiet or not is_first, json=json and is_first)
-    stop = StopRequest()
+    stop = StopRequest(way_on)
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -45,20 +56,18 @@ def session(*, json: bool = False, quiet: bool = False) -> Iterator[tuple[Consol
     try:
         yield console, stop
     except NessError as error:
-        console.error(error)
-        raise typer.Exit(error.exit_code) from error
+        raise _exit(console, error) from error
     except KeyboardInterrupt as error:
-        console.note("interrupted")
-        raise typer.Exit(INTERRUPTED) from error
-    except BrokenPipeError:
-        # The reader of our output went away, as in "ness report RUN | head": nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except (OSError, MemoryError, RuntimeError) as error:
+        raise _exit(console, InterruptedAtOnceError("interrupted")) from error
+    except typer.Exit:
+        raise
+    except Exception as error:
         refusal = _refusal(error)
         if refusal is None:
+            what = f"{type(error).__name__}: {error}"
+            console.failed(InternalError(what, "report it, with the traceback on stderr"))
             raise
-        console.error(refusal)
-        raise typer.Exit(refusal.exit_code) from error
+        raise _exit(console, refusal) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -67,6 +76,11 @@ def session(*, json: bool = False, quiet: bool = False) -> Iterator[tuple[Consol
 def cache_dir() -> Path:
     """Return the folder of prepared data: ``NESS_CACHE``, else the user's cache folder."""
     return Path(os.environ.get("NESS_CACHE") or platformdirs.user_cache_dir("ness"))
+
+
+def _exit(console: Console, error: NessError) -> typer.Exit:
+    console.error(error)
+    return typer.Exit(error.exit_code)
 
 
 def _refusal(error: Exception) -> SystemRefusedError | None:
@@ -79,6 +93,8 @@ def _refusal(error: Exception) -> SystemRefusedError | None:
         }
         remedy = remedies.get(error.errno or 0, "put it right and run the same command again")
         return SystemRefusedError(f"{place}{error.strerror or error}", remedy)
+    if not isinstance(error, MemoryError | RuntimeError):
+        return None
     text = str(error)
     out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if out_of_memory or "allocate memory" in text:

@@ -6,10 +6,16 @@ from ness_cli.errors import StoppedError
 
 
 class StopRequest:
-    """Holds whether somebody asked the process to stop, and how."""
+    """Holds whether somebody asked the process to stop, and how.
 
-    def __init__(self) -> None:
+    Args:
+        way_on: Command that goes on with everything that was asked for, as with ``ness run``; empty
+            where that is the command of the single step that stops.
+    """
+
+    def __init__(self, way_on: str = "") -> None:
         self.reason = ""
+        self.way_on = way_on
 
     def request(self, reason: str) -> None:
         """Ask for a stop; ``reason`` is shown to the user: ``SIGTERM``."""
@@ -20,10 +26,11 @@ class StopRequest:
 
         Args:
             where: What is complete on disk, for the message.
-            resume: The command that goes on from here.
+            resume: The command that goes on with the step, or the work, that stops here.
 
         Raises:
             StoppedError: If a stop was requested.
         """
         if self.reason:
-            raise StoppedError(f"stopped by {self.reason}; {where}", f"to go on, run: {resume}")
+            remedy = f"to go on, run: {self.way_on or resume}"
+            raise StoppedError(f"stopped by {self.reason}; {where}", remedy)

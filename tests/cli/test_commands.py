@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from typer.testing import CliRunner
 from ness_cli.cli.app import app
 from ness_cli.cli.session import cache_dir
 from ness_cli.run_state import COMMANDS
+from ness_cli.stages.train_task import train_task
 
 QUICK = ["data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"]
 
@@ -299,6 +302,24 @@ def test_accuracies_that_cannot_be_are_damage(run, values):
     assert "accuracy.json is damaged" in result.stderr
 
 
+def test_a_run_that_is_stopped_names_itself_as_the_way_on(tmp_path, monkeypatch):
+    def stopped(context, number):
+        signal.raise_signal(signal.SIGTERM)
+        return train_task(context, number)
+
+    monkeypatch.setattr("ness_cli.stages.run.train_task", stopped)
+    arguments = ["run", "--preset", "digits", "--out", tmp_path / "a b", "--threads", 1, *QUICK]
+    result = ness(*arguments, "--json")
+    assert result.exit_code == 75
+    error = json.loads(result.stdout)["error"]
+    assert error["kind"] == "stopped"
+    way_on = shlex.split(error["remedy"].removeprefix("to go on, run: "))
+    assert way_on == ["ness", *map(str, arguments), "--json"]
+    assert (tmp_path / "a b" / "task-01" / "checkpoint.safetensors").exists()
+    monkeypatch.undo()
+    assert ness(*way_on[1:]).exit_code == 0
+
+
 # -- wrong input ---------------------------------------------------------------------------------
 
 
@@ -353,6 +374,25 @@ def test_report_and_status_take_whatever_a_shell_pattern_names(run):
         assert str(run) in result.stdout
         assert f"{run.parent / 'notes.txt'} is left out" in result.stderr
         assert document(command, run.parent)["runs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        (["report", "--nonsense"], "settings", "--nonsense"),
+        (["rnu"], "settings", "rnu"),
+        (["train-task"], "settings", "Missing argument"),
+        (["run", "train.lrr=1"], "settings", "train.lrr"),
+        (["report", "nowhere"], "input", "nowhere"),
+    ],
+)
+def test_with_json_wrong_usage_is_a_document(arguments, kind, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = ness(*arguments, "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (error["kind"], error["exit_code"]) == (kind, result.exit_code)
+    assert words in error["what"]
+    assert words in result.stderr
 
 
 def test_a_cuda_device_that_is_not_there_exits_with_8(tmp_path):

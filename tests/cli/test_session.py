@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 
 import pytest
@@ -11,6 +12,7 @@ from ness_cli.errors import (
     DamagedError,
     InputError,
     LockedError,
+    MissingFilesError,
     NessError,
     NumericalError,
     SettingsError,
@@ -47,6 +49,63 @@ def _raise(error):
 )
 def test_every_kind_of_failure_has_its_exit_code(kind, code):
     assert _code(_raise(kind("what", "remedy"))) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (SettingsError("what", "remedy"), "settings", 2),
+        (MissingFilesError("what", "remedy"), "missing-files", 4),
+        (StoppedError("what", "remedy"), "stopped", 75),
+        (MemoryError("what"), "system-refused", 8),
+        (KeyboardInterrupt(), "interrupted", 130),
+    ],
+)
+def test_with_json_a_failure_is_the_document_and_stderr_says_it_too(error, kind, code, capsys):
+    with pytest.raises(typer.Exit) as end, session(json=True):
+        raise error
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["schema"] == "ness.error/1"
+    assert (document["error"]["kind"], document["error"]["exit_code"]) == (kind, code)
+    assert end.value.exit_code == code
+    assert document["error"]["what"] in err
+
+
+def test_every_kind_of_failure_has_a_name_of_its_own_for_scripts():
+    kinds, left = {}, [NessError]
+    while left:
+        one = left.pop()
+        left += one.__subclasses__()
+        assert kinds.setdefault(one.kind, one) is one
+    assert len(kinds) > 8
+
+
+def test_a_document_that_is_printed_stays_the_only_one(capsys):
+    def action(console):
+        console.document({"a": 1})
+        raise SettingsError("what", "remedy")
+
+    with pytest.raises(typer.Exit), session(json=True) as (console, _stop):
+        action(console)
+    assert json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+def test_a_bug_is_a_document_too_and_keeps_its_traceback(capsys):
+    with pytest.raises(ZeroDivisionError), session(json=True):
+        raise ZeroDivisionError("by nothing")
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["kind"], error["exit_code"]) == ("internal", 1)
+    assert error["what"] == "ZeroDivisionError: by nothing"
+
+
+def test_a_stop_names_the_way_on_of_who_started_the_work():
+    for way_on, shown in (("ness run --out a", "ness run --out a"), ("", "ness train-task a")):
+        with session(quiet=True, way_on=way_on) as (_console, stop):
+            stop.request("SIGTERM")
+            with pytest.raises(StoppedError) as end:
+                stop.check("all is saved", "ness train-task a")
+        assert end.value.remedy == f"to go on, run: {shown}"
 
 
 def test_the_second_ctrl_c_ends_at_once_with_130():
