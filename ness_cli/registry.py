@@ -3,12 +3,22 @@
 ``names("ness_cli.methods")`` lists the components of a package and ``load`` imports one of them on
 demand. A name may be written with hyphens where its file has underscores (``image-folder``). The
 class of the file ``foo_bar.py`` is ``FooBar``, unless the caller asks for another attribute.
+
+Other installed packages add components through entry points: the group is the name of our package,
+the entry's name that of the component, its value their module, whose file has the same name::
+
+    [project.entry-points."ness_cli.methods"]
+    my-method = "their_package.methods.my_method"
+    [project.entry-points."ness_cli.settings.methods"]
+    my-method = "their_package.settings.my_method"
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,9 +30,7 @@ _SHARED_PREFIX = "base"  # base.py and base_*.py hold what components share
 
 def names(package: str) -> list[str]:
     """Return the sorted component names of ``package`` without importing any of them."""
-    folder = Path(str(importlib.import_module(package).__file__)).parent
-    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return sorted(name.replace("_", "-") for name in found if not name.startswith(_SHARED_PREFIX))
+    return sorted({*_own_names(package), *_plugins(package)})
 
 
 def load(package: str, name: str, *, place: str) -> ModuleType:
@@ -34,15 +42,48 @@ def load(package: str, name: str, *, place: str) -> ModuleType:
         place: Where the name was written, for the error message: ``method.name``.
 
     Raises:
-        SettingsError: If there is no such component; the message names the nearest one.
+        SettingsError: If there is no such component; the message names the nearest one. If another
+            package gives its component the name of one of ours, or its module does not import.
     """
+    asked, plugins = name.replace("_", "-"), _plugins(package)
+    if asked in _own_names(package):
+        if asked in plugins:
+            raise SettingsError(
+                f"{place}: {asked!r} is a component of ness and of {plugins[asked].value}",
+                "uninstall that package, or have its entry point renamed",
+            )
+        return importlib.import_module(f"{package}.{asked.replace('-', '_')}")
+    if asked in plugins:
+        return _loaded(plugins[asked], place)
     known = names(package)
-    if name.replace("_", "-") not in known:
+    raise SettingsError(
+        f"{place}: unknown name {name!r}{did_you_mean(name, known)}",
+        f"known names: {', '.join(known)}",
+    )
+
+
+def _own_names(package: str) -> list[str]:
+    folder = Path(str(importlib.import_module(package).__file__)).parent
+    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
+    return [name.replace("_", "-") for name in found if not name.startswith(_SHARED_PREFIX)]
+
+
+@cache
+def _plugins(package: str) -> dict[str, EntryPoint]:
+    """Return what other installed packages add to a package, by name."""
+    return {entry.name.replace("_", "-"): entry for entry in entry_points(group=package)}
+
+
+def _loaded(entry: EntryPoint, place: str) -> ModuleType:
+    try:
+        module = entry.load()
+    except (ImportError, AttributeError) as error:
         raise SettingsError(
-            f"{place}: unknown name {name!r}{did_you_mean(name, known)}",
-            f"known names: {', '.join(known)}",
-        )
-    return importlib.import_module(f"{package}.{name.replace('-', '_')}")
+            f"{place}: {entry.name!r} cannot be imported from {entry.value}: {error}",
+            "reinstall the package that brings it, or uninstall it",
+        ) from error
+    assert isinstance(module, ModuleType)
+    return module
 
 
 def load_class(package: str, name: str, *, place: str, attribute: str | None = None) -> Any:
