@@ -30,11 +30,14 @@ def run(
     """Do it all: prepare, then train, build and evaluate every task, then report.
 
     What is done is skipped, so the same command goes on after a kill, and ends with the same bits.
-    Without --preset the default preset [bold]digits[/bold] runs: seconds, nothing to download.
+    Without --preset the default preset [bold]digits[/bold] runs: seconds, nothing to download. Any
+    other data.source starts from the preset [bold]images[/bold].
 
     [dim]Examples:[/dim]
 
       ness run
+
+      ness run data.source=image-folder data.path=leaves data.classes_per_task=2
 
       ness run --preset digits --out runs/ft method.name=finetune
 

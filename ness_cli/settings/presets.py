@@ -7,6 +7,8 @@ from pathlib import Path
 from ness_cli.errors import InputError, SettingsError, did_you_mean
 
 DEFAULT = "digits"
+OWN_IMAGES = "images"
+"""Where settings start without a preset, with any other source than that of the default."""
 
 
 def folder() -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ness_cli import registry
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.settings import presets, yaml_files
+from ness_cli.settings import presets, protocols, yaml_files
 from ness_cli.settings.about import About
 from ness_cli.settings.base import Section
 from ness_cli.settings.methods.base import MethodOptions
@@ -130,8 +130,9 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
     """Build the settings of a new run.
 
     Args:
-        preset: Name or file of a preset; the default preset when ``None``. A file may open with
-            ``extends: NAME`` to change a few values of another preset.
+        preset: Name or file of a preset; when ``None`` the default preset, or that for your own
+            images if ``overrides`` choose another source. A file may open with ``extends: NAME``
+            to change a few values of another preset.
         overrides: ``key=value`` strings, the values in YAML: ``net.hidden=[64, 64]``.
         seed: The run's seed, if given apart from ``overrides``.
 
@@ -139,18 +140,19 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
         SettingsError: With every problem found, at once.
         InputError: If a named file is not there.
     """
-    path = presets.path_of(preset or presets.DEFAULT)
-    layers = _preset_layers(path, seen=())
     command_line = parse_overrides(overrides)
+    path = presets.path_of(preset or _default_preset(command_line))
+    layers = _preset_layers(path, seen=())
     if seed is not None:
         command_line["seed"] = seed
     layers.append(("command line", command_line))
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
-        merged = _merge(_without_foreign_options(merged, layer), layer)
+        kept = protocols.without_unread(_without_foreign_options(merged, layer), layer)
+        merged = _merge(kept, layer)
         origins.update({key: origin for key, _ in flatten(layer)})
-    settings = build(merged)
+    settings = build(merged, list(protocols.unread(merged, merged)))
     return Resolved(
         settings=settings,
         origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
@@ -176,7 +178,8 @@ def resolve_again(
     command_line = parse_overrides(overrides)
     if seed is not None:
         command_line["seed"] = seed
-    settings = build(_merge(_without_foreign_options(stored, command_line), command_line))
+    merged = _merge(_without_foreign_options(stored, command_line), command_line)
+    settings = build(merged, list(protocols.unread(command_line, merged)))
     changed = {key: "command line" for key, _ in flatten(command_line)}
     return Resolved(settings, {**about["origins"], **changed}, about["preset"], About())
 
@@ -201,8 +204,12 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     return nested
 
 
-def build(raw: Mapping[str, Any]) -> Settings:
+def build(raw: Mapping[str, Any], found: Sequence[str] = ()) -> Settings:
     """Validate nested plain values and return settings, defaults filled in.
+
+    Args:
+        raw: The values, without defaults or with them.
+        found: Problems found before, a line each.
 
     Raises:
         SettingsError: With every problem of every section, one per line.
@@ -214,8 +221,9 @@ def build(raw: Mapping[str, Any]) -> Settings:
         if not isinstance(raw.get(key, {}), Mapping):
             problems.append(f"{key}: expected a group of settings, got {raw[key]!r}")
     if problems:
-        raise refusal(problems)
+        raise refusal([*found, *problems])
 
+    problems = [*found]
     built: dict[str, Any] = {"seed": raw.get("seed", 1)}
     if type(built["seed"]) is not int or built["seed"] < 0:
         problems.append(f"seed: {built['seed']!r} is not a whole number from 0 up")
@@ -275,6 +283,12 @@ def _preset_layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[s
         below = _preset_layers(presets.path_of(str(values.pop("extends"))), (*seen, path))
     origin = f"preset {path.stem}" if presets.is_shipped(path) else f"file {path.name}"
     return [*below, (origin, values)]
+
+
+def _default_preset(command_line: Mapping[str, Any]) -> str:
+    data = command_line.get("data")
+    own = isinstance(data, Mapping) and data.get("source", "digits") != "digits"
+    return presets.OWN_IMAGES if own else presets.DEFAULT
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_where_images_lie_is_no_part_of_the_identity():
         ({"net": {"name": "mpl"}}, "did you mean 'mlp'"),
         ({"net": {"hidden": []}}, "net.hidden"),
         ({"net": {"hidden": [0]}}, "net.hidden"),
-        ({"data": {"source": "image-folder"}}, "data.path: is required"),
+        ({"data": {"source": "npz"}}, "data.path: is required"),
         ({"methods": {"nes": {}}}, "did you mean 'ness'"),
         ({"methods": {"ness": {"eps1": -1}}}, "methods.ness.eps1: -1"),
     ],

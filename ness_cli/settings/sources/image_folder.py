@@ -12,7 +12,7 @@ class Options(DatasetSettings):
 
     source: Literal["image-folder"] = "image-folder"
     """Images in folders named after their classes."""
-    path: str | Names
+    path: str | Names = "data"
     """A directory, zip or tar, or a list of them merged by class name. Without ``train`` and
     ``test`` folders, set ``test_fraction``."""
     exclude: Names | None = None
