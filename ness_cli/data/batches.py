@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import Split
 
 Change = Callable[[torch.Tensor], torch.Tensor]
@@ -36,7 +37,7 @@ class Batch:
 class Images:
     """One split of one task, on the device as uint8 and normalised batch by batch.
 
-    What is too large for the device stays in main memory; batches are gathered there and copied
+    What the budget does not allow stays in main memory; batches are gathered there and copied
     through pinned memory while the device computes.
 
     Args:
@@ -45,7 +46,7 @@ class Images:
         mean: Mean per channel of values in 0..1.
         std: Standard deviation per channel.
         device: Where batches are made.
-        resident: Whether the images lie on the device; if they fit there when ``None``.
+        budget: Whether the images may lie on the device; they do when ``None``.
     """
 
     def __init__(
@@ -56,10 +57,10 @@ class Images:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
-        resident: bool | None = None,
+        budget: ImageBudget | None = None,
     ) -> None:
-        resident = fits(split.images, device) if resident is None else resident
-        self.images = split.images.to(device) if resident else split.images
+        is_resident = budget is None or budget.take(split.images, self)
+        self.images = split.images.to(device) if is_resident else split.images
         self.labels = split.labels.to(device)
         self.task = task
         constants = torch.tensor([mean, std], dtype=torch.float32, device=device)
@@ -77,7 +78,9 @@ class Images:
         """
         device, where = self.labels.device, index
         if isinstance(index, torch.Tensor):
-            where, index = index.to(self.images.device), index.to(device)
+            # One copy of the positions at most, and none where they lie already.
+            where = index.to(self.images.device)
+            index = where if self.images.device == device else index.to(device)
         images = self.images[where]
         if images.device != device:
             images = images.pin_memory().to(device, non_blocking=True)
@@ -94,14 +97,6 @@ class Images:
     def pieces(self, size: int) -> list[slice]:
         """Return where those batches lie."""
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
-
-
-def fits(images: torch.Tensor, device: torch.device) -> bool:
-    """Return whether images take at most half of the memory that is free on a device."""
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return images.numel() * images.element_size() <= free // 2
 
 
 def validation_batch_size(num_images: int, smallest: int = 256) -> int:

@@ -14,6 +14,7 @@ import torch
 from ness_cli import numerics, registry, run_state, tensor_files, world
 from ness_cli.console import Advance, Progress
 from ness_cli.data.batches import Images
+from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
@@ -90,6 +91,7 @@ class RunContext:
         self.run = run
         self.place = place
         self.device = place.torch_device()
+        self.image_budget = ImageBudget(self.device)
         self.about = run_state.read_run_record(run)
         self.settings = read_settings(run, self.about)
         numerics.configure(self.settings.compute)
@@ -122,6 +124,7 @@ class RunContext:
             mean=info.mean,
             std=info.std,
             device=self.device,
+            budget=self.image_budget,
         )
 
     def task(self, number: int, step: str) -> Task:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ness_cli.data.batches import Images, fits, validation_batch_size
+from ness_cli.data.batches import Images, validation_batch_size
 from ness_cli.data.task_stream import Split
+
+CPU = torch.device("cpu")
 
 
 def _split(n=10):
@@ -12,9 +15,9 @@ def _split(n=10):
     return Split(images, torch.arange(n) % 3)
 
 
-def _images(split, **more):
+def _images(split, device=CPU, **more):
     constants = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
-    return Images(split, task=2, **constants, device=torch.device("cpu"), **more)
+    return Images(split, task=2, **constants, device=device, **more)
 
 
 @pytest.mark.parametrize("index", [slice(2, 7), torch.tensor([9, 0, 3])])
@@ -28,25 +31,39 @@ def test_a_batch_is_normalised_by_channel(index):
     assert (batch.task, batch.weight, len(batch)) == (2, 1.0, len(batch.y))
 
 
-@pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.parametrize("size", [1, 4, 10, 99])
-def test_in_order_gives_every_image_once_wherever_they_lie(resident, size):
-    split = _split()
-    images = _images(split, resident=resident)
+def test_in_order_gives_every_image_once(size):
+    images = _images(_split())
     batches = list(images.in_order(size))
     whole = images.batch(slice(0, len(images)))
     assert torch.equal(torch.cat([batch.x for batch in batches]), whole.x)
     assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
 
 
-def test_main_memory_always_holds_what_it_has_read():
-    assert fits(_split().images, torch.device("cpu"))
+class _Copies(TorchDispatchMode):
+    """Counts copies of positions, which are the only whole numbers that are copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.int64:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("free", "expected"), [(960, True), (959, False)])
-def test_a_device_takes_images_up_to_half_of_what_is_free(monkeypatch, free, expected):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 10**12))
-    assert fits(_split().images, torch.device("cuda")) == expected  # 480 bytes
+@pytest.mark.parametrize(
+    ("device", "positions", "expected"),
+    [("cpu", "cpu", 0), ("meta", "cpu", 1), ("meta", "meta", 0)],
+)
+def test_positions_are_copied_once_at_most(device, positions, expected):
+    # Nothing is computed on the device meta, but tensors move to it as they do to a GPU.
+    images = _images(_split(), device=torch.device(device))
+    index = torch.tensor([3, 1], device=positions)
+    with _Copies() as copies:
+        images.batch(index)
+    assert copies.count == expected
 
 
 @pytest.mark.parametrize(
