@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.settings.base import Section
+from ness_cli.words import counted
+
+# What pydantic calls the kind of value it expected, in words of the file that the user writes.
+_KINDS = {
+    "bool_type": "true or false",
+    "dict_type": "a group of settings",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "invalid-json-value": "text, a number, true, false, a list or a group of them",
+    "list_type": "a list",
+    "model_attributes_type": "a group of settings",
+    "model_type": "a group of settings",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+_BRANCHES = {*_KINDS, "literal_error"}  # what each branch of a union says of the value as a whole
+
+
+class NestedProblemsError(ValueError):
+    """Problems that a model found in its parts, in readable lines.
+
+    Args:
+        problems: The lines.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 def validate(
@@ -22,31 +53,85 @@ def validate(
 
 
 def _readable(model: type[Section], error: ValidationError, prefix: str) -> Iterator[str]:
-    """Yield one line per field at fault; the branches of a union become one line."""
-    messages: dict[str, list[str]] = {}
+    """Yield one line per place at fault."""
+    places: dict[str, list[Mapping[str, Any]]] = {}
     for problem in error.errors():
-        path, fields = [prefix], model
-        for part in problem["loc"]:
-            known = getattr(fields, "model_fields", {})
-            if not known and problem["type"] != "extra_forbidden":
-                break  # the branch of a union or the index in a list
-            path.append(str(part))
-            annotation = known[part].annotation if part in known else None
-            fields = annotation if isinstance(annotation, type) else None  # type: ignore[assignment]
-        if problem["type"] == "extra_forbidden":
-            parent = model if len(path) == 2 else model.model_fields[path[1]].annotation
-            options = list(getattr(parent, "model_fields", {}))
-            text = f"unknown key{did_you_mean(path[-1], options)}"
-            text += f" (known keys: {', '.join(options) or 'none'})"
-        elif problem["type"] == "missing":
-            text = "is required"
-        elif problem["type"] == "value_error" and not problem["loc"]:
-            text = str(problem["ctx"]["error"])  # of several fields together: it names them itself
+        nested = problem.get("ctx", {}).get("error")
+        if isinstance(nested, NestedProblemsError):
+            yield from nested.problems
+        elif problem["type"] == "extra_forbidden":
+            yield _unknown_key(model, problem["loc"], prefix)
         else:
-            text = f"{problem['input']!r} {problem['msg'].replace('Input should', 'should')}"
-        messages.setdefault(".".join(path), []).append(text)
-    for place, texts in messages.items():
-        yield f"{place}: {', or '.join(dict.fromkeys(texts))}"
+            places.setdefault(_place(model, problem["loc"], prefix), []).append(problem)
+    for place, own in places.items():
+        # A list of which an item cannot be used is too short only for want of that item.
+        has_bad_items = any(other.startswith(f"{place}[") for other in places)
+        if not (has_bad_items and all(_is_of_the_whole(problem) for problem in own)):
+            yield f"{place}: {_sentence(own)}"
+
+
+def _place(model: type[Section], loc: Sequence[int | str], prefix: str) -> str:
+    """Return the key at fault, with the number of an item in a list, without union branches."""
+    place = prefix
+    kind: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            return f"{place}[{part}]"
+        known = getattr(kind, "model_fields", {})
+        if part in known:
+            kind = known[part].annotation
+        elif get_origin(kind) is dict:
+            kind = None
+        else:
+            continue
+        place += f".{part}"
+    return place
+
+
+def _unknown_key(model: type[Section], loc: Sequence[int | str], prefix: str) -> str:
+    kind: Any = model
+    for part in loc[:-1]:
+        kind = kind.model_fields[part].annotation
+    options = list(kind.model_fields)
+    near, known = did_you_mean(str(loc[-1]), options), ", ".join(options) or "none"
+    return f"{'.'.join([prefix, *map(str, loc)])}: unknown key{near} (known keys: {known})"
+
+
+def _is_of_the_whole(problem: Mapping[str, Any]) -> bool:
+    return problem["type"] in {*_BRANCHES, "too_short"}
+
+
+def _sentence(problems: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is wrong in one place; of a union, what the branch says that was meant."""
+    specific = [each for each in problems if each["type"] not in _BRANCHES]
+    if specific:
+        return ", or ".join(dict.fromkeys(map(_clause, specific)))
+    # Deeper inside the value is nearer to what is wrong.
+    depth = max(len(each["loc"]) for each in problems)
+    values = {repr(each["input"]) for each in problems}
+    deepest = [each for each in problems if len(values) == 1 or len(each["loc"]) == depth]
+    kinds = dict.fromkeys(map(_expected, deepest))
+    return f"{deepest[0]['input']!r} should be {' or '.join(kinds)}"
+
+
+def _expected(problem: Mapping[str, Any]) -> str:
+    kind = _KINDS.get(problem["type"])
+    return kind or str(problem["msg"]).replace("Input should be ", "")
+
+
+def _clause(problem: Mapping[str, Any]) -> str:
+    """Return a problem that is more than a wrong kind of value."""
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "missing":
+        # Of a list, the place has the number of the item.
+        return f"is missing from {value!r}" if isinstance(value, list | tuple) else "is required"
+    if kind == "value_error":
+        return str(context["error"])  # of several fields together: it names them itself
+    if kind in ("too_short", "too_long"):
+        least = kind == "too_short"
+        limit = context["min_length" if least else "max_length"]
+        return f"{value!r} should have {counted(limit, 'item')} {'or more' if least else 'at most'}"
+    return f"{value!r} {str(problem['msg']).replace('Input should', 'should')}"
 
 
 def refusal(problems: Sequence[str]) -> SettingsError:

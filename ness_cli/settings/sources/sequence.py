@@ -11,6 +11,7 @@ from typing_extensions import Self
 from ness_cli import registry
 from ness_cli.errors import SettingsError
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings, Size, without_places
+from ness_cli.settings.validate import NestedProblemsError, validate
 
 # What a data set takes from the sequence unless it says otherwise.
 _INHERITED = ("valid_fraction", "split_seed", "size", "fit", "channels", "path", "download")
@@ -44,10 +45,13 @@ class Options(DataSettings):
         if not isinstance(values, Mapping) or not isinstance(values.get("sources"), list | tuple):
             return values
         inherited = {key: values[key] for key in _INHERITED if values.get(key) is not None}
-        sources = tuple(
-            _build(item, inherited, place=f"data.sources[{index}]")
+        problems: list[str] = []
+        sources = [
+            _build(item, inherited, f"data.sources[{index}]", problems)
             for index, item in enumerate(values["sources"])
-        )
+        ]
+        if problems:
+            raise NestedProblemsError(problems)
         return {**values, "sources": sources}
 
     def datasets(self) -> tuple[DatasetSettings, ...]:
@@ -65,16 +69,21 @@ class Options(DataSettings):
         return super().for_run(seed).model_copy(update={"sources": sources})
 
 
-def _build(item: Any, inherited: Mapping[str, Any], place: str) -> Any:
-    """Return the options model of one data set, filled in from the sequence."""
+def _build(item: Any, inherited: Mapping[str, Any], place: str, problems: list[str]) -> Any:
+    """Return the options of one data set, filled in from the sequence; note what is wrong."""
     if isinstance(item, DatasetSettings) or not isinstance(item, Mapping):
         return item
+    if "source" not in item:
+        problems.append(f"{place}.source: is required")
+        return item
     try:
-        module = registry.load("ness_cli.settings.sources", str(item.get("source")), place=place)
+        module = registry.load("ness_cli.settings.sources", str(item["source"]), place=place)
     except SettingsError as error:
-        raise ValueError(f"{error.what} ({error.remedy})") from error
+        problems.append(f"{error.what} ({error.remedy})")
+        return item
     model = module.Options
     if not issubclass(model, DatasetSettings):
-        raise ValueError(f"{place}: {item['source']!r} cannot be part of a sequence")
+        problems.append(f"{place}: {item['source']!r} cannot be part of a sequence")
+        return item
     known = {key: value for key, value in inherited.items() if key in model.model_fields}
-    return model.model_validate({**known, **item})
+    return validate(model, {**known, **item}, place, problems)
