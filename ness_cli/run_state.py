@@ -62,6 +62,10 @@ class RunState:
         left = (s for s in self.steps if not s.is_done and step in (None, s.step))
         return next(left, None)
 
+    def stale(self, until: int) -> list[StepState]:
+        """Return the finished steps of tasks up to ``until`` that cannot be used as they are."""
+        return [s for s in self.steps if s.status == "stale" and s.task <= until]
+
     def next_command(self) -> str:
         """Return the command that makes the next step, or the report when all is done."""
         following = self.next()

@@ -48,18 +48,21 @@ class Jobs:
         device: Device by name, the same for all.
         threads: CPU threads of each; the machine's cores divided among them when ``None``.
         until: Last task.
+        force: Make finished steps anew whose inputs or outputs are not what they were.
     """
 
     number: int
     device: str
     threads: int | None
     until: int | None
+    force: bool = False
 
     def command(self, run: RunDir) -> list[str]:
         """Return the command that brings one run to its end."""
         threads = self.threads or max(1, (os.cpu_count() or 1) // self.number)
         command = [sys.executable, "-m", "ness_cli", "run", "--out", str(run.path)]
         command += ["--device", self.device, "--threads", str(threads)]
+        command += ["--force"] if self.force else []
         return command + ([] if self.until is None else ["--until", str(self.until)])
 
     def bring_to_the_end(self, runs: Sequence[RunDir], console: Console, stop: StopRequest) -> None:

@@ -19,6 +19,12 @@ def run(
     until: Annotated[
         int | None, typer.Option(help="Stop after this task.", show_default=False)
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make finished steps anew whose files are gone or not what they were."
+        ),
+    ] = False,
     seed: options.Seed = None,
     seeds: options.Seeds = None,
     jobs: options.NumJobs = 1,
@@ -30,6 +36,8 @@ def run(
     """Do it all: prepare, then train, build and evaluate every task, then report.
 
     What is done is skipped, so the same command goes on after a kill, and ends with the same bits.
+    Finished work is never overwritten unasked: see --force.
+
     Without --preset the default preset [bold]digits[/bold] runs: seconds, nothing to download. Any
     other data.source starts from the preset [bold]images[/bold].
 
@@ -51,7 +59,14 @@ def run(
     with session(json=json, quiet=quiet, way_on=command_line(context)) as (console, stop):
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
         document = run_targets(
-            found, console, stop, until=until, device=device, threads=threads, jobs=jobs
+            found,
+            console,
+            stop,
+            until=until,
+            device=device,
+            threads=threads,
+            jobs=jobs,
+            force=force,
         )
         console.document(document)
         console.next(document["runs"][-1]["next"])

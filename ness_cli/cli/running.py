@@ -31,6 +31,7 @@ def run_targets(
     threads: int | None,
     at_most: int | None = None,
     jobs: int = 1,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Bring every run to its end, one after another or ``jobs`` at a time, and report on them.
 
@@ -43,6 +44,7 @@ def run_targets(
         threads: CPU threads.
         at_most: Last task, or the last that a run has.
         jobs: Runs at a time, each in a process of its own if there are several.
+        force: Make finished steps anew whose inputs or outputs are not what they were.
 
     Returns:
         The command's JSON document.
@@ -63,7 +65,7 @@ def run_targets(
                 prepared = prepare(target.run, target.resolved, place.cache, console, stop)
             if fewest is not None:
                 fewest = min(fewest, len(prepared.manifest["tasks"]))
-        several = Jobs(jobs, device, threads, until if fewest is None else fewest)
+        several = Jobs(jobs, device, threads, until if fewest is None else fewest, force)
         several.bring_to_the_end([target.run for target in found], console, stop)
     for target in found:
         folder = target.run
@@ -83,7 +85,7 @@ def run_targets(
                 into.append({"step": name, "task": outcome.task})
 
             last = until if at_most is None else min(at_most, num_tasks)
-            run_steps(context, until=last, on_step=on_step)
+            run_steps(context, until=last, on_step=on_step, force=force)
             following = read_state(folder).next_command()
         if not steps and jobs == 1:
             console.note(f"{folder.path}: nothing to do, all steps are done")

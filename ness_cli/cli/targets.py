@@ -10,7 +10,7 @@ from ness_cli.errors import SettingsError
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.settings import yaml_files
-from ness_cli.settings.resolve import Resolved, resolve, resolve_again
+from ness_cli.settings.resolve import Resolved, parse_overrides, resolve, resolve_again
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ def targets(
     ones takes theirs.
 
     Raises:
-        SettingsError: If the settings are wrong, or ``--seed`` and ``--seeds`` contradict.
+        SettingsError: If the settings are wrong, or the seeds given contradict each other.
         InputError: If a named file is not there.
     """
-    if seed is not None and seeds is not None:
-        raise SettingsError("--seed and --seeds exclude each other")
+    _refuse_two_seeds(seed, seeds, overrides)
     children = _seed_runs(out) if out is not None else []
     is_parent = out is not None and bool(children) and not (out / "run.json").exists()
     if is_parent and seeds is None and seed is None:
@@ -57,6 +56,21 @@ def targets(
         parent = out or _default_out(resolved, with_seed=False)
         found.append(Target(RunDir(parent / f"seed-{number}"), resolved))
     return found
+
+
+def _refuse_two_seeds(seed: int | None, seeds: str | None, overrides: Sequence[str]) -> None:
+    """Refuse a seed that is given in two ways, unless both say the same.
+
+    Raises:
+        SettingsError: If they contradict.
+    """
+    if seed is not None and seeds is not None:
+        raise SettingsError("--seed and --seeds exclude each other", "leave one of them out")
+    setting = parse_overrides(overrides).get("seed")
+    option = f"--seed {seed}" if seeds is None else f"--seeds {seeds}"
+    asked = [seed] if seeds is None else _parse_seeds(seeds)
+    if setting is not None and asked not in ([None], [setting]):
+        raise SettingsError(f"{option} and seed={setting} contradict", "leave one of them out")
 
 
 def _resolved(

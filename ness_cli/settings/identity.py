@@ -6,26 +6,38 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ness_cli import registry
+from ness_cli.settings import yaml_files
 from ness_cli.settings.base import Section
 from ness_cli.settings.resolve import COMPONENT_SECTIONS, METHODS, PLAIN_SECTIONS, flatten
 from ness_cli.settings.sources.base import without_places
+
+_COMPONENTS = ("method.name", *(f"{key}.{name}" for key, (_, name) in COMPONENT_SECTIONS.items()))
 
 
 def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return one line per key in which two flat identities differ.
 
     A key that only one of them knows is a setting that came later; the other has its default.
+    Where they differ in method, network or data source, the options that follow from that say
+    nothing more: only these names are given.
 
     Args:
         mine: That of a run.
         other: That of the settings asked for.
     """
-    absent, both = "(absent)", (completed(mine), completed(other))
-    return [
-        f"{key}: {mine.get(key, absent)!r} in the run, {other.get(key, absent)!r} asked for"
-        for key in sorted({*mine, *other})
-        if both[0].get(key, absent) != both[1].get(key, absent)
+    absent, run, asked = object(), completed(mine), completed(other)
+    keys = [
+        key for key in sorted({*mine, *other}) if run.get(key, absent) != asked.get(key, absent)
     ]
+    components = [key for key in keys if key in _COMPONENTS]
+    return [
+        f"{key}: {_shown(run, key)} in the run, {_shown(asked, key)} asked for"
+        for key in components or keys
+    ]
+
+
+def _shown(identity: Mapping[str, Any], key: str) -> str:
+    return yaml_files.typed(identity[key]) if key in identity else "(absent)"
 
 
 def completed(identity: Mapping[str, Any]) -> dict[str, Any]:

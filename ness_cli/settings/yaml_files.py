@@ -1,13 +1,17 @@
 """YAML that means what it looks like.
 
-PyYAML follows YAML 1.1, where ``1e-3`` is a string, ``on`` is true and a repeated key silently
-wins. Here ``1e-3`` is a number, only ``true`` and ``false`` are booleans, and a repeated key is an
-error.
+PyYAML follows YAML 1.1, where ``1e-3`` is a string, ``on`` is true, ``010`` is eight, ``1:30`` is
+ninety, ``2024-05-01`` is a date and a repeated key silently wins. Here ``1e-3`` is a number, only
+``true`` and ``false`` are booleans, what else looks like a word is one, and a repeated key is an
+error. What ``typed`` and ``dump`` write, ``parse`` reads back as it was.
 """
 
 from __future__ import annotations
 
+import codecs
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +19,83 @@ import yaml
 
 from ness_cli.errors import InputError, SettingsError
 
+_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$")
+_FLOAT = re.compile(
+    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+# By the character that a value begins with, as PyYAML looks them up.
+_RESOLVERS = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag.rpartition(":")[2] in ("null", "merge")  # the others are not those of YAML 1.2
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_MERGE = "tag:yaml.org,2002:merge"  # <<: *anchor
+# What to do about a problem, by words of PyYAML's message or of ours.
+_REMEDIES = {
+    r"'\t'": "indent with spaces, not with tabs",
+    "mapping values are not allowed": "put a value with ': ' in it into quotes",
+    "undefined alias": "put a value that begins with * into quotes",
+    "another document": "take out the line '---'",
+    "stands twice": "keep one of them",
+    "cannot start any token": "put the value into quotes",
+    "for the tag": "put a value that begins with ! into quotes",
+}
+_COMMON_REMEDY = "correct that line, or the brackets and quotes before it"
+_DEEPEST = 20  # far more than any setting; an alias of its own group has no end
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML with the number and boolean rules of YAML 1.2."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way of declaring resolvers
-        first: [
-            (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = _RESOLVERS.copy()
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _problem("a key must be a word", key_node)
+            if key_node.value in seen:
+                raise _problem(f"the key {key_node.value!r} stands twice", key_node)
+            seen.add(key_node.value)
+            if key_node.tag != _MERGE:
+                key_node.tag = "tag:yaml.org,2002:str"  # the class 1 is called "1"
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # of an explicit tag, as in "!!int x"
+            raise _problem(str(error), node) from error
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what ``_Loader`` reads: a word that looks like a number there is quoted."""
+
+    yaml_implicit_resolvers = _RESOLVERS.copy()
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # Quoted otherwise, a line break in a word would be folded.
+        style = '"' if data.splitlines() not in ([], [data]) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    _class.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+
+
+def _problem(what: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
 
 def parse(text: str, *, place: str) -> Any:
@@ -62,30 +109,90 @@ def parse(text: str, *, place: str) -> Any:
         SettingsError: If it is not YAML; the message has the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SettingsError(f"{place}{line}: not readable as YAML: {problem}") from error
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        what = f"the character {chr(error.character)!r} cannot stand in a text"
+        raise SettingsError(
+            f"{place}, line {line}: not readable as YAML: {what}", "take it out"
+        ) from error
+    except yaml.MarkedYAMLError as error:
+        line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+        what = error.problem or str(error).splitlines()[0]
+        remedy = next((text for words, text in _REMEDIES.items() if words in what), _COMMON_REMEDY)
+        raise SettingsError(
+            f"{place}, line {line}: not readable as YAML: {what}", remedy
+        ) from error
+    if _depth(value) > _DEEPEST:
+        raise SettingsError(f"{place}: groups inside groups without end", "take out the alias")
+    return value
+
+
+def _depth(value: object, depth: int = 0) -> int:
+    if depth > _DEEPEST:
+        return depth
+    if isinstance(value, Mapping):
+        return max((_depth(each, depth + 1) for each in value.values()), default=depth)
+    if isinstance(value, list):
+        return max((_depth(each, depth + 1) for each in value), default=depth)
+    return depth
+
+
+def typed(value: object) -> str:
+    """Return a plain value as it is typed after ``key=``: ``null``, ``true``, ``[1,2]``, ``1e-05``.
+
+    A shell wants quotes around brackets, braces and spaces besides.
+    """
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{typed(key)}: {typed(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(typed, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    # As an item of a list, where more characters than elsewhere need quotes.
+    text = yaml.dump(
+        [value], Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=math.inf
+    )
+    return str(text).strip()[1:-1]
+
+
+def dump(value: Mapping[str, Any]) -> str:
+    """Return settings as a YAML file has them, a line each."""
+    return str(yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file.
+    """Return the mapping in a YAML file, empty if nothing stands in it.
 
     Raises:
         InputError: If the file cannot be read.
-        SettingsError: If it is not YAML or not a mapping.
+        SettingsError: If it is not text, not YAML or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    value = parse(text, place=str(path))
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    value = parse(_text(data, path), place=str(path))
     if value is None:
         return {}
     if not isinstance(value, dict):
+        found = "a list" if isinstance(value, list) else typed(value)
         raise SettingsError(
-            f"{path}: expected settings as 'key: value', got {type(value).__name__}"
+            f"{path}, line 1: expected settings, got {found}",
+            "write 'key: value' lines, as in 'train: {lr: 0.1}'",
         )
     return value
+
+
+def _text(data: bytes, path: Path) -> str:
+    """Return the text of a file; a byte order mark, as editors on Windows put there, goes."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SettingsError(f"{path}, line 1: the text is in UTF-16", "save the file as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8",
+            "save the file as UTF-8",
+        ) from error

@@ -9,8 +9,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ness_cli.console import Progress
 from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
@@ -19,6 +17,7 @@ from ness_cli.errors import InputError
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
+from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Resolved, Settings
 from ness_cli.stages.context import StoppableProgress, run_log
@@ -106,7 +105,7 @@ def prepare(
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
         header = "# Settings of this run, resolved; run.json says where each value came from.\n"
-        text = yaml.safe_dump(settings.to_dict(), sort_keys=False)
+        text = yaml_files.dump(settings.to_dict())
         write_bytes(run.settings, (header + text).encode())
         write_json(run.stream, manifest)
         write_json(run.run, about)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 from ness_cli.errors import InputError
+from ness_cli.run_state import COMMANDS, RunState, command
 from ness_cli.stages.build_subspace import build_subspace
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.evaluate import evaluate
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.train_task import train_task
+
+_MOST_SHOWN = 6
 
 
 def run_steps(
@@ -17,6 +21,7 @@ def run_steps(
     *,
     until: int | None,
     on_step: Callable[[str, Outcome], None],
+    force: bool = False,
 ) -> None:
     """Train, consolidate and evaluate every task that is not done yet.
 
@@ -24,15 +29,19 @@ def run_steps(
         context: The run, locked.
         until: Last task; all when ``None``.
         on_step: Told of every step that was made: ``train``, ``build`` or ``evaluate``.
+        force: Make finished steps anew whose inputs or outputs are not what they were.
 
     Raises:
-        InputError: If the run has no task ``until``.
+        InputError: If the run has no task ``until``, or finished work would be overwritten and
+            ``force`` does not say so.
         NessError: Whatever a step raises.
     """
     num_tasks = context.stream.num_tasks
     last = num_tasks if until is None else until
     if not 1 <= last <= num_tasks:
         raise InputError(f"--until: {until} is not between 1 and {num_tasks}")
+    if not force:
+        refuse_to_redo(context.state(), last)
     for number in range(1, last + 1):
         steps = {"train": train_task, "build": build_subspace, "evaluate": evaluate}
         for name, step in steps.items():
@@ -42,3 +51,23 @@ def run_steps(
             context.place.stop.check(
                 f"{name} of task {number} is complete", f"ness run --out {context.run.path}"
             )
+
+
+def refuse_to_redo(state: RunState, until: int) -> None:
+    """Refuse to overwrite finished work that nobody asked to have made anew.
+
+    Raises:
+        InputError: If a step of a task up to ``until`` is stale; lists them, and why.
+    """
+    stale, first = state.stale(until), state.next()
+    if not stale or first is None:
+        return
+    path = shlex.quote(str(state.run.path))
+    lines = [f"  {COMMANDS[s.step]} of task {s.task}: {s.why}" for s in stale[:_MOST_SHOWN]]
+    if len(stale) > _MOST_SHOWN:
+        lines.append(f"  and {len(stale) - _MOST_SHOWN} more, which ness status {path} lists")
+    raise InputError(
+        "\n".join([f"{state.run.path}: finished steps would be made anew:", *lines]),
+        f"put back what is gone; or make all of them anew: ness run --out {path} --force; or the "
+        f"first, which may be enough: {command(state.run.path, first.step, first.task)}",
+    )

@@ -702,7 +702,7 @@ def test_redoing_a_middle_task_depends_on_nothing_later(tmp_path):
     assert all(name.startswith("task-01/") for name in inputs)
     (out / "task-03" / "model.safetensors").unlink()
     (out / "task-03" / "train.json").unlink()
-    good("run", "--out", out, "storage.keep=latest", *QUICK)
+    good("run", "--out", out, "storage.keep=latest", *QUICK, "--force")
     assert document("status", out)["runs"][0]["complete"]
 
 

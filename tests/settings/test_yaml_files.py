@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import datetime
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ness_cli.errors import InputError, SettingsError
+from ness_cli.settings import presets, yaml_files
+from ness_cli.settings.resolve import build, resolve
+
+
+def _parsed(text: str):
+    return yaml_files.parse(text, place="f")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", "010"),  # YAML 1.1 says 8
+        ("1:30", "1:30"),  # 90
+        ("2024-05-01", "2024-05-01"),  # a date
+        ("=", "="),
+        ("0x10", 16),
+        ("1_000", 1000),
+        ("-3", -3),
+        ("0", 0),
+        ("~", None),
+        ("", None),
+        ("True", True),
+        ("1e-3", 1e-3),
+        (".5", 0.5),
+        ("{1: a, on: b, null: c}", {"1": "a", "on": "b", "null": "c"}),
+        ("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}),
+        ("a: &x {b: 1, d: 0}\nc: {<<: *x, d: 2}", {"a": {"b": 1, "d": 0}, "c": {"b": 1, "d": 2}}),
+    ],
+)
+def test_a_value_is_what_it_looks_like(text, value):
+    found = _parsed(text)
+    assert (found, type(found)) == (value, type(value))
+    assert not isinstance(found, datetime.date)
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "words", "remedy"),
+    [
+        (b"train:\n\tlr: 1\n", 2, r"'\t'", "spaces"),
+        (b"a: 1\nb: 2\na: 3\n", 3, "'a' stands twice", "keep one"),
+        (b"- a\n- b\n", 1, "got a list", "key: value"),
+        (b"words\n", 1, "got words", "key: value"),
+        (b"a: 1\nname: caf\xe9\n", 2, "0xe9 is not UTF-8", "UTF-8"),
+        ("a: 1\n".encode("utf-16"), 1, "UTF-16", "UTF-8"),
+        (b"a: *b\n", 1, "undefined alias", "quotes"),
+        (b"a: 1\nb: c: d\n", 2, "mapping values", "quotes"),
+        (b"a: 1\n---\nb: 2\n", 2, "another document", "---"),
+        (b"a: !tag x\n", 1, "!tag", "quotes"),
+        (b"a: !!int x\n", 1, "'x'", "correct"),
+        (b"a: 1\nb: \x07\n", 2, r"'\x07'", "take it out"),
+        (b"? [1]\n: 2\n", 1, "a key must be a word", "correct"),
+        (b"a: 1\nb: [1, 2\n", 3, "not readable", "brackets"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_line_and_remedy(
+    data, line, words, remedy, tmp_path
+):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(data)
+    with pytest.raises(SettingsError) as error:
+        yaml_files.read(path)
+    assert error.value.what.startswith(f"{path}, line {line}: ")
+    assert words in error.value.what
+    assert remedy in error.value.remedy
+    assert "\n" not in error.value.what + error.value.remedy
+
+
+@pytest.mark.parametrize("text", ["a: &a {b: *a}", "a: &a [*a]"])
+def test_an_alias_of_its_own_group_is_refused(text):
+    with pytest.raises(SettingsError, match="without end"):
+        _parsed(text)
+
+
+@pytest.mark.parametrize("data", [b"", b"# nothing\n", b"---\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_holds_no_settings(data, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(data)
+    assert yaml_files.read(path) == {}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xef\xbb\xbftrain: {lr: 1e-3}\r\n")
+    assert yaml_files.read(path) == {"train": {"lr": 1e-3}}
+
+
+def test_a_folder_is_no_settings_file(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        yaml_files.read(tmp_path)
+
+
+# -- what is shown can be typed back -------------------------------------------------------------
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
+
+
+def _same(one: object, other: object) -> bool:
+    return json.dumps(one) == json.dumps(other)  # tells 1 from 1.0 and from true
+
+
+@given(PLAIN)
+def test_what_is_shown_of_a_plain_value_parses_back(value):
+    assert _same(_parsed(yaml_files.typed(value)), value)
+
+
+@given(st.dictionaries(st.text(), PLAIN))
+def test_what_is_written_of_settings_reads_back(value):
+    assert _same(_parsed(yaml_files.dump(value)) or {}, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        ([1, 2], "[1,2]"),
+        ([], "[]"),
+        (1e-5, "1e-05"),
+        (0.1, "0.1"),
+        (2.0, "2.0"),
+        ("off", "off"),
+        ("null", "'null'"),
+        ("1e3", "'1e3'"),
+        (["*"], "['*']"),
+        ({"size": 32, "padding": 4}, "{size: 32,padding: 4}"),
+        ("Größe", "Größe"),
+    ],
+)
+def test_a_value_is_shown_as_one_would_type_it(value, text):
+    assert yaml_files.typed(value) == text
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_setting_of_every_preset_survives_being_shown_and_typed(name):
+    settings = resolve(name).settings
+    plain = settings.to_dict()
+    for key, value in plain.items():
+        for part, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            assert _same(_parsed(yaml_files.typed(inner)), inner), f"{key}.{part}"
+    assert build(_parsed(yaml_files.typed(plain))).fingerprint() == settings.fingerprint()
+    assert build(_parsed(yaml_files.dump(plain))).fingerprint() == settings.fingerprint()
