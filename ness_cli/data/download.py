@@ -6,16 +6,16 @@ names, and gets its name only then: what is there is whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
 import secrets
-import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ness_cli.data.storage import expanded
 from ness_cli.errors import InputError, MissingFilesError, SystemRefusedError
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _SECONDS = 60
-_NETWORK_ERRORS = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    TimeoutError,
-    ConnectionError,
-)
+_NETWORK_ERRORS = (OSError, http.client.HTTPException)  # what the disk refuses is another error
 
 
 @dataclass(frozen=True)
@@ -135,36 +130,58 @@ def _missing(
 
 
 def _download(file: PublicFile, folder: Path, progress: Progress) -> Path:
-    try:
+    target, part = folder / file.name, folder / f".{file.name}.{secrets.token_hex(4)}"
+    if target.is_dir():
+        raise InputError(
+            f"{target} is a folder, and stands where the file {file.name} is to be downloaded",
+            "rename it, or set data.path to another folder",
+        )
+    with _refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{file.name}.{secrets.token_hex(4)}"
         # Not a temporary file, which nobody else may read: data is shared as the user's umask says.
         out = part.open("xb")
-    except OSError as error:
-        raise SystemRefusedError(
-            f"{folder} cannot be written: {error.strerror}", "set data.path to another folder"
-        ) from error
     try:
-        found = hashlib.md5(usedforsecurity=False)
-        with (
-            out,
-            urllib.request.urlopen(file.url, timeout=_SECONDS) as stream,
-            progress.track(f"downloading {file.name}", _length(stream)) as advance,
-        ):
-            while chunk := stream.read(_CHUNK):
-                out.write(chunk)
-                found.update(chunk)
-                advance(len(chunk))
-        if found.hexdigest() != file.md5:
+        with out:
+            md5 = _receive(file, out, progress)
+        if md5 != file.md5:
             raise InputError(
-                f"{file.url}: MD5 {found.hexdigest()} instead of {file.md5}",
+                f"{file.url}: MD5 {md5} instead of {file.md5}",
                 f"try again, or put the true {file.name} into {folder}",
             )
-        os.replace(part, folder / file.name)
+        with _refusals(folder):
+            os.replace(part, target)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    return folder / file.name
+    return target
+
+
+def _receive(file: PublicFile, out: BinaryIO, progress: Progress) -> str:
+    """Write what is published under a file's address; return its MD5, in hexadecimal."""
+    found = hashlib.md5(usedforsecurity=False)
+    with (
+        urllib.request.urlopen(file.url, timeout=_SECONDS) as stream,
+        progress.track(f"downloading {file.name}", _length(stream)) as advance,
+    ):
+        while chunk := stream.read(_CHUNK):
+            with _refusals(Path(out.name)):
+                out.write(chunk)
+            found.update(chunk)
+            advance(len(chunk))
+    with _refusals(Path(out.name)):
+        out.flush()
+    return found.hexdigest()
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SystemRefusedError(
+            f"{path} cannot be written: {error.strerror}",
+            "free some space, or set data.path to another folder",
+        ) from error
 
 
 def _length(stream: http.client.HTTPResponse) -> int:

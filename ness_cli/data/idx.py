@@ -22,6 +22,7 @@ import torch
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
 from ness_cli.data.download import PublicFile, find_or_fetch, md5_of
+from ness_cli.data.idx_labels import owner_of
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import PublicSettings
 
@@ -57,7 +58,7 @@ MD5 = {
         "7320c461ea6c1c855c0b718fb2a4b134",
     ),
 }
-# For KMNIST no checksums of the unpacked files could be found.
+# For KMNIST no checksums of the unpacked files could be found; its labels tell it apart.
 _UNPACKED_MD5 = {
     "MNIST": (
         "6bbc9ace898e44ae57da46a324031adb",
@@ -96,8 +97,8 @@ class IdxFiles:
     def locate(self, options: PublicSettings, progress: Progress | None) -> list[Path]:
         """Return where the files are, refusing those of another data set.
 
-        Published files of all three data sets are recognised, unpacked those of MNIST and
-        Fashion-MNIST. Files that were packed anew, changed, or unpacked from KMNIST are not.
+        Published files of all three data sets are recognised, packed or not; so are their labels
+        in files that were packed anew. Files that were changed are taken as they are.
 
         Raises:
             InputError: If files are missing, cannot be read, or belong to another data set.
@@ -115,8 +116,10 @@ class IdxFiles:
                     f"{path} is a folder, and there is no file {path.name} in it",
                     "put the file itself there",
                 )
-            owner = _OWNER.get(md5_of(path), self.title)
-            if owner != self.title:
+            owner = _OWNER.get(md5_of(path))
+            if owner is None and "labels" in path.name:
+                owner = owner_of(read(path, 1))
+            if owner not in (self.title, None):
                 raise InputError(
                     f"{path} is a file of {owner}, not of {self.title}",
                     f"put each data set into a folder of its own: {self.folder}/raw",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from ness_cli.console import Progress
 from ness_cli.data.download import PublicFile, find_or_fetch
-from ness_cli.errors import MissingFilesError, SettingsError
+from ness_cli.errors import InputError, MissingFilesError, SettingsError, SystemRefusedError
 from ness_cli.settings.sources.base import PublicSettings
 
 NAME, UNPACKED = "set.tar.gz", "set"
@@ -43,6 +45,39 @@ def test_a_folder_with_the_name_of_the_archive_is_looked_into(tmp_path):
     place = tmp_path / "data" / NAME
     place.mkdir(parents=True)
     assert _fetch([file], place) == [place / NAME]
+
+
+@pytest.mark.parametrize("folders", [(), ("SET/raw",)])
+def test_a_folder_in_the_place_of_the_archive_is_one_clear_line(tmp_path, folders):
+    file = _file(tmp_path / "web", unpacked="")
+    place = tmp_path.joinpath("data", *folders, NAME)
+    place.mkdir(parents=True)
+    with pytest.raises(InputError, match=f"{NAME} is a folder, and stands where") as error:
+        _fetch([file], tmp_path / "data", folders=folders)
+    assert "rename it" in error.value.remedy
+    assert [path.name for path in place.parent.iterdir()] == [NAME]
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        name = "part"
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = _file(tmp_path / "web")
+    opened = Path.open
+
+    def full_when_written(path, mode="r", *more):
+        if mode == "xb":
+            opened(path, mode, *more).close()
+            return Full()
+        return opened(path, mode, *more)
+
+    monkeypatch.setattr(Path, "open", full_when_written)
+    with pytest.raises(SystemRefusedError, match="cannot be written: No space left"):
+        _fetch([file], tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
 
 
 def test_the_folder_named_is_the_one_that_is_read(tmp_path):

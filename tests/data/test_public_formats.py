@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 from pathlib import Path
@@ -108,6 +109,45 @@ def test_digits_are_not_taken_for_clothing(tmp_path, monkeypatch):
     _open(tmp_path / "cache", "mnist", path=str(tmp_path))
     with pytest.raises(InputError, match="a file of MNIST, not of Fashion-MNIST"):
         _open(tmp_path / "cache", "fashion-mnist", path=str(tmp_path))
+
+
+def _labels_of(title: str, num: int) -> np.ndarray:
+    """Return labels as that data set has them, in an order of our own after the first ten."""
+    from ness_cli.data import idx_labels
+
+    if title == "MNIST":
+        return np.arange(10, dtype=np.uint8).repeat(idx_labels._MNIST_COUNTS[num])
+    labels = np.arange(10, dtype=np.uint8).repeat(num // 10)
+    if title == "Fashion-MNIST":
+        first = np.array(idx_labels._FIRST_OF_FASHION[num], np.uint8)
+        left = np.bincount(labels) - np.bincount(first, minlength=10)
+        labels = np.concatenate([first, np.arange(10, dtype=np.uint8).repeat(left)])
+    return labels
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("owner", ["MNIST", "Fashion-MNIST", "KMNIST"])
+@pytest.mark.parametrize("title", ["MNIST", "Fashion-MNIST", "KMNIST"])
+def test_each_of_the_family_is_told_by_its_labels(tmp_path, title, owner, packed):
+    made.mnist(tmp_path, packed=packed)
+    for name, num in (("train", 60000), ("t10k", 10000)):
+        path = tmp_path / f"{name}-labels-idx1-ubyte{'.gz' if packed else ''}"
+        data = b"\0\0\x08\x01" + num.to_bytes(4, "big") + _labels_of(owner, num).tobytes()
+        path.write_bytes(gzip.compress(data, 1) if packed else data)
+    files = registry.load("ness_cli.data.sources", title.lower(), place="test")._FILES
+    options = _options(title.lower(), path=str(tmp_path))
+    if title == owner:
+        assert len(files.locate(options, None)) == 4
+    else:
+        with pytest.raises(InputError, match=f"a file of {owner}, not of {title}"):
+            files.locate(options, None)
+
+
+def test_labels_of_another_number_or_share_are_nobodys():
+    from ness_cli.data.idx_labels import owner_of
+
+    assert owner_of(torch.arange(100, dtype=torch.uint8) % 10) is None
+    assert owner_of(torch.zeros(10000, dtype=torch.uint8)) is None
 
 
 def test_svhn_counts_digit_ten_as_zero(tmp_path):

@@ -105,6 +105,30 @@ def test_damage_is_no_lack_of_memory(program):
         _load(b"\x80\x04" + program)
 
 
+@pytest.mark.parametrize("index", [1000, 10**7, 2**32 - 1])
+@pytest.mark.parametrize("before", [b"", b"S'\\xff'\n0", b"T\1\0\0\0\xff0", b"cnumpy\ndtype\n0"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_pickle_cannot_ask_for_room_for_objects_that_it_does_not_have(index, before, as_text):
+    put = b"p%d\n" % index if as_text else b"r" + index.to_bytes(4, "little")
+    with pytest.raises(InputError, match=f"numbers an object {index} of"):
+        _load(b"\x80\2" + before + b"N" + put + b".")
+
+
+def test_numbers_with_gaps_are_read():
+    # As pickletools.optimize left them in old versions: what nobody asks for is not remembered.
+    program = b"\x80\2(" + b"K\1" * 1500 + b"l" + b"r" + (1400).to_bytes(4, "little") + b"."
+    assert _load(program) == [1] * 1500
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_no_pickle_is_cut_short_anywhere_unnoticed(protocol):
+    whole = pickle.dumps({"a": [np.arange(3), "text", b"bytes", 10**30, 1.5], "b": None}, protocol)
+    assert _load(whole)["b"] is None
+    for end in range(len(whole)):
+        with pytest.raises(InputError, match="cannot be read as a pickle"):
+            _load(whole[:end])
+
+
 def test_a_lack_of_memory_is_no_damage(monkeypatch):
     monkeypatch.setattr(
         safe_pickle._Reader, "find_class", lambda *_: (_ for _ in ()).throw(MemoryError)
