@@ -41,15 +41,19 @@ def status(
 
 def _status_of(path: Path) -> tuple[dict[str, Any], Any, str]:
     from ness_cli.results.plain_table import plain_table, titled
+    from ness_cli.results.task_facts import read_tasks
     from ness_cli.run_dir import RunDir
     from ness_cli.run_state import COMMANDS, STEPS, read_state
 
     state = read_state(RunDir(path))
-    table = plain_table("task", *(COMMANDS[step] for step in STEPS), left=4)
+    tasks = read_tasks(RunDir(path), state.num_tasks)
+    names = ["name"] * any(facts.words for facts in tasks)
+    table = plain_table("task", *names, *(COMMANDS[step] for step in STEPS), left=5)
     notes = []
-    for task in range(1, state.num_tasks + 1):
+    for facts in tasks:
+        task = facts.number
         steps = [state.of(task, step) for step in STEPS]
-        table.add_row(str(task), *(step.status for step in steps))
+        table.add_row(str(task), *[facts.label(30) for _ in names], *(s.status for s in steps))
         notes += [f"task {task}, {COMMANDS[s.step]}: stale, {s.why}" for s in steps if s.why]
     following = state.next_command()
     document = {

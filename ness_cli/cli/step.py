@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ from ness_cli.cli.session import cache_dir
 from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError, LockedError
+from ness_cli.results.margins import Margins
 from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.tables import MARGIN, MARGIN_NOTE
+from ness_cli.results.task_facts import TaskFacts, read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.stages.build_subspace import build_subspace
@@ -54,11 +57,11 @@ def make_step(
         else:
             step = {"train": train_task, "build": build_subspace}[name]
             outcome = step(context, task, force=force)
-        following = context.state().next_command()
+        state = context.state()
     if outcome.note:
         console.note(outcome.note)
     if outcome.record:
-        console.result(table_of(name, outcome.record))
+        console.result(table_of(name, outcome.record, read_tasks(folder, state.num_tasks)))
     console.document(
         {
             "schema": "ness.step/1",
@@ -67,10 +70,10 @@ def make_step(
             "task": outcome.task,
             "skipped": outcome.was_skipped,
             "record": dict(outcome.record),
-            "next": following,
+            "next": state.next_command(),
         }
     )
-    console.next(following)
+    console.next(state.next_command())
 
 
 @contextmanager
@@ -90,9 +93,11 @@ def _lock(folder: RunDir, processes: World) -> Iterator[None]:
         processes.wait()
 
 
-def table_of(name: str, record: Mapping[str, Any]) -> Group:
-    """Return a table of what a step recorded."""
-    return {"train": _train_table, "build": _layer_table, "evaluate": _accuracy_table}[name](record)
+def table_of(name: str, record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:
+    """Return a table of what a step recorded; ``tasks`` is what is known of the run's tasks."""
+    if name == "evaluate":
+        return _accuracy_table(record, tasks)
+    return {"train": _train_table, "build": _layer_table}[name](record)
 
 
 def line_of(name: str, outcome: Outcome, num_tasks: int) -> str:
@@ -153,19 +158,27 @@ def frozen_note(frozen: Mapping[str, int]) -> str:
     return f"trained in task 1 only, {sum(frozen.values())} numbers: {shown}{more}"
 
 
-def _accuracy_table(record: Mapping[str, Any]) -> Group:
-    by_task = record.get("task_incremental")
-    by_class, validation = record.get("class_incremental"), record.get("validation")
-    columns = ["task", "task known"] + (["task not known"] if by_class is not None else [])
-    columns += ["validation"] if validation is not None else []
-    table = plain_table(*columns)
-    for index in range(int(record["task"])):
-        cells = [str(index + 1), "-" if by_task is None else f"{by_task[index]:.2f}"]
-        if by_class is not None:
-            cells.append(f"{by_class[index]:.2f}")
-        if validation is not None:
-            cells.append(f"{validation[index]:.2f}")
-        table.add_row(*cells)
+def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:
+    tasks = tasks[: int(record["task"])]
+    has_names = any(facts.words for facts in tasks)
+    kinds = {"task known": "task_incremental", "task not known": "class_incremental"}
+    kinds["validation"] = "validation"
+    shown = {head: record[key] for head, key in kinds.items() if record.get(key) is not None}
+    tested: list[float] = next(
+        (values for head, values in shown.items() if head != "validation"), []
+    )
+    margins = Margins.of(tested, [facts.num_test for facts in tasks], are_disjoint=True)
+    heads = list(shown)
+    heads[1:1] = [MARGIN] * (margins is not None)
+    table = plain_table("task", *["name"] * has_names, *heads, left=1 + has_names)
+    for index, facts in enumerate(tasks):
+        cells = [f"{values[index]:.2f}" for values in shown.values()]
+        cells[1:1] = [] if margins is None else [f"{margins.tasks[index]:.2f}"]
+        table.add_row(str(facts.number), *[facts.label(36)] * has_names, *cells)
     note = record.get("class_incremental_note")
-    title = f"After task {record['task']}: test accuracy, %"
-    return titled(title, table, f"task not known: {note}" if note else "")
+    return titled(
+        f"After task {record['task']}: test accuracy, %",
+        table,
+        f"task not known: {note}" if note else "",
+        "" if margins is None else MARGIN_NOTE,
+    )

@@ -9,6 +9,8 @@ from typing import Any
 
 from ness_cli.errors import DamagedError
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.margins import Margins
+from ness_cli.results.task_facts import TaskFacts, are_disjoint, read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import (
     COMMANDS,
@@ -18,6 +20,7 @@ from ness_cli.run_state import (
     read_run_record,
     read_state,
 )
+from ness_cli.settings.identity import method_label
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class RunResult:
         by_class: Accuracies when it is not; without rows if never measured.
         by_validation: Accuracies on validation images, the task known; likewise.
         class_note: Why there are none, if that is known.
+        tasks: What is known of its tasks.
     """
 
     path: Path
@@ -41,6 +45,19 @@ class RunResult:
     by_class: AccuracyMatrix
     by_validation: AccuracyMatrix
     class_note: str
+    tasks: tuple[TaskFacts, ...]
+
+    @property
+    def method(self) -> str:
+        """The method and its variant: ``ness bounded``."""
+        return method_label(self.about["method"], self.about["identity"])
+
+    @property
+    def margins(self) -> Margins | None:
+        """How far the last row of accuracies may be off; ``None`` if test counts are unknown."""
+        row = self.by_task.final
+        counts = [task.num_test for task in self.tasks[: len(row)]]
+        return Margins.of(row, counts, are_disjoint=are_disjoint(self.about["identity"]))
 
     @property
     def num_done(self) -> int:
@@ -122,7 +139,8 @@ def read_run(path: Path) -> RunResult:
         note = record.get("class_incremental_note") or note
     by_task, by_class, by_validation = (AccuracyMatrix.of(column) for column in rows.values())
     about = read_run_record(run)
-    return RunResult(path, about, state, by_task, by_class, by_validation, note)
+    tasks = read_tasks(run, state.num_tasks)
+    return RunResult(path, about, state, by_task, by_class, by_validation, note, tasks)
 
 
 def _row(run: RunDir, number: int, key: str, values: Any) -> list[float] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ness_cli.results.read_run import RunResult
-from ness_cli.settings.identity import completed
+from ness_cli.settings.identity import completed, method_label
 from ness_cli.words import fixed
 
 METRICS = ("acc", "bwt", "forgetting", "learning_accuracy")
@@ -106,8 +106,13 @@ class Group:
     @property
     def name(self) -> str:
         """Preset and method."""
-        about = self.runs[0].about
-        return f"{about['preset']}, {about['method']}"
+        method = method_label(self.runs[0].about["method"], self.identity)
+        return f"{self.preset}, {method}"
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset."""
+        return str(self.runs[0].about["preset"])
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -8,45 +8,93 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.margins import Margins
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.read_run import RunResult
+from ness_cli.results.run_names import RunNames
 from ness_cli.results.summary import METRICS, Group, distinct_names
+from ness_cli.results.task_facts import TaskFacts
 from ness_cli.results.units import human_bytes, human_seconds, percent
+from ness_cli.words import fixed
 
 _CELL = 6  # "100.0" and a space
+_ROW, _NAMED_ROW = 8, 15  # "task 10 ", and what a name needs
+MARGIN = "±95%"
+MARGIN_NOTE = f"{MARGIN}: half of the 95 % Wilson interval, from the number of test images"
 
 
-def accuracy_table(matrix: AccuracyMatrix, title: str, width: int) -> Lines:
+def accuracy_table(
+    matrix: AccuracyMatrix,
+    title: str,
+    width: int,
+    tasks: Sequence[TaskFacts] = (),
+    margins: Margins | None = None,
+) -> Lines:
     """Return the accuracy triangle, or one line per task where the triangle does not fit.
 
     Args:
         matrix: The accuracies.
         title: What they are of.
         width: Columns there are.
+        tasks: What is known of the tasks, in their order; nothing if empty.
+        margins: Of the last row.
     """
-    if 8 + _CELL * (matrix.last + 1) > width:
-        return _per_task(matrix, title)
+    known = list(tasks[: matrix.last]) or [TaskFacts(t) for t in range(1, matrix.last + 1)]
+    room = width - _CELL * (matrix.last + 1)
+    if room < _ROW:
+        return _per_task(matrix, title, known, margins)
     table = plain_table("after", *map(str, range(1, matrix.last + 1)), "mean")
     table.columns[-1].style = "bold"
-    for number, row in enumerate(matrix.rows[: matrix.last], start=1):
-        cells: list[str | Text] = ["-"] if row is None else [f"{value:.1f}" for value in row]
-        if row is not None:
-            cells[-1] = Text(f"{row[-1]:.1f}", style="bold")
-        mean = "-" if row is None else f"{sum(row) / len(row):.1f}"
-        table.add_row(f"task {number}", *cells, *[""] * (matrix.last - len(cells)), mean)
+    has_names = room >= _NAMED_ROW
+    for facts, row in zip(known, matrix.rows, strict=False):
+        table.add_row(_row_label(facts, room if has_names else 0), *_cells(row, matrix.last))
+    if margins is not None:
+        numbers = (f"{value:.1f}" for value in (*margins.tasks, margins.mean))
+        table.add_row(MARGIN, *numbers, style="dim")
     return titled(title, table)
 
 
-def _per_task(matrix: AccuracyMatrix, title: str) -> Lines:
-    table = plain_table("task", "learned", "final", "change")
+def names_below(matrix: AccuracyMatrix, tasks: Sequence[TaskFacts], width: int) -> str:
+    """Return the names of the tasks where the rows of the triangle have no room for them."""
+    room = width - _CELL * (matrix.last + 1)
+    if not _ROW <= room < _NAMED_ROW:
+        return ""
+    named = [f"{t.number}: {t.label(24)}" for t in tasks[: matrix.last] if t.words]
+    return f"tasks: {'; '.join(named)}" if named else ""
+
+
+def _row_label(facts: TaskFacts, room: int) -> str:
+    if not facts.words or not room:
+        return f"task {facts.number}"
+    return f"{facts.number}: {facts.label(room - len('10: ') - 2)}"
+
+
+def _cells(row: Sequence[float] | None, num_tasks: int) -> list[str | Text]:
+    """Return a row of the triangle and its mean."""
+    if row is None:
+        return ["-", *[""] * (num_tasks - 1), "-"]
+    cells: list[str | Text] = [f"{value:.1f}" for value in row]
+    cells[-1] = Text(f"{row[-1]:.1f}", style="bold")
+    return [*cells, *[""] * (num_tasks - len(row)), f"{sum(row) / len(row):.1f}"]
+
+
+def _per_task(
+    matrix: AccuracyMatrix, title: str, tasks: Sequence[TaskFacts], margins: Margins | None
+) -> Lines:
+    has_names = any(facts.words for facts in tasks)
+    columns = ["task", *["name"] * has_names, "learned", "final"]
+    columns += [*[MARGIN] * (margins is not None), "change"]
+    table = plain_table(*columns, left=1 + has_names)
     rows = zip(matrix.learned, matrix.final, matrix.changes, strict=True)
-    for number, (learned, final, change) in enumerate(rows, start=1):
-        shown = "-" if change is None else f"{change:+.2f}"
-        table.add_row(str(number), percent(learned), percent(final), shown)
+    for index, (learned, final, change) in enumerate(rows):
+        cells = [str(index + 1), *[tasks[index].label(36)] * has_names]
+        cells += [percent(learned), percent(final)]
+        cells += [] if margins is None else [f"{margins.tasks[index]:.1f}"]
+        table.add_row(*cells, "-" if change is None else fixed(change, signed=True))
     return titled(title, table)
 
 
-def comparison_table(runs: Sequence[RunResult]) -> Lines:
+def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
     """Return the runs side by side."""
     table = plain_table(
         *("run", "method", "seed", "tasks", "ACC", "BWT", "forgetting", "learned"),
@@ -55,16 +103,16 @@ def comparison_table(runs: Sequence[RunResult]) -> Lines:
     for run in runs:
         summary = run.by_task.summary()
         table.add_row(
-            str(run.path),
-            run.about["method"],
+            names.name(run.path),
+            run.method,
             str(run.about["seed"]),
             f"{run.num_done}/{run.state.num_tasks}",
             *(percent(summary[metric]) for metric in METRICS),
         )
-    return titled("Task-incremental, %", table)
+    return titled(names.title("Task-incremental, %"), table)
 
 
-def class_table(runs: Sequence[RunResult]) -> Lines | None:
+def class_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
     """Return class-incremental results of the runs that have any, or say why not."""
     shown = [run for run in runs if run.by_class.last or run.class_note]
     if not shown:
@@ -76,12 +124,12 @@ def class_table(runs: Sequence[RunResult]) -> Lines | None:
             values = [percent(summary[metric]) for metric in METRICS[:3]]
         else:
             values = ["n/a", "n/a", "n/a"]
-        table.add_row(str(run.path), run.about["method"], *values)
+        table.add_row(names.name(run.path), run.method, *values)
     notes = dict.fromkeys(run.class_note for run in shown if run.class_note)
-    return titled("Class-incremental, %", table, *notes)
+    return titled(names.title("Class-incremental, %"), table, *notes)
 
 
-def validation_table(runs: Sequence[RunResult]) -> Lines | None:
+def validation_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
     """Return results on validation images of the runs that have any."""
     shown = [run for run in runs if run.by_validation.last]
     if not shown:
@@ -89,10 +137,9 @@ def validation_table(runs: Sequence[RunResult]) -> Lines | None:
     table = plain_table("run", "method", "ACC", "BWT", "forgetting", "learned", left=2)
     for run in shown:
         summary = run.by_validation.summary()
-        table.add_row(
-            str(run.path), run.about["method"], *(percent(summary[metric]) for metric in METRICS)
-        )
-    return titled("On validation images, %", table)
+        values = (percent(summary[metric]) for metric in METRICS)
+        table.add_row(names.name(run.path), run.method, *values)
+    return titled(names.title("On validation images, %"), table)
 
 
 def group_table(found: Sequence[Group]) -> Lines:
@@ -100,14 +147,17 @@ def group_table(found: Sequence[Group]) -> Lines:
     table = plain_table(
         *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
     )
+    title, presets = "Mean ± sample standard deviation over seeds, %", {g.preset for g in found}
+    common = f"{presets.pop()}, " if len(presets) == 1 and len(found) > 1 else ""
     for group, name in zip(found, distinct_names(found), strict=True):
         behind = f" ({len(group.seeds_behind)} behind)" if group.seeds_behind else ""
         seeds = f"{len(group.seeds)}{behind}" if len(group.seeds) > 1 else f"1 only{behind}"
-        table.add_row(name, seeds, *(str(group.spread(metric)) for metric in METRICS))
-    return titled("Mean ± sample standard deviation over seeds, %", table)
+        values = (str(group.spread(metric)) for metric in METRICS)
+        table.add_row(name.removeprefix(common), seeds, *values)
+    return titled(f"{title}; preset {common[:-2]}" if common else title, table)
 
 
-def cost_table(runs: Sequence[RunResult]) -> Lines:
+def cost_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
     """Return time and bytes of the runs."""
     table = plain_table("run", "train", "build", "evaluate", "memory", "on disk", "peak RAM")
     for run in runs:
@@ -117,7 +167,7 @@ def cost_table(runs: Sequence[RunResult]) -> Lines:
         ]
         memory, peak = run.memory_bytes(), run.peak_memory()
         table.add_row(
-            str(run.path),
+            names.name(run.path),
             *times,
             "-" if memory is None else human_bytes(memory),
             human_bytes(sum(b for b in run.bytes_written() if b is not None)),
@@ -125,7 +175,7 @@ def cost_table(runs: Sequence[RunResult]) -> Lines:
         )
     determinism = ", ".join(sorted({run.determinism for run in runs}))
     return titled(
-        "Time and bytes",
+        names.title("Time and bytes"),
         table,
         f"memory: what the method carries to the next task; determinism: {determinism}",
     )

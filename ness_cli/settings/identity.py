@@ -54,6 +54,22 @@ def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def method_label(name: str, identity: Mapping[str, Any]) -> str:
+    """Return what tables call the method of a run: its name and its variant, ``ness bounded``.
+
+    Args:
+        name: Its name; of one that this version does not have nothing more is known.
+        identity: That of the run, flat.
+    """
+    if name not in registry.names(METHODS):
+        return name
+    model = registry.load_class(METHODS, name, place="method.name", attribute="Options")
+    prefix = f"methods.{name}."
+    known = {k: identity[prefix + k] for k in model.model_fields if prefix + k in identity}
+    # Not validated: a run of another version may hold what this one would refuse.
+    return f"{name} {model.model_construct(**known).variant}".strip()
+
+
 def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:
     """Yield the model of every group of settings that the identity has values of."""
     yield from PLAIN_SECTIONS.items()

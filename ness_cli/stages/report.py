@@ -14,7 +14,10 @@ from ness_cli.results import tables
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.read_run import RunResult, read_run
+from ness_cli.results.run_names import RunNames
 from ness_cli.results.summary import Group, groups
+
+_OTHER_COLUMNS = 62  # what the columns beside the names of runs take, at most
 
 
 @dataclass(frozen=True)
@@ -42,30 +45,43 @@ class Report:
 
     def renderables(self, width: int) -> list[RenderableType]:
         """Return the tables, for a console of ``width`` columns, an empty line between them."""
-        found: list[RenderableType] = []
-        for run in self.runs:
-            title = f"{run.path}: {run.about['method']}, test accuracy in %"
-            if run.by_task.last:
-                found.append(tables.accuracy_table(run.by_task, title, width))
-            elif not run.by_class.last:
-                found.append(Text(f"{run.path}: not evaluated yet"))
-        found.append(tables.comparison_table(self.runs))
-        by_class = tables.class_table(self.runs)
+        found = self._accuracies(width)
+        names = RunNames.of([run.path for run in self.runs], width - _OTHER_COLUMNS)
+        found.append(tables.comparison_table(self.runs, names))
+        by_class = tables.class_table(self.runs, names)
         if by_class is not None:
             found.append(by_class)
-        by_validation = tables.validation_table(self.runs)
+        by_validation = tables.validation_table(self.runs, names)
         if by_validation is not None:
             found.append(by_validation)
         if any(len(group.independent) > 1 for group in self.groups):
             found.append(tables.group_table(self.groups))
         if len(self.runs) == 1:
             found.append(tables.steps_table(self.runs[0]))
-        found.append(tables.cost_table(self.runs))
+        found += [tables.cost_table(self.runs, names), *self._notes()]
+        return [part for item in found for part in (item, Text(""))][:-1]
+
+    def _accuracies(self, width: int) -> list[RenderableType]:
+        """Return a table per run, and once what explains them."""
+        found: list[RenderableType] = []
+        legend = []
+        for run in self.runs:
+            title = f"{run.path}: {run.method}, test accuracy in %"
+            if run.by_task.last:
+                margins = run.margins
+                legend += [tables.MARGIN_NOTE] if margins else []
+                legend.append(tables.names_below(run.by_task, run.tasks, width))
+                found.append(tables.accuracy_table(run.by_task, title, width, run.tasks, margins))
+            elif not run.by_class.last:
+                found.append(Text(f"{run.path}: not evaluated yet"))
+        return [*found, *(Text(line, style="dim") for line in dict.fromkeys(legend) if line)]
+
+    def _notes(self) -> list[RenderableType]:
         notes = [Text(f"Note, {run.path}: {note}") for run in self.runs for note in run.notes]
         notes += [Text(f"Note: {repeat}") for group in self.groups for repeat in group.repeats]
         if all(len(group.independent) == 1 for group in self.groups):
             notes.append(Text("Every experiment here is a single seed.", style="dim"))
-        return [part for item in [*found, *notes] for part in (item, Text(""))][:-1]
+        return list(notes)
 
 
 def report(paths: Sequence[Path]) -> Report:
@@ -93,11 +109,18 @@ def _run_document(run: RunResult) -> dict[str, Any]:
         "path": str(run.path),
         "preset": run.about["preset"],
         "method": run.about["method"],
+        "method_label": run.method,
         "seed": run.about["seed"],
         "num_tasks": run.state.num_tasks,
         "tasks_done": run.num_done,
         **run.by_task.summary(),
         "matrix": run.by_task.as_json(),
+        "margins": None if run.margins is None else list(run.margins.tasks),
+        "acc_margin": None if run.margins is None else run.margins.mean,
+        "tasks": [
+            {"number": task.number, "label": ", ".join(task.words), "test_images": task.num_test}
+            for task in run.tasks
+        ],
         "class_incremental": _summary(run.by_class),
         "validation": _summary(run.by_validation),
         "class_incremental_note": run.class_note or None,

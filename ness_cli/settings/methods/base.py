@@ -9,6 +9,11 @@ from ness_cli.settings.sections import TrainSettings
 class MethodOptions(Section):
     """Options of a method; a method without options has none."""
 
+    @property
+    def variant(self) -> str:
+        """What tables put after the method's name where options make it another method."""
+        return ""
+
     def uses_past_data(self, step: str) -> bool:
         """Return whether ``step`` (``train``, ``build``) opens training data of earlier tasks."""
         return False

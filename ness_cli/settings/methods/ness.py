@@ -60,6 +60,17 @@ class Options(MethodOptions):
     """How W = W_prev + (U V)^T is trained: by projecting the dense gradient (sgd), or by training V
     itself (adam). ``auto`` chooses by optimiser."""
 
+    @property
+    def variant(self) -> str:
+        """What departs from the published hard cut: ``bounded``, ``bounded budget``."""
+        departures = {
+            self.scaling: self.scaling != "hard",
+            "budget": self.budget is not None,
+            "anchor": self.anchor > 0,
+            "recompute": self.covariance == "recompute",
+        }
+        return " ".join(word for word, holds in departures.items() if holds)
+
     def uses_past_data(self, step: str) -> bool:
         """Return ``True`` for building when covariances are recomputed."""
         return step == "build" and self.covariance == "recompute"

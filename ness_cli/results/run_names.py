@@ -1,0 +1,50 @@
+"""What tables call runs: their paths, without what all of them begin with where space is short."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunNames:
+    """Names of runs for one table.
+
+    Attributes:
+        common: Folder that is left out of every name, or empty.
+        room: Columns there are for a name.
+    """
+
+    common: str
+    room: int
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], room: int) -> RunNames:
+        """Return names that leave out the common folder if one would be too long with it."""
+        is_long = max((len(str(path)) for path in paths), default=0) > room
+        is_mixed = len({path.is_absolute() for path in paths}) > 1
+        if len(paths) < 2 or not is_long or is_mixed:
+            return cls("", room)
+        return cls(os.path.commonpath([path.parent for path in paths]), room)
+
+    def name(self, path: Path) -> str:
+        """Return the name of a run, in several lines where it is too long for one."""
+        lines = [""]
+        for part in _parts(str(path.relative_to(self.common) if self.common else path), self.room):
+            if lines[-1] and len(lines[-1]) + len(part) > self.room:
+                lines.append("")
+            lines[-1] += part
+        return "\n".join(lines)
+
+    def title(self, text: str) -> str:
+        """Return a title that says where the runs are."""
+        return f"{text}; runs in {self.common}" if self.common else text
+
+
+def _parts(path: str, room: int) -> Iterator[str]:
+    """Yield the pieces between which a name may be broken: folders, and words of long ones."""
+    for folder in re.split(f"(?<={re.escape(os.sep)})", path):
+        yield from re.split(r"(?<=[-_. ])", folder) if len(folder) > room else [folder]

@@ -1,0 +1,69 @@
+"""What tables say of a run's tasks besides their numbers: names, classes, test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ness_cli.run_dir import RunDir, read_json
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """A task as ``prepare`` described it.
+
+    Attributes:
+        number: Its number, from 1.
+        words: What says more than the number: its classes, or its name, or nothing.
+        num_test: Its test images; ``None`` if that is not known.
+    """
+
+    number: int
+    words: tuple[str, ...] = ()
+    num_test: int | None = None
+
+    def label(self, width: int) -> str:
+        """Return the words in at most ``width`` columns: ``apple, bear +8``."""
+        for count in range(len(self.words), 0, -1):
+            left = len(self.words) - count
+            text = ", ".join(self.words[:count]) + (f" +{left}" if left else "")
+            if len(text) <= width:
+                return text
+        return f"{self.words[0][: max(1, width - 2)]}.." if self.words else ""
+
+
+def read_tasks(run: RunDir, num_tasks: int) -> tuple[TaskFacts, ...]:
+    """Return what is known of the tasks of a run.
+
+    Raises:
+        DamagedError: If the description of its stream does not read back.
+    """
+    if not run.stream.exists():
+        return tuple(TaskFacts(number) for number in range(1, num_tasks + 1))
+    return facts_of(read_json(run.stream, remedy=f"run: ness prepare --out {run.path}"))
+
+
+def facts_of(manifest: Mapping[str, Any]) -> tuple[TaskFacts, ...]:
+    """Return what a stream's description says of its tasks."""
+    tasks = manifest["tasks"]
+    return tuple(
+        TaskFacts(number, words, task["splits"]["test"]["count"])
+        for number, (task, words) in enumerate(zip(tasks, _words(manifest), strict=True), start=1)
+    )
+
+
+def _words(manifest: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
+    names = [task["name"] for task in manifest["tasks"]]
+    stem = names[0].removesuffix("1")
+    if names == [f"{stem}{number}" for number in range(1, len(names) + 1)]:
+        return [()] * len(names)  # they only count: permutation-1, permutation-2
+    if manifest.get("shared_labels") or manifest.get("source") == "sequence":
+        return [(name,) for name in names]
+    return [tuple(task["classes"]) for task in manifest["tasks"]]
+
+
+def are_disjoint(identity: Mapping[str, Any]) -> bool:
+    """Return whether no two tasks of a run share test images; permutations and rotations do."""
+    sources = identity.get("data.sources") or [{"protocol": identity.get("data.protocol")}]
+    return all(source.get("protocol") in (None, "split") for source in sources)

@@ -1,0 +1,110 @@
+"""Reports on runs that are made up: records on disk, nothing trained."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from scipy.stats import binomtest
+
+from ness_cli.stages.report import report
+
+NUM_TASKS = 10
+
+
+def made_up(folder: Path, seed: int, *, method: str = "ness", **options: object) -> Path:
+    """Write the records of a finished run of ten tasks of two classes, forty test images each."""
+    folder.mkdir(parents=True)
+    settings = {f"methods.{method}.{key}": value for key, value in options.items()}
+    identity = {"seed": seed, "method.name": method, "net.name": "mlp", **settings}
+    identity |= {"data.source": "digits", "data.protocol": "split"}
+    about = {"fingerprint": "f", "identity": identity, "preset": "mine", "method": method}
+    about |= {"seed": seed, "num_tasks": NUM_TASKS, "stream_key": "k", "notes": []}
+    (folder / "run.json").write_text(json.dumps(about))
+    tasks = [
+        {
+            "name": f"classes-{2 * t + 1}-{2 * t + 2}",
+            "classes": [f"animal-{t}", f"plant-{t}"],
+            "splits": {"test": {"count": 40}},
+        }
+        for t in range(NUM_TASKS)
+    ]
+    (folder / "stream.json").write_text(json.dumps({"tasks": tasks, "shared_labels": False}))
+    for t in range(1, NUM_TASKS + 1):
+        task = folder / f"task-{t:02d}"
+        task.mkdir()
+        for name in ("train", "subspace", "accuracy"):
+            record = {"fingerprint": "f", "seconds": 4000.0, "bytes": {"x": 10**9}}
+            record |= {"memory_bytes": 10**9, "peak_memory_bytes": 10**10}
+            record["task_incremental"] = [100.0 - 2.5 * seed] * t
+            (task / f"{name}.json").write_text(json.dumps(record))
+    return folder
+
+
+def shown(paths: list[Path], width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    for renderable in report(paths).renderables(width):
+        console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory) -> Path:
+    parent = tmp_path_factory.mktemp("a-folder-with-a-rather-long-name") / "runs"
+    for seed in range(1, 5):
+        made_up(parent / "digits-of-ten-permutations" / f"seed-{seed}", seed)
+        made_up(parent / "bounded" / f"seed-{seed}", seed, scaling="bounded")
+        made_up(parent / "gpm" / f"seed-{seed}", seed, method="gpm")
+    return parent
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_twelve_runs_fit_and_lose_nothing(twelve, width):
+    text = shown([twelve], width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    table = text[text.index("Task-incremental") : text.index("Mean ±")]
+    # Each run on one line, or in as many as its folders; its numbers on the first.
+    assert table.count("seed-") == 12
+    assert table.count("10/10") == 12
+    assert table.count("digits-of-ten-") == 4
+    unfolded = text.replace("\n", "")
+    assert all(str(path) in unfolded for path in twelve.iterdir())
+
+
+def test_the_method_column_tells_hard_from_bounded(twelve):
+    lines = shown([twelve], 120).splitlines()
+    (bounded,) = [line for line in lines if "bounded/seed-1 " in line and "10/10" in line]
+    assert "ness bounded" in bounded
+    (hard,) = [line for line in lines if "permutations/seed-1 " in line and "10/10" in line]
+    assert "bounded" not in hard
+    groups = {group.name for group in report([twelve]).groups}
+    assert groups == {"mine, ness", "mine, ness bounded", "mine, gpm"}
+    labels = {run["method_label"] for run in report([twelve]).document()["runs"]}
+    assert labels == {"ness", "ness bounded", "gpm"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_tasks_are_called_by_their_classes_and_have_margins(twelve, width):
+    text = shown([twelve / "gpm" / "seed-1"], width)
+    assert all(f"animal-{t}" in text for t in range(NUM_TASKS))
+    assert text.count("±95%: half of the 95 % Wilson interval") == 1
+    one = report([twelve / "gpm" / "seed-1"]).document()["runs"][0]
+    interval = binomtest(39, 40).proportion_ci(0.95, method="wilson")
+    half = 100 * (interval.high - interval.low) / 2
+    assert one["margins"] == pytest.approx([half] * NUM_TASKS)
+    assert one["acc_margin"] == pytest.approx(half / NUM_TASKS**0.5)
+    assert one["tasks"][1] == {"number": 2, "label": "animal-1, plant-1", "test_images": 40}
+    assert f"{half:.1f}" in text
+
+
+def test_a_run_and_its_copy_are_noted_and_have_no_deviation(tmp_path):
+    for name in ("a", "b"):
+        made_up(tmp_path / name, 1)
+    text = shown([tmp_path], 200)
+    assert "Mean ±" not in text
+    assert f"Note: {tmp_path / 'a'} and {tmp_path / 'b'} are both seed 1" in text
+    assert "Every experiment here is a single seed." in text
