@@ -65,6 +65,18 @@ def make_method(settings: Settings, shape=SHAPE) -> Method:
     )
 
 
+def dense_update(basis, update, layer: str) -> torch.Tensor:
+    """What an update adds to a layer's matrix, ``[out, d]`` float64, as docs/files.md has it."""
+    v = update[f"{layer}.V"].double()
+    if f"{layer}.U" in basis:
+        u = basis[f"{layer}.U"].double()
+        s = basis[f"{layer}.scale"].double() if f"{layer}.scale" in basis else 1
+        return ((u * s) @ v).T
+    q = basis[f"{layer}.Q"].double()
+    s = basis[f"{layer}.scale"].double() if f"{layer}.scale" in basis else torch.ones(0)
+    return (v - q @ ((1 - s)[:, None] * (q.T @ v))).T
+
+
 def add_task(method: Method, number: int) -> None:
     torch.manual_seed(1000 + number)
     method.model.add_task(number, NUM_CLASSES)

@@ -186,7 +186,7 @@ def extend(
     new = min(new, used, dim - old.shape[1])
     if new == 0:
         return old.float()
-    directions = found.vectors.flip(1)[:, :new]
+    directions = found.between(dim - new, dim).flip(1)
     # Rounding must not pile up over tasks: orthonormal again, spanning the same space.
     basis, _ = torch.linalg.qr(torch.cat([old, directions], dim=1))
     extended: torch.Tensor = basis.float().contiguous()

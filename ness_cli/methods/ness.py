@@ -37,27 +37,27 @@ from ness_cli.methods.base import LayerRow, StepProgress, Task, Tensors
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
-from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
-from ness_cli.subspace.clip import clip_spectral_norm
-from ness_cli.subspace.covariance import CovarianceAccumulator
-from ness_cli.subspace.projection import Projector, coefficients, recompose
-from ness_cli.subspace.spectrum import (
+from ness_cli.subspace.basis import (
+    OpenBasis,
     SubspaceBasis,
     bounded_basis,
     conceptor_basis,
     null_basis,
     open_basis,
-    spectrum,
+    read_bases,
 )
+from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
+from ness_cli.subspace.clip import clip_spectral_norm
+from ness_cli.subspace.covariance import CovarianceAccumulator
+from ness_cli.subspace.projection import Projector
+from ness_cli.subspace.spectrum import spectrum
 from ness_cli.subspace.threshold import threshold
 
 
 class Ness(ProjectedMethod):
-    """Memory: ``covariance`` (``<layer>.C``), ``basis`` (``<layer>.U``, ``.sigma``, ``.tau``).
+    """Memory: ``covariance`` (``<layer>.C``), ``basis`` (``<layer>.U`` or ``.Q``, ``.scale`` ...).
 
-    With bounded scaling the basis has a ``<layer>.scale`` too.
-
-    Update of a task: ``<layer>.V``, ``[r, out]``, in the basis of the task before.
+    Update of a task: ``<layer>.V``, in terms of the basis of the task before.
     """
 
     options: Options
@@ -78,6 +78,14 @@ class Ness(ProjectedMethod):
             # Adam scales coordinate by coordinate, so the coordinates must be those of V.
             return self.train.optimizer == "adam"
         return self.options.form == "factored"
+
+    @property
+    def needs_open(self) -> bool:
+        """Whether the open directions must be at hand one by one, however many there are.
+
+        V is trained in their coordinates, or a budget asks what a step along each of them costs.
+        """
+        return self.is_factored or self.options.budget is not None
 
     def check_options(self) -> None:
         """Refuse an ``eps1`` or a budget for layers that there are none of.
@@ -117,36 +125,27 @@ class Ness(ProjectedMethod):
         """Take in covariances and bases."""
         for key, value in files.get("covariance", {}).items():
             self._covariances[key.removesuffix(".C")] = value
-        basis = files.get("basis", {})
-        for name in (key.removesuffix(".U") for key in basis if key.endswith(".U")):
-            self._bases[name] = SubspaceBasis(
-                basis[f"{name}.U"],
-                basis[f"{name}.sigma"],
-                float(basis[f"{name}.tau"]),
-                basis.get(f"{name}.scale"),
-            )
+        self._bases |= read_bases(files.get("basis", {}))
 
     def memory(self) -> dict[str, Tensors]:
-        """Return covariances ``[d, d]`` float64 and, per layer, U, sigma, tau and any scale."""
-        basis: Tensors = {}
-        for name, kept in self._bases.items():
-            basis[f"{name}.U"] = kept.basis
-            basis[f"{name}.sigma"] = kept.sigma
-            basis[f"{name}.tau"] = torch.tensor(kept.tau, dtype=torch.float64)
-            if kept.scale is not None:
-                basis[f"{name}.scale"] = kept.scale
+        """Return covariances ``[d, d]`` float64, and the basis of every layer."""
         return {
             "covariance": {f"{name}.C": c for name, c in self._covariances.items()},
-            "basis": basis,
+            "basis": {
+                f"{name}.{key}": value
+                for name, basis in self._bases.items()
+                for key, value in basis.tensors().items()
+            },
         }
 
     # -- training ----------------------------------------------------------------------------
 
     def projectors(self) -> dict[str, Projector]:
-        """Return the projectors onto span(U); none in the factored form."""
+        """Return the projectors onto what the bases allow; none in the factored form."""
         if self.is_factored:
             return {}
-        return {name: Projector(u, scale) for name, u, scale in self._device_bases()}
+        device = next(self.model.parameters()).device
+        return {name: basis.projector(device) for name, basis in self._bases.items()}
 
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
@@ -155,19 +154,20 @@ class Ness(ProjectedMethod):
             self._budgets = self._make_budgets(task.number - 1)
         super().begin_task(task)
         if self.is_factored and not task.is_first:
+            device = next(self.model.parameters()).device
             self._factors = {
-                name: factored.attach(self._views[name], u if scale is None else u * scale)
-                for name, u, scale in self._device_bases()
+                name: factored.attach(self._views[name], _open(basis).scaled.to(device))
+                for name, basis in self._bases.items()
             }
 
     def _make_budgets(self, num_earlier: int) -> dict[str, LayerBudget]:
         over = num_earlier if self.options.budget_over == "task" else 1
         found, layers = {}, self.layers
-        for name, u, _ in self._device_bases():
-            sigma = self._bases[name].sigma[: u.shape[1]]
+        for name, basis in self._bases.items():
+            columns = _open(basis).columns.to(layers[name].weight.device)
             found[name] = LayerBudget.of(
                 self.options.budget_of(name),
-                [Directions.of_eigenvectors(u, sigma)],
+                [Directions.of_eigenvectors(columns, basis.sigma[: basis.rank])],
                 self._covariances[name],
                 layers[name].matrix(),
                 over,
@@ -205,11 +205,11 @@ class Ness(ProjectedMethod):
     def _keep_to_limits(self) -> None:
         """Apply the budget, then clip the singular values of V (Eq. 10), where asked for."""
         has_clip = self.options.max_output_change is not None
-        for name, u, scale in self._device_bases() if has_clip or self._budgets else ():
+        for name, basis in self._bases.items() if has_clip or self._budgets else ():
             layer, limit = self._views[name], self._limit(name)
             if self.is_factored:
                 factor = self._factors[name]
-                factor.copy_(clip_spectral_norm(self._within_budget(name, factor, scale), limit))
+                factor.copy_(clip_spectral_norm(self._within_budget(name, factor.cpu()), limit))
                 continue
             previous = self._anchors[name]
             if name in self._budgets:
@@ -218,20 +218,18 @@ class Ness(ProjectedMethod):
                 if near is not change:
                     layer.set_matrix(previous + near)
             if has_clip:
-                v = coefficients(layer.matrix() - previous, u, scale)
+                v = basis.coefficients(layer.matrix() - previous)
                 clipped = clip_spectral_norm(v, limit)
                 if clipped is not v:
-                    layer.set_matrix(recompose(previous, u, clipped, scale))
+                    layer.set_matrix(basis.recompose(previous, clipped))
 
-    def _within_budget(
-        self, layer: str, v: torch.Tensor, scale: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _within_budget(self, layer: str, v: torch.Tensor) -> torch.Tensor:
         """Return the rows of V, ``[r, out]``, of the nearest update within the layer's budget."""
         if layer not in self._budgets:
             return v
         budget = self._budgets[layer]
         (own,) = budget.directions
-        scaled = v.double() if scale is None else v.double() * scale.double()[:, None]
+        scaled = v.double() * self._bases[layer].scale.double()[:, None]
         nu = multiplier(own.squares, scaled.square().sum(dim=1), budget.allowed)
         if nu == 0:
             return v
@@ -243,19 +241,19 @@ class Ness(ProjectedMethod):
         return math.inf if allowed is None or tau == 0 else math.sqrt(allowed) / tau
 
     def end_task(self, task: Task) -> None:
-        """Recover V, and set the weights to what W_prev, U and V say they are."""
-        for name, u, scale in self._device_bases() if not task.is_first else ():
+        """Recover V, and set the weights to what W_prev, the basis and V say they are."""
+        for name, basis in self._bases.items() if not task.is_first else ():
             layer = self._views[name]
             if self.is_factored:
-                v = self._factors[name].detach()
+                v = self._factors[name].detach().cpu()
                 factored.detach(layer)
                 previous = layer.matrix()
             else:
                 previous = self._anchors[name]
-                v = coefficients(layer.matrix() - previous, u, scale)
-            v = clip_spectral_norm(self._within_budget(name, v, scale), self._limit(name))
+                v = basis.coefficients(layer.matrix() - previous)
+            v = clip_spectral_norm(self._within_budget(name, v), self._limit(name))
             # Float32 leakage out of the subspace ends here: files and model say the same.
-            layer.set_matrix(recompose(previous, u, v, scale))
+            layer.set_matrix(basis.recompose(previous, v))
             self._update[f"{name}.V"] = v
             if name in self._budgets:
                 self._rho[name] = self._budgets[name].rho(layer.matrix())
@@ -263,7 +261,7 @@ class Ness(ProjectedMethod):
         super().end_task(task)
 
     def update(self) -> Tensors:
-        """Return V of every layer, ``[r, out]`` float32; nothing after the first task."""
+        """Return V of every layer, float32 on the CPU; nothing after the first task."""
         return self._update
 
     def measured(self) -> dict[str, Any]:
@@ -273,13 +271,6 @@ class Ness(ProjectedMethod):
             for name, rho in self._rho.items()
         }
         return {"output_change": changes} if changes else {}
-
-    def _device_bases(self) -> list[tuple[str, torch.Tensor, torch.Tensor | None]]:
-        device = next(self.model.parameters()).device
-        return [
-            (name, kept.basis.to(device), None if kept.scale is None else kept.scale.to(device))
-            for name, kept in self._bases.items()
-        ]
 
     # -- consolidation -----------------------------------------------------------------------
 
@@ -322,12 +313,18 @@ class Ness(ProjectedMethod):
         found = spectrum(covariance, layer=layer)
         eps1 = self.options.eps1_of(layer)
         tau = threshold(found.sigma, rule=self.options.threshold, eps1=eps1)
+        keep_open = self.needs_open
         match self.options.scaling:
             case "bounded":
-                return bounded_basis(found, tau, self.options.gamma)
+                return bounded_basis(found, tau, self.options.gamma, keep_open=keep_open)
             case "conceptor":
-                return conceptor_basis(found, tau)
+                return conceptor_basis(found, tau, keep_open=keep_open)
             case "none":
-                return open_basis(found)
+                return open_basis(found, keep_open=keep_open)
             case _:
-                return null_basis(found, tau)
+                return null_basis(found, tau, keep_open=keep_open)
+
+
+def _open(basis: SubspaceBasis) -> OpenBasis:
+    assert isinstance(basis, OpenBasis), "needs_open has been the same since it was stored"
+    return basis

@@ -15,10 +15,11 @@ import torch
 
 from ness_cli.data.batches import Images
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import Method, Tensors
+from ness_cli.methods.base import Method
 from ness_cli.results.inspection import Inspection, room
 from ness_cli.stages.context import RunContext, require_done, stopping
 from ness_cli.stages.models import is_at_hand, load_model
+from ness_cli.subspace.basis import read_bases
 from ness_cli.subspace.clip import spectral_norm
 from ness_cli.subspace.output_change import OutputChange
 from ness_cli.subspace.watch import chunks_of_rows, watching
@@ -94,20 +95,16 @@ def _spectra(
     for task, record in records.items():
         if not context.run.task(task).tensors("basis").exists():
             continue
-        basis = context.read(task, "basis", "build", {})
+        bases = read_bases(context.read(task, "basis", "build", {}))
         found[task] = {
             layer: {
-                "sigma": basis[f"{layer}.sigma"].tolist(),
-                "tau": float(basis[f"{layer}.tau"]),
-                "rank": basis[f"{layer}.U"].shape[1],
+                "sigma": bases[layer].sigma.tolist(),
+                "tau": bases[layer].tau,
+                "rank": bases[layer].rank,
             }
             for layer in (row["layer"] for row in record["layers"])
         }
     return found
-
-
-def _layers_of(basis: Tensors) -> list[str]:
-    return [key.removesuffix(".U") for key in basis if key.endswith(".U")]
 
 
 def _method(context: RunContext, task: int) -> Method:
@@ -124,16 +121,15 @@ def _updates(context: RunContext, last: int) -> list[_Update]:
     found, before = [], _matrices(_method(context, 1)) if numbers else {}
     for number in numbers:
         after = _matrices(_method(context, number))
-        basis = context.read(number - 1, "basis", "build", {})
+        bases = read_bases(context.read(number - 1, "basis", "build", {}))
         update = context.read(number, "update", "train", {})
-        layers = _layers_of(basis)
         found.append(
             _Update(
                 number,
                 # Of the models, not of V: a V that is not the one that was applied must show.
-                {layer: after[layer] - before[layer] for layer in layers},
-                {layer: float(basis[f"{layer}.tau"]) for layer in layers},
-                {layer: spectral_norm(update[f"{layer}.V"]) for layer in layers},
+                {layer: after[layer] - before[layer] for layer in bases},
+                {layer: basis.tau for layer, basis in bases.items()},
+                {layer: spectral_norm(update[f"{layer}.V"]) for layer in bases},
             )
         )
         before = after

@@ -10,8 +10,8 @@ from ness_cli.nets.multi_head import MultiHead, load_tasks
 from ness_cli.nets.pretrained import Pretrained
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext
+from ness_cli.subspace.basis import read_bases
 from ness_cli.subspace.layer_view import adapted_layers, join, split
-from ness_cli.subspace.projection import recompose
 
 
 def new_model(context: RunContext, weights: Tensors | None = None) -> MultiHead:
@@ -73,7 +73,7 @@ def is_recomposable(context: RunContext, task: int) -> bool:
 
 
 def recompose_model(context: RunContext, task: int, inputs: dict[str, str]) -> Tensors:
-    """Return the state dict of the model after ``task``: W_t = W_1 + sum of (U V)^T.
+    """Return the state dict of the model after ``task``: W_t = W_1 + sum of (S V)^T.
 
     The confined weights come from model 1, the updates and the bases; heads and normalisation
     state, which no later task changes, from the newest model that is stored.
@@ -112,12 +112,10 @@ def recompose_model(context: RunContext, task: int, inputs: dict[str, str]) -> T
         for layer, parts in keys.items()
     }
     for number in range(2, task + 1):
-        basis = context.read(number - 1, "basis", "build", inputs)
+        bases = read_bases(context.read(number - 1, "basis", "build", inputs))
         update = context.read(number, "update", "train", inputs)
         for layer, matrix in matrices.items():
-            matrices[layer] = recompose(
-                *(matrix, basis[f"{layer}.U"], update[f"{layer}.V"], basis.get(f"{layer}.scale"))
-            )
+            matrices[layer] = bases[layer].recompose(matrix, update[f"{layer}.V"])
     for layer, parts in keys.items():
         parameters = split(matrices[layer], views[layer].parameters)
         tensors.update({key: parameters[part] for part, key in parts.items()})

@@ -11,6 +11,7 @@ from ness_cli.data.augment import Augment
 from ness_cli.data.prepare import plan
 from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method
+from ness_cli.methods.ness import Ness
 from ness_cli.nets.build import build_model
 from ness_cli.settings.resolve import Settings
 from ness_cli.stages.context import METHODS
@@ -89,8 +90,11 @@ def _bytes(settings: Settings, manifest: Mapping[str, Any], method: Method) -> d
     head = max(len(task["classes"]) for task in manifest["tasks"]) * model.num_features
     num_heads = 1 if model.shared_head else len(manifest["tasks"])
     sizes = {"model": 4 * (backbone + head * num_heads)}
-    if settings.method.name == "ness":
+    if isinstance(method, Ness):
         sizes["covariance"] = sum(8 * layer.dim**2 for layer in layers)
-        sizes["basis"] = sum(4 * layer.dim**2 + 8 * layer.dim for layer in layers)
+        # The thinner side of a hard cut has at most half of the columns.
+        is_halved = method.options.scaling == "hard" and not method.needs_open
+        widths = [(layer.dim, layer.dim // 2 if is_halved else layer.dim) for layer in layers]
+        sizes["basis"] = sum(4 * d * columns + 4 * columns + 8 * d + 8 for d, columns in widths)
         sizes["update"] = sum(4 * layer.dim * layer.out for layer in layers)
     return sizes

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from factory import dense_update
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -94,28 +95,31 @@ def test_report_as_json_has_what_scripts_read(run):
 def test_w_t_is_w_1_plus_all_updates(run):
     layers = {"fc1": "backbone.fc1.weight", "fc2": "backbone.fc2.weight"}
     for layer, key in layers.items():
-        weight = tensors(run, 1, "model")[key].double()
+        weight = tensors(run, 1, "model")[key]
         for task in (2, 3):
-            u = tensors(run, task - 1, "basis")[f"{layer}.U"].double()
-            v = tensors(run, task, "update")[f"{layer}.V"].double()
-            weight = weight + (u @ v).T
-            saved = tensors(run, task, "model")[key].double()
-            torch.testing.assert_close(weight, saved, rtol=1e-6, atol=1e-7)
+            basis, update = tensors(run, task - 1, "basis"), tensors(run, task, "update")
+            weight = (weight.double() + dense_update(basis, update, layer)).float()
+            assert torch.equal(weight, tensors(run, task, "model")[key])
 
 
 def test_bases_are_orthonormal_and_belong_to_their_covariance(run):
     for task in (1, 2, 3):
         basis, covariance = tensors(run, task, "basis"), tensors(run, task, "covariance")
         for layer in ("fc1", "fc2"):
-            u, sigma = basis[f"{layer}.U"], basis[f"{layer}.sigma"]
-            c, rank = covariance[f"{layer}.C"], basis[f"{layer}.U"].shape[1]
-            assert (u.dtype, sigma.dtype, c.dtype) == (torch.float32, torch.float64, torch.float64)
-            torch.testing.assert_close(u.T @ u, torch.eye(rank), rtol=1e-5, atol=1e-5)
-            assert int((sigma <= basis[f"{layer}.tau"]).sum()) == rank
-            energy = torch.trace(u.double().T @ c @ u.double())
+            c, sigma = covariance[f"{layer}.C"], basis[f"{layer}.sigma"]
+            is_open = f"{layer}.U" in basis
+            kept = basis[f"{layer}.{'U' if is_open else 'Q'}"]
+            assert {kept.dtype, sigma.dtype, c.dtype} == {torch.float32, torch.float64}
+            num_columns = kept.shape[1]
+            assert num_columns <= len(c) / 2
+            torch.testing.assert_close(kept.T @ kept, torch.eye(num_columns), rtol=1e-5, atol=1e-5)
+            below = int((sigma <= basis[f"{layer}.tau"]).sum())
+            assert num_columns == (below if is_open else len(c) - below)
+            own = sigma[:below] if is_open else sigma[below:]
+            energy = torch.trace(kept.double().T @ c @ kept.double())
             scale = float(sigma.square().sum())
             assert float(energy) == pytest.approx(
-                float(sigma[:rank].square().sum()), rel=1e-4, abs=1e-9 * scale
+                float(own.square().sum()), rel=1e-4, abs=1e-9 * scale
             )
 
 

@@ -17,9 +17,10 @@ from ness_cli.data.batches import Images
 from ness_cli.data.prepare import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.settings.resolve import resolve
+from ness_cli.subspace.basis import null_basis
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import adapted_layers
-from ness_cli.subspace.spectrum import null_basis, spectrum
+from ness_cli.subspace.spectrum import spectrum
 from ness_cli.subspace.threshold import threshold
 
 PART = Path(os.environ.get("NESS_TEST_IMAGES", "/nowhere")) / "cifar100-part0.zip"

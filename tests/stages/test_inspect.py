@@ -116,7 +116,11 @@ def test_room_is_that_of_the_files(run):
     found = json.loads(_ness("inspect", run, "--json", "--images", 50).stdout)
     for row in found["room"]:
         basis = load_file(run / f"task-{row['task']:02d}" / "basis.safetensors")
-        assert row["rank"] == basis[f"{row['layer']}.U"].shape[1]
+        layer = row["layer"]
+        below = int((basis[f"{layer}.sigma"] <= basis[f"{layer}.tau"]).sum())
+        kept = basis.get(f"{layer}.U", basis.get(f"{layer}.Q"))
+        assert row["rank"] == below
+        assert kept.shape[1] == min(below, row["d"] - below)
         own = found["spectra"][str(row["task"])][row["layer"]]
         assert own["sigma"] == basis[f"{row['layer']}.sigma"].tolist()
     last = next(r for r in found["room"] if (r["task"], r["layer"]) == (3, "fc2"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factory import dense_update
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -69,15 +70,12 @@ def test_two_tasks_of_images_through_all_steps(net, method, images, tmp_path):
         basis = load_file(out / "task-01" / "basis.safetensors")
         update = load_file(out / "task-02" / "update.safetensors")
         trained = set()
-        for layer in (key.removesuffix(".U") for key in basis if key.endswith(".U")):
+        for layer in (key.removesuffix(".V") for key in update):
             names = [f"backbone.{layer}.weight"]
-            if len(basis[f"{layer}.U"]) > first[names[0]][0].numel():
+            change = dense_update(basis, update, layer)
+            if change.shape[1] > first[names[0]][0].numel():
                 names.append(f"backbone.{layer}.bias")
             trained.update(names)
-            columns = basis[f"{layer}.U"].double()
-            if f"{layer}.scale" in basis:
-                columns = columns * basis[f"{layer}.scale"].double()
-            change = (columns @ update[f"{layer}.V"].double()).T
             before, after = (
                 torch.cat(
                     [
