@@ -1,22 +1,23 @@
-"""Killed anywhere, typed again: the same bits. Real processes, real signals."""
+"""Killed anywhere, typed again: the same bits. Real processes, real signals, chosen moments."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Moment, Processes
 
 SETTINGS = [
     "--preset",
     "digits",
     "data.num_tasks=3",
+    "data.limit_per_class=30",
     "train.epochs=4",
+    "train.batch_size=64",
     "net.hidden=[32, 32]",
     "net.dropout=0.1",
     "checkpoint.seconds=0",
@@ -25,15 +26,19 @@ SETTINGS = [
 ]
 
 
-def _run(out: Path, *more: str, **kwargs) -> subprocess.Popen:
-    command = [sys.executable, "-m", "ness_cli", "run", "--out", str(out), *SETTINGS, *more]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **kwargs)
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with Processes() as started:
+        yield started
 
 
-def _finish(out: Path, *more: str) -> None:
-    process = _run(out, *more)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err.decode()
+def _run(processes: Processes, out: Path, *more: str, moment: Moment | None = None):
+    return processes.ness("run", "--out", out, *SETTINGS, *more, moment=moment)
+
+
+def _finish(processes: Processes, out: Path) -> None:
+    ended = _run(processes, out)
+    assert ended.code == 0, ended.err
 
 
 def _files(run: Path) -> dict[str, bytes]:
@@ -42,105 +47,83 @@ def _files(run: Path) -> dict[str, bytes]:
     }
 
 
-def _wait_for(condition, process: subprocess.Popen, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+def undisturbed(processes, tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    _finish(out)
+    _finish(processes, out)
     files = _files(out)
     assert len(files) == 3 * 3 + 2  # model, covariance, basis of each task; two updates
     return files
 
 
-def test_two_undisturbed_runs_write_the_same_bytes(undisturbed, tmp_path):
-    _finish(tmp_path / "again")
+def test_two_undisturbed_runs_write_the_same_bytes(processes, undisturbed, tmp_path):
+    _finish(processes, tmp_path / "again")
     assert _files(tmp_path / "again") == undisturbed
 
 
-def _kill_until_done(out: Path, rng: random.Random, most: float) -> int:
-    """Start and kill -9 after random times until a run ends by itself; return how many kills."""
-    for kills in range(120):
-        process = _run(out)
-        try:
-            # Counted from when the run folder's lock shows that work has begun.
-            _wait_for(
-                lambda p=process: (out / ".lock-holder.json").exists() or p.poll() == 0, process
-            )
-            process.wait(timeout=rng.uniform(0.0, most))
-        except subprocess.TimeoutExpired:
-            process.kill()
-        _, err = process.communicate()
-        if process.returncode == 0:
+def _kill_until_done(processes: Processes, out: Path, rng: random.Random) -> int:
+    """Start and kill -9 at random moments until a run ends by itself; return how many kills."""
+    for kills in range(100):
+        ended = _run(processes, out, moment=Moment(str(out), rng.randint(1, 250)))
+        if ended.code == 0:
             return kills
-        assert process.returncode == -signal.SIGKILL, err.decode()
-        (out / ".lock-holder.json").unlink(missing_ok=True)
+        assert ended.code == -signal.SIGKILL, ended.err
     raise AssertionError("it never ended")
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(undisturbed, tmp_path):
-    kills = _kill_until_done(tmp_path / "run", random.Random(1), most=2.5)
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(processes, undisturbed, tmp_path):
+    kills = _kill_until_done(processes, tmp_path / "run", random.Random(1))
     assert kills >= 2
     assert _files(tmp_path / "run") == undisturbed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_at_many_more_moments_it_ends_with_the_same_bytes(undisturbed, tmp_path, seed):
-    kills = _kill_until_done(tmp_path / "run", random.Random(seed), most=1.6)
+def test_killed_at_many_more_moments_it_ends_with_the_same_bytes(
+    processes, undisturbed, tmp_path, seed
+):
+    kills = _kill_until_done(processes, tmp_path / "run", random.Random(100 + seed))
     assert kills >= 2
     assert _files(tmp_path / "run") == undisturbed
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_stops_at_a_step_boundary_with_75_and_resuming_gives_the_same_bytes(
-    undisturbed, tmp_path, name
+    processes, undisturbed, tmp_path, name
 ):
     out = tmp_path / "run"
-    process = _run(out)
     checkpoint = out / "task-02" / "checkpoint.safetensors"
-    _wait_for(checkpoint.exists, process)
-    process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err.decode()
-    assert f"stopped by {name}" in err.decode()
-    assert "to go on, run: ness " in err.decode()
-    _finish(out)
+    moment = Moment(str(checkpoint), 3, touch="os.rename", signal=getattr(signal, name))
+    ended = _run(processes, out, moment=moment)
+    assert ended.code == 75, ended.err
+    assert f"stopped by {name}" in ended.err
+    assert "to go on, run: ness " in ended.err
+    assert checkpoint.exists()
+    _finish(processes, out)
     assert not checkpoint.exists()
     assert _files(out) == undisturbed
 
 
-def test_the_step_commands_as_processes_give_the_bytes_of_run(undisturbed, tmp_path):
-    out = str(tmp_path / "run")
-    ness = [sys.executable, "-m", "ness_cli"]
+def test_the_step_commands_as_processes_give_the_bytes_of_run(processes, undisturbed, tmp_path):
+    out = tmp_path / "run"
     prepare = [s for s in SETTINGS if s not in ("--threads", "1")]
-    subprocess.run([*ness, "prepare", "--out", out, *prepare], check=True, capture_output=True)
+    assert processes.ness("prepare", "--out", out, *prepare).code == 0
     for _ in range(3):
         for step in ("train-task", "build-subspace", "evaluate"):
-            subprocess.run([*ness, step, out, "--threads", "1"], check=True, capture_output=True)
-    assert _files(tmp_path / "run") == undisturbed
+            ended = processes.ness(step, out, "--threads", "1")
+            assert ended.code == 0, ended.err
+    assert _files(out) == undisturbed
 
 
-def test_a_second_process_is_refused_with_the_holders_pid_and_host(tmp_path):
+def test_a_second_process_is_refused_with_the_holders_pid_and_host(processes, tmp_path):
     out = tmp_path / "run"
-    first = _run(out, "train.epochs=200")
+    checkpoint = str(out / "task-01" / "checkpoint.safetensors")
+    held = Moment(checkpoint, 1, touch="os.rename", signal=signal.SIGSTOP)
+    first = _run(processes, out, moment=held)
+    assert first.code == -signal.SIGSTOP, first.err
     try:
-        _wait_for((out / "task-01" / "checkpoint.safetensors").exists, first)
-        second = subprocess.run(
-            [sys.executable, "-m", "ness_cli", "train-task", str(out)],
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        second = processes.ness("train-task", out)
     finally:
-        first.kill()
-        first.communicate()
-    assert second.returncode == 7
-    message = second.stderr.decode()
-    assert f"process {first.pid} on {os.uname().nodename}" in message
+        os.kill(first.pid, signal.SIGKILL)
+    assert second.code == 7
+    assert f"process {first.pid} on {os.uname().nodename}" in second.err

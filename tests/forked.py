@@ -1,0 +1,189 @@
+"""Commands in real processes, forked off one that has loaded torch already: no start-up to pay.
+
+A process may be struck by a signal at a moment that does not depend on the speed of the machine:
+just before it touches files of its run for the n-th time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+# A process that hangs ends with SIGALRM; no machine is that slow.
+_SECONDS = 900
+_TOUCHES = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Just before a process touches a file for the n-th time.
+
+    Attributes:
+        folder: Only files in here count.
+        count: n, from 1.
+        suffix: Only files whose name ends so count.
+        touch: Only touches of this kind count, as Python's audit events call them.
+        signal: What strikes the process then.
+    """
+
+    folder: str
+    count: int
+    suffix: str = ""
+    touch: str = ""
+    signal: int = signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended, or was struck by SIGSTOP and waits.
+
+    Attributes:
+        pid: Its number.
+        code: Exit code, negative for the signal that ended or stopped it.
+        out: What it wrote to stdout.
+        err: What it wrote to stderr.
+    """
+
+    pid: int
+    code: int
+    out: str
+    err: str
+
+
+class Processes:
+    """Starts commands; use it as a context."""
+
+    def __enter__(self) -> Processes:
+        self._server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate()
+
+    def ness(self, *arguments: object, moment: Moment | None = None) -> Ended:
+        """Run ``ness`` with these arguments in one process."""
+        (ended,) = self._ask(arguments, moment, 1)
+        return ended
+
+    def ness_divided(self, *arguments: object, moment: Moment | None = None) -> list[Ended]:
+        """Run it in two processes that make a step together; a moment is one of the first."""
+        return self._ask(arguments, moment, 2)
+
+    def _ask(self, arguments: tuple[object, ...], moment: Moment | None, size: int) -> list[Ended]:
+        request = {
+            "arguments": [str(argument) for argument in arguments],
+            "moment": moment and asdict(moment),
+            "size": size,
+            "cwd": os.getcwd(),
+            "cache": os.environ["NESS_CACHE"],
+        }
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return [Ended(**ended) for ended in json.loads(self._server.stdout.readline())]
+
+
+# -- in the process that is forked ---------------------------------------------------------------
+
+
+def _serve() -> None:
+    import sklearn.datasets  # noqa: F401 (what a command imports when it runs)
+
+    import ness_cli.cli.running
+    import ness_cli.cli.step
+    import ness_cli.methods.ness  # noqa: F401
+    import ness_cli.nets.backbones.mlp  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        environments = _environments(request["size"])
+        with tempfile.TemporaryDirectory() as folder:
+            pids = [
+                _start(request, environment, Path(folder) / str(rank))
+                for rank, environment in enumerate(environments)
+            ]
+            ended = [_wait(pid, Path(folder) / str(rank)) for rank, pid in enumerate(pids)]
+        print(json.dumps(ended), flush=True)
+
+
+def _environments(size: int) -> list[dict[str, str]]:
+    """Return what ``torchrun`` tells each of several processes, nothing for a single one."""
+    if size == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    shared["TORCHELASTIC_RUN_ID"] = "forked"
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+
+
+def _start(request: dict, environment: dict[str, str], output: Path) -> int:
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = _run(request, environment, output)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return pid
+
+
+def _run(request: dict, environment: dict[str, str], output: Path) -> int:
+    for number, ending in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(output.with_suffix(ending), os.O_WRONLY | os.O_CREAT), number)
+    signal.alarm(_SECONDS)
+    os.chdir(request["cwd"])
+    os.environ.update(environment, NESS_CACHE=request["cache"])
+    if request["moment"] and environment.get("RANK", "0") == "0":
+        _strike_at(Moment(**request["moment"]))
+    from ness_cli.cli.app import main
+
+    sys.argv = ["ness", *request["arguments"]]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def _strike_at(moment: Moment) -> None:
+    left = moment.count
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        if event not in _TOUCHES or (moment.touch and event != moment.touch):
+            return
+        paths = [str(a) for a in arguments if isinstance(a, (str, Path))]
+        if any(p.startswith(moment.folder) and p.endswith(moment.suffix) for p in paths):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), moment.signal)
+
+    sys.addaudithook(hook)
+
+
+def _wait(pid: int, output: Path) -> dict[str, object]:
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    is_stopped = os.WIFSTOPPED(status)
+    code = -os.WSTOPSIG(status) if is_stopped else os.waitstatus_to_exitcode(status)
+    texts = [output.with_suffix(e).read_text() for e in (".out", ".err")]
+    return {"pid": pid, "code": code, "out": texts[0], "err": texts[1]}
+
+
+if __name__ == "__main__":
+    _serve()
