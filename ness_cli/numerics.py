@@ -14,7 +14,8 @@ from ness_cli.settings.sections import ComputeSettings
 
 def configure(settings: ComputeSettings) -> None:
     """Set the process to what a run asks for; every step of every run calls it anew."""
-    torch.use_deterministic_algorithms(settings.determinism == "strict")
+    # Not use_deterministic_algorithms: it imports the compiler, which takes a second or more.
+    torch.set_deterministic_debug_mode("error" if settings.determinism == "strict" else "default")
     # Filling new memory finds reads of what was never written; it costs a pass over every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = settings.determinism == "strict"
@@ -58,6 +59,8 @@ def compiled(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     from torch._inductor.exc import InductorError
 
     device = next(model.parameters()).device
+    # The compiler has a flag of its own.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     # Which kernel a shape gets must not depend on what was compiled before: a resumed task would
     # end with other bits. Every shape and every task of a batch gets its own.
     torch._dynamo.reset()

@@ -16,7 +16,7 @@ hypothesis.settings.load_profile("ness")
 @pytest.fixture(scope="session", autouse=True)
 def _one_deterministic_thread() -> None:
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ just before it touches files of its run for the n-th time.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -19,6 +20,15 @@ from pathlib import Path
 
 # A process that hangs ends with SIGALRM; no machine is that slow.
 _SECONDS = 900
+# What a command imports only when it runs; torch's optimisers import its compiler.
+_IMPORTED_LATE = (
+    "ness_cli.cli.running",
+    "ness_cli.cli.step",
+    "ness_cli.methods.ness",
+    "ness_cli.nets.backbones.mlp",
+    "sklearn.datasets",
+    "torch._dynamo",
+)
 _TOUCHES = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.truncate")
 
 
@@ -96,12 +106,8 @@ class Processes:
 
 
 def _serve() -> None:
-    import sklearn.datasets  # noqa: F401 (what a command imports when it runs)
-
-    import ness_cli.cli.running
-    import ness_cli.cli.step
-    import ness_cli.methods.ness  # noqa: F401
-    import ness_cli.nets.backbones.mlp  # noqa: F401
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -58,5 +58,16 @@ def test_a_command_that_only_looks_starts_without_torch(arguments, tmp_path):
         [sys.executable, "-c", PROGRAM.format(arguments=arguments)],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=600,
     )
+
+
+def test_settling_how_to_compute_does_not_wait_for_the_compiler():
+    program = """
+import sys
+from ness_cli import numerics
+from ness_cli.settings.sections import ComputeSettings
+numerics.configure(ComputeSettings())
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=600)

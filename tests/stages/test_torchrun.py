@@ -7,13 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Moment, Processes
 from rounding import assert_same_gram
 from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from ness_cli.cli.app import app
 
 SETTINGS = [
     "--preset",
@@ -30,29 +34,18 @@ SETTINGS = [
 ]
 
 
-def _ness(*arguments: object, processes: int = 1) -> subprocess.Popen:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), "-m", "ness_cli"]
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _good(*arguments: object, processes: int = 1) -> str:
-    process = _ness(*arguments, processes=processes)
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 0, err
-    return out
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with Processes() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory) -> Path:
+def learned(processes, tmp_path_factory) -> Path:
     """A run of one process: task 1 consolidated, task 2 trained and consolidated."""
     out = tmp_path_factory.mktemp("one") / "run"
-    _good("run", "--out", out, *SETTINGS)
+    ended = processes.ness("run", "--out", out, *SETTINGS, "--threads", 1)
+    assert ended.code == 0, ended.err
     return out
 
 
@@ -63,10 +56,17 @@ def _copy(run: Path, to: Path, *gone: str) -> Path:
     return to
 
 
+def _divided(processes: Processes, *arguments: object) -> None:
+    for ended in processes.ness_divided(*arguments, "--threads", 1):
+        assert ended.code == 0, ended.err
+
+
 def test_training_divided_in_two_is_training_to_rounding(learned, tmp_path):
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
     run = _copy(learned, tmp_path / "run", *gone)
-    out = _good("train-task", run, "--json", processes=2)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, "-m", "ness_cli", "train-task", str(run), "--json"]
+    out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900).stdout
     assert json.loads(out)["record"]["processes"] == 2  # one document, from one process
     one, two = (load_file(r / "task-02" / "model.safetensors") for r in (learned, run))
     first = load_file(learned / "task-01" / "model.safetensors")
@@ -82,9 +82,9 @@ def test_training_divided_in_two_is_training_to_rounding(learned, tmp_path):
         assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
 
 
-def test_covariances_of_two_processes_add_up_to_those_of_one(learned, tmp_path):
+def test_covariances_of_two_processes_add_up_to_those_of_one(processes, learned, tmp_path):
     run = _copy(learned, tmp_path / "run", "task-02/subspace.json", "task-02/accuracy.json")
-    _good("build-subspace", run, "--force", processes=2)
+    _divided(processes, "build-subspace", run, "--force")
     one, two = (load_file(r / "task-02" / "covariance.safetensors") for r in (learned, run))
     assert one.keys() == two.keys()
     # Every training image of both tasks is one row of each layer.
@@ -94,33 +94,30 @@ def test_covariances_of_two_processes_add_up_to_those_of_one(learned, tmp_path):
         assert_same_gram(two[name], tensor, num_rows)
 
 
-def test_stopped_halfway_two_processes_go_on_with_the_same_bytes(learned, tmp_path):
+def test_stopped_halfway_two_processes_go_on_with_the_same_bytes(processes, learned, tmp_path):
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
     undisturbed = _copy(learned, tmp_path / "a", *gone)
-    _good("train-task", undisturbed, processes=2)
+    _divided(processes, "train-task", undisturbed)
     run = _copy(learned, tmp_path / "b", *gone)
-    process = _ness("train-task", run, processes=2)
     checkpoint = run / "task-02" / "checkpoint.safetensors"
-    end = time.monotonic() + 60
-    while not checkpoint.exists():
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+    # The signal reaches the first process only: it is agreed on to stop.
+    moment = Moment(str(checkpoint), 3, touch="os.rename", signal=signal.SIGTERM)
+    both = processes.ness_divided("train-task", run, "--threads", 1, moment=moment)
+    assert [ended.code for ended in both] == [75, 75]
     assert checkpoint.exists()
     assert not (run / "task-02" / "train.json").exists()
-    _good("train-task", run, processes=2)
+    _divided(processes, "train-task", run)
     for name in ("model", "update"):
         path = Path("task-02") / f"{name}.safetensors"
         assert (run / path).read_bytes() == (undisturbed / path).read_bytes()
 
 
 @pytest.mark.parametrize("command", ["run", "evaluate"])
-def test_a_step_that_cannot_be_divided_says_so(learned, command):
-    arguments = ("--out", learned, *SETTINGS) if command == "run" else (learned,)
-    process = _ness(command, *arguments, processes=2)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "cannot be divided among 2 processes" in err
+def test_a_step_that_cannot_be_divided_says_so(learned, command, monkeypatch):
+    told = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--out", str(learned), *SETTINGS] if command == "run" else [str(learned)]
+    result = CliRunner().invoke(app, [command, *arguments])
+    assert result.exit_code == 4
+    assert "cannot be divided among 2 processes" in result.stderr
