@@ -48,6 +48,10 @@ class InputError(NessError):
     kind = "input"
 
 
+class UnreadableError(InputError):
+    """A file of the user's own that cannot be read, or not as what it should be."""
+
+
 class MissingFilesError(InputError):
     """Files of a data set that are not there.
 

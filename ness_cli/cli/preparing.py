@@ -11,6 +11,7 @@ from ness_cli.cli.session import cache_dir
 from ness_cli.cli.step import frozen_note
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
+from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import MissingFilesError
@@ -65,6 +66,8 @@ def show_plan(found: Sequence[Target], console: Console) -> None:
         console.result(tasks_table(plan.manifest, str(target.run.path)))
         console.result(_layers_table(plan))
         console.result(_disk_table(resolved, plan))
+        for note in stream_notes(plan.manifest):
+            console.note(note)
         missing = missing or missing_files(plan.manifest)
         documents.append(
             {

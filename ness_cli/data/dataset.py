@@ -21,21 +21,23 @@ Shape = tuple[int, int, int]
 
 
 class Dataset(ABC):
-    """Images of some classes, in training and maybe test images.
+    """Images of some classes, for training and maybe for validation and testing.
 
     Attributes:
         classes: Names of the classes; label k stands for the k-th.
         image_shape: ``(channels, height, width)`` of every image that ``images`` returns.
+        left_out: Names of files that cannot be read and are skipped on request.
     """
 
     classes: tuple[str, ...]
     image_shape: Shape
+    left_out: tuple[str, ...] = ()
 
     @abstractmethod
     def labels(self, split: str) -> torch.Tensor | None:
-        """Return the label of every image of ``train`` or ``test``, int64 ``[n]``.
+        """Return the label of every image of ``train``, ``valid`` or ``test``, int64 ``[n]``.
 
-        ``None`` for ``test`` if the data has no test images of its own.
+        ``None`` for ``valid`` and ``test`` if the data has no such images of its own.
         """
 
     @abstractmethod
@@ -45,7 +47,7 @@ class Dataset(ABC):
         """Return the images of a split at some positions.
 
         Args:
-            split: ``train`` or ``test``.
+            split: ``train``, ``valid`` or ``test``.
             positions: int64 ``[m]``, places in ``labels(split)``.
             advance: Told of images read.
 

@@ -1,39 +1,25 @@
 """Which image belongs to which class and split, told from file names alone.
 
 Either ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``; images may lie deeper inside a class.
-One folder wrapped around it all is looked through. Files beside the class folders (a README, a list
-of labels) are left alone, unless they are images: those would be lost in silence.
+Beside ``train`` a folder ``val``, ``valid`` or ``validation`` holds the validation images. One
+folder wrapped around it all is looked through. Files beside the class folders (a README, a list of
+labels) are left alone, unless they are images: those would be lost in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from ness_cli.data.bad_files import BadFile, ImageFile
 from ness_cli.data.pixels import has_image_suffix
 from ness_cli.data.storage import Storage
 from ness_cli.errors import InputError
 
 SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """Where an image lies.
-
-    Attributes:
-        storage: Index of its storage.
-        position: Its place in the storage's reading order.
-        name: Its name in the storage.
-        within: Its name below the class folder.
-    """
-
-    storage: int
-    position: int
-    name: str
-    within: str
-
+_VALIDATION = ("val", "valid", "validation")
+_SPLIT_OF = {name: name for name in SPLITS} | dict.fromkeys(_VALIDATION, "valid")
 
 Classes = dict[str, list[ImageFile]]
 
@@ -43,20 +29,47 @@ class Listing:
     """The images of a data set.
 
     Attributes:
-        train: Images by class, sorted by name; all images if there is no ``test`` folder.
-        test: Test images by class, or ``None`` if there is no ``test`` folder.
+        splits: Images by split and class, sorted by name: ``train``, and ``test`` and ``valid`` if
+            there are such folders. Without split folders all are in ``train``.
         ignored: Folders next to ``train`` and ``test``.
+        no_images: Files in class folders whose ending is not that of an image.
+        misplaced: Images outside of the class folders.
+        unused: Patterns that left nothing out.
     """
 
-    train: Classes
-    test: Classes | None
+    splits: dict[str, Classes]
     ignored: tuple[str, ...]
+    no_images: tuple[BadFile, ...]
+    misplaced: tuple[BadFile, ...]
+    unused: tuple[str, ...]
+
+    def files(self) -> Iterator[ImageFile]:
+        """Yield all images."""
+        for classes in self.splits.values():
+            for images in classes.values():
+                yield from images
+
+    def without(self, paths: set[str]) -> Listing:
+        """Return the listing without some images, every class still in its place."""
+        return replace(
+            self,
+            splits={
+                split: {
+                    name: [image for image in images if image.path not in paths]
+                    for name, images in classes.items()
+                }
+                for split, classes in self.splits.items()
+            },
+        )
 
 
 @dataclass
 class _Found:
     splits: dict[str, Classes] = field(default_factory=dict)
     ignored: set[str] = field(default_factory=set)
+    no_images: list[BadFile] = field(default_factory=list)
+    misplaced: list[BadFile] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
     def add(self, split: str, name: str, image: ImageFile) -> None:
         self.splits.setdefault(split, {}).setdefault(name, []).append(image)
@@ -67,36 +80,39 @@ def arrange(storages: Sequence[Storage], exclude: Sequence[str] = ()) -> Listing
 
     Args:
         storages: Where the images are.
-        exclude: Patterns of files to leave out, matched against ``CLASS/NAME``.
+        exclude: Patterns of files to leave out, matched against ``CLASS/NAME``, and also against
+            ``train/CLASS/NAME`` where there are such folders.
 
     Images of a class are in the order of their names below the class folder, so that the same
     files give the same order from a directory, a zip and a tar.
 
     Raises:
-        InputError: If there are no images, a file is not an image or lies outside of the class
-            folders, or some storages have ``train`` and ``test`` folders and others do not.
+        InputError: If there are no images, or some storages have ``train`` and ``test`` folders
+            and others do not.
     """
     found = _Found()
     for index, storage in enumerate(storages):
         _add_storage(found, index, storage, exclude)
     splits = found.splits
     places = ", ".join(str(storage.path) for storage in storages)
-    if not splits:
+    if not splits and not found.misplaced and not found.no_images:
         raise InputError(f"{places}: no images found", "the layout is train/CLASS/*, test/CLASS/*")
     if "" in splits and len(splits) > 1:
         raise InputError(
             f"{places}: some have train and test folders, others have class folders only",
             "use one layout for all of data.path",
         )
-    if splits.keys() == {"test"}:
+    if splits and not {"", "train"} & splits.keys():
         raise InputError(f"{places}: there is a test folder and no train folder", "add one")
     for classes in splits.values():
         for images in classes.values():
             images.sort(key=lambda image: (image.within, image.storage))
     return Listing(
-        train=splits[""] if "" in splits else splits["train"],
-        test=splits.get("test"),
+        splits={split or "train": classes for split, classes in splits.items()},
         ignored=tuple(sorted(found.ignored)),
+        no_images=tuple(found.no_images),
+        misplaced=tuple(found.misplaced),
+        unused=tuple(pattern for pattern in exclude if pattern not in found.used),
     )
 
 
@@ -107,27 +123,29 @@ def _add_storage(found: _Found, index: int, storage: Storage, exclude: Sequence[
     has_splits = any(len(parts) >= depth + 3 and parts[depth] in SPLITS for parts in split_names)
     for position, (name, whole) in enumerate(zip(names, split_names, strict=True)):
         split, parts = "", whole[depth:]
+        path, place = "/".join(parts) or name, storage.describe(name)
         if has_splits and len(parts) > 1:
-            split, parts = parts[0], parts[1:]
-            if split not in SPLITS:
+            split, parts = _SPLIT_OF.get(parts[0], ""), parts[1:]
+            if not split:
                 found.ignored.add(storage.describe("/".join(whole[: depth + 1])))
                 continue
-        if len(whole) <= depth or len(parts) < 2:
-            if has_image_suffix(name):
-                raise InputError(
-                    f"{storage.describe(name)} lies outside of the class folders",
-                    "the layout is train/CLASS/* and test/CLASS/*, or CLASS/*",
-                )
+        is_outside = len(whole) <= depth or len(parts) < 2
+        if is_outside and not has_image_suffix(name):
             continue
-        if any(fnmatchcase("/".join(parts), pattern) for pattern in exclude):
-            continue
-        if not has_image_suffix(name):
-            raise InputError(
-                f"{storage.describe(name)} is not an image: Pillow reads no such ending",
-                "remove it, or give it the ending of its format",
-            )
-        class_name, within = parts[0], "/".join(parts[1:])
-        found.add(split, class_name, ImageFile(index, position, name, within))
+        if hits := _matching(exclude, path, "/".join(parts)):
+            found.used |= hits
+        elif is_outside:
+            found.misplaced.append(BadFile.misplaced(path, place))
+        elif not has_image_suffix(name):
+            found.no_images.append(BadFile.no_image(path, place))
+        else:
+            image = ImageFile(index, position, name, "/".join(parts[1:]), path)
+            found.add(split, parts[0], image)
+
+
+def _matching(patterns: Sequence[str], *names: str) -> set[str]:
+    """Return the patterns that match one of the names."""
+    return {each for each in patterns if any(fnmatchcase(name, each) for name in names)}
 
 
 def _wrapping_depth(split_names: Sequence[tuple[str, ...]]) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ness_cli.errors import InputError
+from ness_cli.errors import InputError, UnreadableError
 
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa", "La"}
@@ -68,10 +68,26 @@ def is_grey(file: BinaryIO, name: str) -> bool:
         name: What messages call it.
 
     Raises:
-        InputError: If it is not an image.
+        UnreadableError: If it is not an image.
     """
     with _errors(name), Image.open(file) as image:
         return is_grey_mode(image)
+
+
+def examined(file: BinaryIO, name: str) -> tuple[str, NDArray[np.uint8]]:
+    """Return the mode that an image is stored in, and its pixels in colour, uint8 ``[3, h, w]``.
+
+    Args:
+        file: The image file.
+        name: What messages call it.
+
+    Raises:
+        UnreadableError: As in ``Form.of_file``.
+    """
+    with _errors(name), Image.open(file) as image:
+        mode = image.mode
+    file.seek(0)
+    return mode, Form(channels=3, size=None).of_file(file, name)
 
 
 @dataclass(frozen=True)
@@ -102,8 +118,9 @@ class Form:
             name: What messages call it.
 
         Raises:
-            InputError: If it is not an image, is cut short or damaged, too large for Pillow's
-                limit against decompression bombs, or has transparent 16-bit colours.
+            UnreadableError: If it is not an image, is cut short or damaged, too large for Pillow's
+                limit against decompression bombs, or its pixels have no known range.
+            InputError: If it is larger than the size that it is to be padded to.
         """
         with _errors(name), Image.open(file) as opened:
             stored = opened.tile[0][3] if opened.format == "PNG" and opened.tile else ""
@@ -180,7 +197,7 @@ def _correct_transparency(image: Image.Image, stored: object, name: str) -> None
     if "transparency" not in image.info:
         return
     if stored == "RGB;16B":
-        raise InputError(
+        raise UnreadableError(
             f"{name} has 16-bit colours, one of them transparent", "convert it to 8 bits"
         )
     if stored in _SMALL_GREYS:
@@ -190,11 +207,11 @@ def _correct_transparency(image: Image.Image, stored: object, name: str) -> None
 def _flat(image: Image.Image, name: str) -> Image.Image:
     """Return the image in 8 bits and without transparency."""
     if image.mode == "F":
-        raise InputError(f"{name} has floating point pixels", "convert it to 8 or 16 bits")
+        raise UnreadableError(f"{name} has floating point pixels", "convert it to 8 or 16 bits")
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
         if wide.size and not 0 <= wide.min() <= wide.max() <= 0xFFFF:
-            raise InputError(f"{name} has values beyond 16 bits", "convert it to 8 or 16 bits")
+            raise UnreadableError(f"{name} has values beyond 16 bits", "convert it to 8 or 16 bits")
         if isinstance(clear := image.info.get("transparency"), int):
             wide[wide == clear] = 0xFFFF
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
@@ -213,10 +230,10 @@ def _errors(name: str) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name} is too large: {error}", "make the image smaller") from error
+        raise UnreadableError(f"{name} is too large: {error}", "make the image smaller") from error
     # Pillow's plugins raise nearly anything (SyntaxError, struct.error, IndexError) on damage.
     except Exception as error:
         reason = str(error).partition("<_io")[0].strip() or type(error).__name__
-        raise InputError(
+        raise UnreadableError(
             f"{name} cannot be read as an image: {reason}", "repair or remove it"
         ) from error

@@ -49,8 +49,8 @@ def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
 
     Returns:
         The manifest: key, hash of the source's files, shape of images, and per task its name,
-        classes, constants of normalisation and files with count, size in bytes and SHA-256. It
-        has no absolute path.
+        classes and their counts (before validation images are set aside), constants of
+        normalisation and files with count, size in bytes and SHA-256. It has no absolute path.
 
     Raises:
         InputError: If images are missing or cannot be read, or a task would have none.
@@ -92,12 +92,11 @@ def plan(options: DataSettings) -> Manifest:
     per_image = channels * height * width + _BYTES_PER_LABEL
     tasks = []
     for number, task in enumerate(outline.tasks, 1):
-        num_valid = valid_count(task.num_train, len(task.classes), task.options.valid_fraction)
-        counts = {
-            "train": task.num_train - num_valid,
-            "valid": num_valid,
-            "test": task.num_test,
-        }
+        num_train, num_valid = sum(task.train_counts), task.num_valid
+        if num_valid is None:
+            num_valid = valid_count(num_train, len(task.classes), task.options.valid_fraction)
+            num_train -= num_valid
+        counts = {"train": num_train, "valid": num_valid, "test": sum(task.test_counts)}
         splits = {
             name: {"count": count, "bytes": count * per_image} for name, count in counts.items()
         }
@@ -109,6 +108,7 @@ def plan(options: DataSettings) -> Manifest:
         "image_shape": [channels, height, width],
         "shared_labels": outline.shared_labels,
         "tasks": tasks,
+        "left_out": list(outline.left_out),
         "missing": [{"what": error.what, "remedy": error.remedy} for error in outline.missing],
     }
 
@@ -177,6 +177,7 @@ def _write(raw: RawStream, options: DataSettings, folder: Path, key: str, conten
         "image_shape": list(raw.image_shape),
         "shared_labels": raw.shared_labels,
         "tasks": tasks,
+        "left_out": list(raw.left_out),
     }
     with _refusals(folder):
         write_json(folder / "stream.json", manifest)
@@ -184,21 +185,35 @@ def _write(raw: RawStream, options: DataSettings, folder: Path, key: str, conten
 
 
 def _splits(task: RawTask) -> dict[str, dict[str, torch.Tensor]]:
-    """Set validation images aside and mix the order of every split.
+    """Set validation images aside, if the data has none, and mix the order of every split.
 
     Sources hand images over class by class; wherever a layer normalises by its batch, a batch in
     stored order must look like the task and not like a class. One rule for every task: tasks with
     equal labels get equal positions.
     """
-    seed, labels = task.options.stream_seed, task.train_labels
-    num_valid = valid_count(len(labels), len(task.classes), task.options.valid_fraction)
+    seed, labels, own = task.options.stream_seed, task.train_labels, task.valid
+    fraction = task.options.valid_fraction
+    num_valid = 0 if own is not None else valid_count(len(labels), len(task.classes), fraction)
     valid, train = split_off(labels, num_valid, seeding.generator(seed, "valid-split"))
-    test = torch.randperm(len(task.test_labels), generator=seeding.generator(seed, "test-order"))
     return {
-        "train": {"images": task.train_images[train], "labels": task.train_labels[train]},
-        "valid": {"images": task.train_images[valid], "labels": task.train_labels[valid]},
-        "test": {"images": task.test_images[test], "labels": task.test_labels[test]},
+        "train": _chosen(task.train_images, labels, train),
+        "valid": _chosen(task.train_images, labels, valid)
+        if own is None
+        else _mixed(*own, seeding.generator(seed, "valid-order")),
+        "test": _mixed(task.test_images, task.test_labels, seeding.generator(seed, "test-order")),
     }
+
+
+def _mixed(
+    images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    return _chosen(images, labels, torch.randperm(len(labels), generator=generator))
+
+
+def _chosen(
+    images: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    return {"images": images[positions], "labels": labels[positions]}
 
 
 def _task_entry(
@@ -208,6 +223,7 @@ def _task_entry(
         "number": number,
         "name": task.name,
         "classes": list(task.classes),
+        "class_counts": {"train": list(task.train_counts), "test": list(task.test_counts)},
         "mean": constants[0],
         "std": constants[1],
         "splits": dict(splits),

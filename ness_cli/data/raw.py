@@ -18,15 +18,18 @@ class TaskOutline:
     Attributes:
         name: Name of the task.
         classes: Names of its classes; label k stands for the k-th.
-        num_train: Training images, those for validation included.
-        num_test: Test images.
+        train_counts: Training images of every class, those that are to be set aside for
+            validation included.
+        test_counts: Test images of every class.
+        num_valid: Validation images of the data set's own, ``None`` if it has none.
         options: Settings of the data set that it is cut from.
     """
 
     name: str
     classes: tuple[str, ...]
-    num_train: int
-    num_test: int
+    train_counts: tuple[int, ...]
+    test_counts: tuple[int, ...]
+    num_valid: int | None
     options: DatasetSettings
 
 
@@ -38,18 +41,20 @@ class StreamOutline:
         image_shape: ``(channels, height, width)`` of every image.
         shared_labels: Whether label k means the same in every task, as a shared head needs.
         tasks: The tasks in their order.
+        left_out: Names of files that cannot be read and are skipped on request.
         missing: Why some data sets of a sequence cannot be listed.
     """
 
     image_shape: tuple[int, int, int]
     shared_labels: bool
     tasks: tuple[TaskOutline, ...]
+    left_out: tuple[str, ...] = ()
     missing: tuple[InputError, ...] = ()
 
 
 @dataclass(frozen=True)
 class RawTask:
-    """The images of a task, before validation images are set aside.
+    """The images of a task, before validation images are set aside, unless it has its own.
 
     Attributes:
         name: Name of the task.
@@ -60,6 +65,7 @@ class RawTask:
         test_labels: int64 ``[m]``.
         options: Settings of the data set that it is cut from.
         dataset: Number of that data set in the stream; its tasks share constants of normalisation.
+        valid: Images and labels for validation, where the data set has its own.
     """
 
     name: str
@@ -70,6 +76,17 @@ class RawTask:
     test_labels: torch.Tensor
     options: DatasetSettings
     dataset: int = 0
+    valid: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def train_counts(self) -> tuple[int, ...]:
+        """Training images of every class, those that are to be set aside included."""
+        return tuple(self.train_labels.bincount(minlength=len(self.classes)).tolist())
+
+    @property
+    def test_counts(self) -> tuple[int, ...]:
+        """Test images of every class."""
+        return tuple(self.test_labels.bincount(minlength=len(self.classes)).tolist())
 
 
 @dataclass(frozen=True)
@@ -80,8 +97,10 @@ class RawStream:
         image_shape: ``(channels, height, width)`` of every image.
         shared_labels: Whether label k means the same in every task, as a shared head needs.
         tasks: The tasks in their order; can be consumed once.
+        left_out: Names of files that cannot be read and are skipped on request.
     """
 
     image_shape: tuple[int, int, int]
     shared_labels: bool
     tasks: Iterator[RawTask]
+    left_out: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from ness_cli.errors import InputError, MissingFilesError, SettingsError
+from ness_cli.errors import InputError, MissingFilesError, SettingsError, UnreadableError
 
 _LEFT_BEHIND = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
@@ -40,7 +40,7 @@ class Storage(ABC):
         """Open a file for reading.
 
         Raises:
-            InputError: If it cannot be read; the message names it.
+            UnreadableError: If it cannot be read; the message names it.
         """
 
     def describe(self, name: str) -> str:
@@ -135,7 +135,7 @@ class Tar(Storage):
             file = self._tar.extractfile(member)
             data = b"" if file is None else file.read()
         if len(data) != member.size:
-            raise InputError(f"{self.describe(name)} is cut short", "get the archive again")
+            raise UnreadableError(f"{self.describe(name)} is cut short", "get the archive again")
         return io.BytesIO(data)
 
     def close(self) -> None:
@@ -169,7 +169,10 @@ def locate(paths: str | Sequence[str]) -> list[Path]:
     seen: set[Path] = set()
     for path in found:
         if not path.exists():
-            raise MissingFilesError(f"data.path: {path} is not there", "set data.path")
+            raise MissingFilesError(
+                f"data.path: {path} is not there",
+                "set data.path to the folder, zip or tar of your images",
+            )
         if path.resolve() in seen:
             raise SettingsError(f"data.path: {path} is given twice", "give every path once")
         seen.add(path.resolve())
@@ -254,6 +257,6 @@ def _archive_errors(what: str) -> Iterator[None]:
         raise _unreadable(what, error) from error
 
 
-def _unreadable(what: str, error: Exception) -> InputError:
+def _unreadable(what: str, error: Exception) -> UnreadableError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return InputError(f"{what} cannot be read: {reason}", "check the file, or get it again")
+    return UnreadableError(f"{what} cannot be read: {reason}", "check the file, or get it again")

@@ -57,6 +57,7 @@ def stream_outline(options: DataSettings) -> StreamOutline:
         SettingsError: If the settings do not fit the data.
     """
     tasks: list[TaskOutline] = []
+    left_out: list[str] = []
     missing: list[MissingFilesError] = []
     datasets = options.datasets()
     shape: Shape | None = None
@@ -65,12 +66,14 @@ def stream_outline(options: DataSettings) -> StreamOutline:
             with _source(each).opened(each, None) as dataset:
                 shape = _same_shape(shape, dataset, each)
                 plans = plan_tasks(dataset, each)
+                left_out += dataset.left_out
                 tasks += [plan.outline(each) for plan in _named(plans, each, len(datasets))]
         except MissingFilesError as error:
             missing.append(error)
     if shape is None:
         raise _together(missing)
-    return StreamOutline(shape, _shared(datasets), tuple(tasks), tuple(missing))
+    shared = _shared(datasets)
+    return StreamOutline(shape, shared, tuple(tasks), tuple(left_out), tuple(missing))
 
 
 @contextlib.contextmanager
@@ -92,7 +95,8 @@ def opened_stream(options: DataSettings, progress: Progress) -> Iterator[RawStre
         assert shape is not None
         total = sum(images_to_read(plans, each) for each, _, plans in found)
         with progress.track("reading images", total) as advance:
-            yield RawStream(shape, _shared(datasets), _tasks(found, advance))
+            left_out = tuple(name for _, dataset, _ in found for name in dataset.left_out)
+            yield RawStream(shape, _shared(datasets), _tasks(found, advance), left_out)
 
 
 def _tasks(found: Sequence[Opened], advance: Advance) -> Iterator[RawTask]:

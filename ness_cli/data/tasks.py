@@ -18,6 +18,7 @@ from ness_cli.data.cut import deal, in_order
 from ness_cli.data.dataset import Dataset, Shape
 from ness_cli.data.raw import RawTask, TaskOutline
 from ness_cli.data.shares import floor_share, pick
+from ness_cli.data.task_stream import SPLITS
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import DatasetSettings
 
@@ -27,10 +28,18 @@ _SHARED_LABEL_TASKS = 10  # permutations or rotations, unless data.num_tasks say
 
 @dataclass(frozen=True)
 class ClassImages:
-    """Where the images of one class are: int64 positions in the training and test images."""
+    """Where the images of one class are: int64 positions in the images of each split.
+
+    ``valid`` is ``None`` where validation images are yet to be set aside from ``train``.
+    """
 
     train: torch.Tensor
     test: torch.Tensor
+    valid: torch.Tensor | None = None
+
+    def of(self, split: str) -> torch.Tensor | None:
+        """Return the positions in one split."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[split]
 
 
 @dataclass(frozen=True)
@@ -49,19 +58,31 @@ class TaskPlan:
     members: tuple[ClassImages, ...]
     change: Change | None = None
 
-    @property
-    def num_train(self) -> int:
-        """Number of training images."""
-        return sum(len(member.train) for member in self.members)
+    def positions(self, split: str) -> list[torch.Tensor] | None:
+        """Return where the images of a split are, class by class, if it has them."""
+        found = [member.of(split) for member in self.members]
+        return [each for each in found if each is not None] or None
+
+    def counts(self, split: str) -> tuple[int, ...]:
+        """Return the number of images of every class."""
+        return tuple(len(each) for each in self.positions(split) or ())
 
     @property
-    def num_test(self) -> int:
-        """Number of test images."""
-        return sum(len(member.test) for member in self.members)
+    def num_images(self) -> int:
+        """Number of images of all splits."""
+        return sum(sum(self.counts(split)) for split in SPLITS)
 
     def outline(self, options: DatasetSettings) -> TaskOutline:
         """Return names and counts."""
-        return TaskOutline(self.name, self.classes, self.num_train, self.num_test, options)
+        own = self.positions("valid") is not None
+        return TaskOutline(
+            name=self.name,
+            classes=self.classes,
+            train_counts=self.counts("train"),
+            test_counts=self.counts("test"),
+            num_valid=sum(self.counts("valid")) if own else None,
+            options=options,
+        )
 
 
 def shares_labels(options: DatasetSettings) -> bool:
@@ -111,30 +132,38 @@ def read_tasks(
     read: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for plan in plans:
         if not (read and shares_labels(options)):
-            read = {split: _read(dataset, split, plan, advance) for split in ("train", "test")}
-        images = {split: _changed(pair[0], plan.change, options) for split, pair in read.items()}
+            read = {
+                split: _read(dataset, split, positions, advance)
+                for split in SPLITS
+                if (positions := plan.positions(split)) is not None
+            }
+        found = {
+            split: (_changed(images, plan.change, options), labels)
+            for split, (images, labels) in read.items()
+        }
         yield RawTask(
-            name=plan.name,
-            classes=plan.classes,
-            train_images=images["train"],
-            train_labels=read["train"][1],
-            test_images=images["test"],
-            test_labels=read["test"][1],
+            plan.name,
+            plan.classes,
+            *found["train"],
+            *found["test"],
             options=options,
             dataset=number,
+            valid=found.get("valid"),
         )
 
 
 def images_to_read(plans: Sequence[TaskPlan], options: DatasetSettings) -> int:
     """Return how many images ``read_tasks`` will read."""
     read = plans[:1] if shares_labels(options) else plans
-    return sum(plan.num_train + plan.num_test for plan in read)
+    return sum(plan.num_images for plan in read)
 
 
 def _read(
-    dataset: Dataset, split: str, plan: TaskPlan, advance: Callable[[int], object]
+    dataset: Dataset,
+    split: str,
+    positions: list[torch.Tensor],
+    advance: Callable[[int], object],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    positions = [member.train if split == "train" else member.test for member in plan.members]
     counts = torch.tensor([len(each) for each in positions])
     labels = torch.arange(len(positions)).repeat_interleave(counts)
     # Test images that were set aside lie among the training images.
@@ -154,7 +183,7 @@ def _changed(images: torch.Tensor, change: Change | None, options: DatasetSettin
 
 def _members(dataset: Dataset, options: DatasetSettings) -> dict[str, ClassImages]:
     """Return where the images of every class are, after test split and limit."""
-    train, test = dataset.labels("train"), dataset.labels("test")
+    train, test, valid = (dataset.labels(split) for split in ("train", "test", "valid"))
     assert train is not None
     if test is not None and options.test_fraction is not None:
         raise SettingsError(
@@ -173,7 +202,8 @@ def _members(dataset: Dataset, options: DatasetSettings) -> dict[str, ClassImage
             aside, own = _set_aside(own, name, options)
         else:
             aside = (test == label).nonzero().flatten()
-        members[name] = ClassImages(_limited(own, name, options), aside)
+        validation = None if valid is None else (valid == label).nonzero().flatten()
+        members[name] = ClassImages(_limited(own, name, options), aside, validation)
     _refuse_one_sided(members)
     return members
 

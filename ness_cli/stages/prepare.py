@@ -12,6 +12,7 @@ from typing import Any
 from ness_cli.console import Progress
 from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
+from ness_cli.data.stream_notes import stream_notes
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError
 from ness_cli.nets.pretrained import Pretrained, fetch
@@ -82,6 +83,8 @@ def prepare(
                 "put the old images back, or choose another --out",
             )
         check_fit(settings, manifest)
+        for note in () if was_there else stream_notes(manifest):
+            progress.note(note)
         weights = _pretrained(
             settings, about.get("pretrained") if was_there else None, cache, progress
         )

@@ -87,7 +87,7 @@ def test_permuted_tasks_may_leave_classes_out():
     plans = plan_tasks(_dataset(options), options)
     assert len(plans) == 10
     assert {plan.classes for plan in plans} == {("c3", "c1")}
-    assert {plan.num_train for plan in plans} == {2 * (6 + 4)}
+    assert {sum(plan.counts("train")) for plan in plans} == {2 * (6 + 4)}
 
 
 def test_rotated_digits_start_upright_and_share_their_labels(tmp_path):
@@ -102,8 +102,8 @@ def test_rotated_digits_start_upright_and_share_their_labels(tmp_path):
 def test_limits_hold_for_training_images_only():
     options = _options(limit_per_class=3)
     plans = plan_tasks(_dataset(options), options)
-    assert [plan.num_train for plan in plans] == [6, 6]
-    assert [plan.num_test for plan in plans] == [9, 9]
+    assert [sum(plan.counts("train")) for plan in plans] == [6, 6]
+    assert [sum(plan.counts("test")) for plan in plans] == [9, 9]
 
 
 def test_tasks_in_another_order():
@@ -122,7 +122,7 @@ def test_uneven_tasks_and_orders_by_name():
     options = _options(classes_per_task=[1, 3], class_order=["c3", "c0", "c1", "c2"])
     plans = plan_tasks(_dataset(options), options)
     assert [p.classes for p in plans] == [("c3",), ("c0", "c1", "c2")]
-    assert plans[0].num_train == 12
+    assert sum(plans[0].counts("train")) == 12
 
 
 def test_orders_follow_the_seed_and_numpys_generator():
@@ -158,7 +158,7 @@ def test_the_whole_of_a_class_is_never_set_aside():
     images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     dataset = ArrayDataset("x", ["a", "b"], (images, torch.tensor([0, 0, 1, 1])), None, options)
     (plan,) = plan_tasks(dataset, options)
-    assert (plan.num_train, plan.num_test) == (2, 2)
+    assert (sum(plan.counts("train")), sum(plan.counts("test"))) == (2, 2)
 
 
 def test_images_larger_than_the_size_cannot_be_padded_to_it():

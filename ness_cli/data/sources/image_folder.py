@@ -6,23 +6,23 @@ Only the images that the tasks need are opened: a limit or a number of tasks sav
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ness_cli.console import Progress
 from ness_cli.data import pixels
+from ness_cli.data.bad_files import BadFile, ImageFile, examine, refusal
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.decoded import DecodedDataset, Place
-from ness_cli.data.layout import Classes, ImageFile, Listing, arrange
+from ness_cli.data.layout import Listing, arrange
 from ness_cli.data.storage import Storage, locate, opened_storages
+from ness_cli.errors import SettingsError, UnreadableError
 from ness_cli.settings.sources.image_folder import Options
-
-if TYPE_CHECKING:
-    from ness_cli.console import Progress
 
 
 def content_hash(options: Options, progress: Progress) -> str:
@@ -32,7 +32,12 @@ def content_hash(options: Options, progress: Progress) -> str:
         InputError: If one is missing or cannot be read.
         SettingsError: If a path is given twice.
     """
-    return sha256_of_paths(locate(options.path), progress)
+    paths = locate(options.path)
+    content = sha256_of_paths(paths, progress)
+    with opened_storages(paths) as storages:
+        has_valid = "valid" in arrange(storages).splits
+    # The same files once gave a stream in which a validation folder was left alone.
+    return sha256(f"{content} with validation".encode()).hexdigest() if has_valid else content
 
 
 @contextlib.contextmanager
@@ -41,14 +46,22 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
 
     Raises:
         InputError: If the images cannot be listed or do not make a data set.
-        SettingsError: If a path is given twice.
+        SettingsError: If a path is given twice, or a pattern excludes nothing.
     """
+    with listed(options, progress) as (storages, listing):
+        _refuse_unused(listing)
+        yield FolderDataset(storages, listing, options, progress or Progress())
+
+
+@contextlib.contextmanager
+def listed(options: Options, progress: Progress | None) -> Iterator[tuple[list[Storage], Listing]]:
+    """Provide the open storages, and which image is where; errors as in ``opened``."""
     with opened_storages(locate(options.path)) as storages:
         listing = arrange(storages, exclude=options.exclude or ())
         if progress is not None:
             for folder in listing.ignored:
-                progress.note(f"{folder} is ignored: only train and test are read")
-        yield FolderDataset(storages, listing, options)
+                progress.note(f"{folder} is ignored: only train, val and test are read")
+        yield storages, listing
 
 
 class FolderDataset(DecodedDataset):
@@ -57,29 +70,49 @@ class FolderDataset(DecodedDataset):
     Args:
         storages: The open storages.
         listing: Which image is where.
-        options: Size and channels to bring the images to.
+        options: Size and channels to bring the images to, and what to do with bad files.
+        progress: Told what is going on.
 
     Raises:
-        InputError: If the first image cannot be read.
+        InputError: If files cannot be used; it names all of them.
     """
 
-    def __init__(self, storages: Sequence[Storage], listing: Listing, options: Options) -> None:
-        by_split: dict[str, Classes] = {"train": listing.train}
-        if listing.test is not None:
-            by_split["test"] = listing.test
-        names = sorted({name for classes in by_split.values() for name in classes})
-        self._storages = storages
+    def __init__(
+        self,
+        storages: Sequence[Storage],
+        listing: Listing,
+        options: Options,
+        progress: Progress,
+    ) -> None:
+        self._storages, self._options, self._progress = storages, options, progress
+        self._listed = listing
+        skips = options.on_error == "skip"
+        bad = [*listing.misplaced, *([] if skips else listing.no_images)]
+        unreadable = self._unreadable() if skips or bad else []
+        if bad:
+            raise refusal([*bad, *unreadable], options.exclude or ())
+        self.left_out = tuple(file.path for file in (*listing.no_images, *unreadable))
+        listing = listing.without({file.path for file in unreadable})
+        names = sorted({name for classes in listing.splits.values() for name in classes})
         self._files = {
             split: [file for name in names for file in classes.get(name, ())]
-            for split, classes in by_split.items()
+            for split, classes in listing.splits.items()
         }
         labels = {
             split: torch.arange(len(names)).repeat_interleave(
                 torch.tensor([len(classes.get(name, ())) for name in names])
             )
-            for split, classes in by_split.items()
+            for split, classes in listing.splits.items()
         }
-        super().__init__(names, labels, options)
+        with self._all_named():
+            super().__init__(names, labels, options)
+
+    def images(
+        self, split: str, positions: torch.Tensor, advance: Callable[[int], object]
+    ) -> torch.Tensor:
+        """Return images; an error names all files that cannot be read."""
+        with self._all_named():
+            return super().images(split, positions, advance)
 
     def decode(self, place: Place, form: pixels.Form) -> NDArray[np.uint8]:
         """Return an image brought to a form; errors name the file."""
@@ -104,9 +137,35 @@ class FolderDataset(DecodedDataset):
 
         return sorted(places, key=order)
 
+    @contextlib.contextmanager
+    def _all_named(self) -> Iterator[None]:
+        """Look through all files when one cannot be read: the next attempt is not to find more."""
+        try:
+            yield
+        except UnreadableError as error:
+            bad = self._unreadable()
+            raise (refusal(bad, self._options.exclude or ()) if bad else error) from error
+
+    def _unreadable(self) -> list[BadFile]:
+        files = list(self._listed.files())
+        with self._progress.track("looking for images that cannot be read", len(files)) as advance:
+            found = examine(self._storages, files, advance)
+            return [file for file in found if isinstance(file, BadFile)]
+
     def _file(self, place: Place) -> ImageFile:
         split, position = place
         return self._files[split][position]
 
     def _storage(self, place: Place) -> Storage:
         return self._storages[self._file(place).storage]
+
+
+def _refuse_unused(listing: Listing) -> None:
+    """Refuse patterns that leave nothing out: they were meant for something."""
+    if listing.unused:
+        one = len(listing.unused) == 1
+        raise SettingsError(
+            f"data.exclude: {', '.join(map(repr, listing.unused))} match{'es' if one else ''} no"
+            " file",
+            "a pattern is CLASS/NAME or train/CLASS/NAME, * allowed, or left out",
+        )

@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ness_cli.console import Progress
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.sources import image_folder
 from ness_cli.data.storage import expanded
 from ness_cli.errors import MissingFilesError
 from ness_cli.settings.sources.image_folder import Options as FolderOptions
 from ness_cli.settings.sources.notmnist import Options
-
-if TYPE_CHECKING:
-    from ness_cli.console import Progress
 
 _NAME = "notMNIST_small"
 _ENDINGS = ("", ".zip", ".tar", ".tar.gz", ".tgz")
@@ -37,8 +34,10 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
     Raises:
         InputError: If they are missing or do not make a data set.
     """
-    with image_folder.opened(_as_folder(options), progress) as dataset:
-        yield dataset
+    folder = _as_folder(options)
+    # Copies without the unreadable files are good too: a pattern may leave nothing out.
+    with image_folder.listed(folder, progress) as (storages, listing):
+        yield image_folder.FolderDataset(storages, listing, folder, progress or Progress())
 
 
 def _as_folder(options: Options) -> FolderOptions:
