@@ -17,18 +17,22 @@ from rich.console import Console as RichConsole
 from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 from ness_cli.errors import NessError
 
 _PLAIN_WIDTH = 100
 _PLAIN_SECONDS = 10.0
+_WIDE = 100  # columns from which a progress bar has room for everything
+_WIDE_COLUMNS, _NARROW_COLUMNS = 50, 30  # what bar, percentage and times take, at most
 
 
 class Advance(Protocol):
@@ -134,22 +138,35 @@ class Console(Progress):
 
     @contextmanager
     def _bar(self, description: str, total: int, done: int) -> Iterator[Advance]:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[info]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with RichProgress(*columns, console=self._err, transient=True) as progress:
+        with RichProgress(
+            *_bar_columns(self._err.width), console=self._err, transient=True, expand=True
+        ) as progress:
             task = progress.add_task(description, total=total, completed=done, info="")
 
             def advance(n: int = 1, info: str = "") -> None:
                 progress.update(task, advance=n, info=info)
 
             yield advance
+
+
+def _bar_columns(width: int) -> list[ProgressColumn]:
+    """Return the columns of a progress bar that fit one line of a terminal.
+
+    The line of information has what the others leave, and is cut or left out where that is little.
+    """
+    is_narrow = width < _WIDE
+    most = max(8, width - (_NARROW_COLUMNS if is_narrow else _WIDE_COLUMNS))
+    name = Column(no_wrap=True, overflow="ellipsis", max_width=most)
+    rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return [
+        TextColumn("{task.description}", markup=False, table_column=name),
+        BarColumn(bar_width=8 if is_narrow else 20),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[info]}", markup=False, table_column=rest),
+        *([] if is_narrow else [TimeElapsedColumn()]),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
 
 
 class _PlainTracker:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 
 import pytest
+from rich.console import Console as RichConsole
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from ness_cli.console import Console, Progress
+from ness_cli.console import Console, Progress, _bar_columns
 from ness_cli.errors import NessError
 
 
@@ -70,6 +73,31 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(capsys, monkey
     assert 1 <= len(lines) < 10
     assert all(line.startswith("task 1: training: ") for line in lines)
     assert " %, epoch 1/2, about " in lines[0]
+
+
+def _bar(width: int, description: str, info: str) -> str:
+    progress = RichProgress(*_bar_columns(width), expand=True)
+    progress.add_task(description, total=4000, completed=1000, info=info)
+    console = RichConsole(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(progress.make_tasks_table(progress.tasks))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 99, 100, 120, 200])
+@pytest.mark.parametrize("name", ["task 10/10: training", "downloading " + "x" * 80 + ".tar.gz"])
+def test_a_progress_bar_is_one_line_that_says_what_how_far_and_how_long(width, name):
+    line = _bar(width, name, "epoch 112/200, validation 71.2 %, and a good deal more " + "y" * 99)
+    assert line.count("\n") == 1
+    assert len(line.rstrip("\n")) <= width
+    assert line.startswith(name[:8])
+    assert " 25%" in line
+    assert "left -:--:--" in line
+
+
+def test_the_information_is_shown_as_far_as_it_fits():
+    info = "epoch 112/200, validation 71.2 %"
+    assert info in _bar(100, "task 10/10: training", info)
+    assert "epoch 112/200" in _bar(80, "task 10/10: training", info)
 
 
 @pytest.fixture

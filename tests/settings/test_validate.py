@@ -47,7 +47,12 @@ def test_a_wrong_value_is_named_with_its_place_and_what_it_should_be(override, e
 
 @pytest.mark.parametrize(
     "override",
-    ["train.augment=[{A: {b: !!timestamp 2020-01-01}}]", "method.name=5", "data.task_order=5", "train=5"],
+    [
+        "train.augment=[{A: {b: !!timestamp 2020-01-01}}]",
+        "method.name=5",
+        "data.task_order=5",
+        "train=5",
+    ],
 )
 def test_no_word_of_the_library_is_left(override):
     words = _problem(override).replace(",", " ").split()
