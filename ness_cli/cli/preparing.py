@@ -22,6 +22,7 @@ from ness_cli.settings.resolve import Resolved, flatten
 from ness_cli.stages.context import Workplace
 from ness_cli.stages.plan import Plan, plan_run
 from ness_cli.stages.prepare import prepare
+from ness_cli.words import counted
 
 
 def prepare_targets(
@@ -98,7 +99,7 @@ def missing_files(manifest: Mapping[str, Any]) -> MissingFilesError | None:
 def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
     """Return the table of tasks: classes, counts, bytes, and what is missing."""
     channels, height, width = manifest["image_shape"]
-    what = f"{len(manifest['tasks'])} tasks of {channels} x {height} x {width} images"
+    what = f"{counted(len(manifest['tasks']), 'task')} of {channels} x {height} x {width} images"
     table = plain_table("task", "name", "from, to", "classes", *SPLITS, "bytes", left=3)
     for task in manifest["tasks"]:
         # By name: a manifest that was stored comes back sorted.

@@ -14,11 +14,13 @@ from ness_cli.console import Console
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError
 from ness_cli.run_state import read_state
+from ness_cli.settings.identity import method_label
 from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.report import report
 from ness_cli.stages.run import run_steps
+from ness_cli.words import counted
 
 
 def run_targets(
@@ -75,8 +77,8 @@ def run_targets(
             context = RunContext(folder, place)
             num_tasks = context.stream.num_tasks
             if jobs == 1:
-                method = context.settings.method.name
-                console.note(f"{folder.path}: {method} on {num_tasks} tasks")
+                method = method_label(context.settings.method.name, context.about["identity"])
+                console.note(f"{folder.path}: {method} on {counted(num_tasks, 'task')}")
 
             def on_step(
                 name: str, outcome: Outcome, *, total: int = num_tasks, into: Any = steps

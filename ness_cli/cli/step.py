@@ -25,6 +25,7 @@ from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.evaluate import evaluate
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.train_task import train_task
+from ness_cli.words import counted
 from ness_cli.world import World
 
 
@@ -107,7 +108,8 @@ def line_of(name: str, outcome: Outcome, num_tasks: int) -> str:
     if name == "train":
         valid = record.get("valid_accuracy")
         score = f", validation {valid:.1f} %" if valid is not None else ""
-        return f"{start} trained: {record['epochs']} epochs, {record['seconds']:.1f} s{score}"
+        epochs = counted(record["epochs"], "epoch")
+        return f"{start} trained: {epochs}, {record['seconds']:.1f} s{score}"
     if name == "build":
         layers = record["layers"]
         ranks = ", ".join(f"{row['layer']} {row['rank']}/{row['d']}" for row in layers)
@@ -155,7 +157,7 @@ def frozen_note(frozen: Mapping[str, int]) -> str:
     names, most = list(frozen), 6
     more = f" and {len(names) - most} more (--json has all)" if len(names) > most else ""
     shown = ", ".join(names[:most])
-    return f"trained in task 1 only, {sum(frozen.values())} numbers: {shown}{more}"
+    return f"trained in task 1 only, {counted(sum(frozen.values()), 'number')}: {shown}{more}"
 
 
 def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:

@@ -13,6 +13,7 @@ import torch
 
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.vision import import_torchvision
+from ness_cli.words import counted
 
 Steps = Sequence[str | Mapping[str, Mapping[str, Any]]]
 
@@ -61,7 +62,8 @@ def _step(v2: Any, step: str | Mapping[str, Mapping[str, Any]]) -> Any:
     named: Mapping[str, Mapping[str, Any]] = {step: {}} if isinstance(step, str) else step
     if len(named) != 1:
         raise SettingsError(
-            f"train.augment: {dict(named)} names {len(named)} transforms", "one per list entry"
+            f"train.augment: {dict(named)} names {counted(len(named), 'transform')}",
+            "one per list entry",
         )
     ((name, arguments),) = named.items()
     known = [

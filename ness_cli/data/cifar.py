@@ -24,6 +24,7 @@ from ness_cli.data.labels import Arrays, joined, whole_numbers
 from ness_cli.data.storage import Storage, opened_storages
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import PublicSettings
+from ness_cli.words import counted
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
@@ -104,7 +105,7 @@ def _member(storage: Storage, name: str) -> dict[str, Any]:
     matches = [each for each in storage.names() if each.split("/")[-1] == name]
     if len(matches) != 1:
         raise InputError(
-            f"{storage.path} has {len(matches)} files called {name!r}, not one",
+            f"{storage.path} has {counted(len(matches), 'file')} called {name!r}, not one",
             "get the archive again",
         )
     with storage.open(matches[0]) as file:

@@ -12,6 +12,7 @@ import torch
 from ness_cli import seeding
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.settings.sources.base import DatasetSettings
+from ness_cli.words import counted
 
 
 def deal(classes: Sequence[str], options: DatasetSettings) -> list[tuple[str, ...]]:
@@ -64,15 +65,16 @@ def _sizes(num_classes: int, options: DatasetSettings) -> list[int]:
     sizes = list(per_task)
     if num_tasks is not None and num_tasks > len(sizes):
         raise SettingsError(
-            f"data.num_tasks: {num_tasks} tasks, but data.classes_per_task lists {len(sizes)}",
+            f"data.num_tasks: {counted(num_tasks, 'task')}, but data.classes_per_task lists"
+            f" {len(sizes)}",
             "give one number of classes per task",
         )
     sizes = sizes[:num_tasks]
     total = sum(sizes)
     if total > num_classes or (total < num_classes and num_tasks is None):
         raise SettingsError(
-            f"data.classes_per_task: {sizes} adds up to {total}, but there are {num_classes}"
-            " classes",
+            f"data.classes_per_task: {sizes} adds up to {total}, and the data has"
+            f" {_classes(num_classes)}",
             "make the list add up"
             + (f", or set data.num_tasks={len(sizes)}" if total < num_classes else ""),
         )
@@ -83,22 +85,26 @@ def _equal_sizes(num_classes: int, per_task: int, num_tasks: int | None) -> list
     full, left = divmod(num_classes, per_task)
     if full == 0:
         raise SettingsError(
-            f"data.classes_per_task: {per_task} classes per task, but there are {num_classes}",
+            f"data.classes_per_task: {_classes(per_task)} per task, but the data has {num_classes}",
             f"set data.classes_per_task to {num_classes} or less",
         )
     if num_tasks is None and left:
         raise SettingsError(
-            f"data.classes_per_task: {left} of {num_classes} classes are left over after {full}"
-            f" tasks of {per_task}",
+            f"data.classes_per_task: {full} x {per_task} classes leave {left} of"
+            f" {num_classes} over",
             f"give a list that adds up to {num_classes}, or set data.num_tasks={full}",
         )
     if num_tasks is not None and num_tasks > full:
         raise SettingsError(
-            f"data.num_tasks: {num_tasks} tasks of {per_task} classes, but {num_classes} classes"
-            f" make {full}",
+            f"data.num_tasks: {counted(num_tasks, 'task')} of {_classes(per_task)}, but"
+            f" {_classes(num_classes)} make {full}",
             f"set data.num_tasks to {full} or less",
         )
     return [per_task] * (full if num_tasks is None else num_tasks)
+
+
+def _classes(number: int) -> str:
+    return counted(number, "class", "classes")
 
 
 def _few(names: Sequence[str], limit: int = 8) -> str:

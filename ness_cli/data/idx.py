@@ -25,6 +25,7 @@ from ness_cli.data.download import PublicFile, find_or_fetch, md5_of
 from ness_cli.data.idx_labels import owner_of
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import PublicSettings
+from ness_cli.words import counted
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
@@ -172,12 +173,13 @@ def read(path: Path, axes: int) -> torch.Tensor:
     values = data[4 + 4 * num_axes :]
     if kind != _UNSIGNED_BYTES or num_axes != axes:
         raise InputError(
-            f"{path} holds values of type {kind} in {num_axes} dimensions, not bytes (type 8) in"
-            f" {axes}",
+            f"{path} holds values of type {kind} in {counted(num_axes, 'dimension')}, not bytes"
+            f" (type 8) in {axes}",
             "get it again",
         )
     if len(values) != math.prod(shape):
         raise InputError(
-            f"{path} declares {math.prod(shape)} values and holds {len(values)}", "get it again"
+            f"{path} declares {counted(math.prod(shape), 'value')} and holds {len(values)}",
+            "get it again",
         )
     return torch.from_numpy(np.frombuffer(values, np.uint8).reshape(shape).copy())

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ness_cli.errors import InputError
+from ness_cli.words import counted
 
 _REMEDY = "give one whole number for each"
 Arrays = tuple[torch.Tensor, torch.Tensor]
@@ -85,7 +86,8 @@ def refuse_unequal_numbers(what: str, images: torch.Tensor, labels: torch.Tensor
     """
     if len(images) != len(labels):
         raise InputError(
-            f"{what}: {len(images)} images and {len(labels)} labels", "get the file again"
+            f"{what}: {counted(len(images), 'image')} and {counted(len(labels), 'label')}",
+            "get the file again",
         )
 
 

@@ -25,6 +25,7 @@ from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.run_dir import read_json, write_json
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings
+from ness_cli.words import counted
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
@@ -234,7 +235,8 @@ def _given_constants(options: DatasetSettings, channels: int) -> Constants:
     for name, values in (("mean", options.mean), ("std", options.std)):
         if values is not None and len(values) != channels:
             raise SettingsError(
-                f"data.{name}: {len(values)} values, but images have {channels} channels",
+                f"data.{name}: {counted(len(values), 'value')}, but images have "
+                f"{counted(channels, 'channel')}",
                 "give one value per channel, or none to compute them",
             )
     if options.std is not None and min(options.std) <= 0:

@@ -28,6 +28,7 @@ from ness_cli.settings.methods.gpm import Options
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import spectrum
+from ness_cli.words import counted
 
 
 class Gpm(ProjectedMethod):
@@ -128,7 +129,8 @@ class Gpm(ProjectedMethod):
         values = value if isinstance(value, tuple) else (value,) * num_layers
         if len(values) != num_layers:
             raise SettingsError(
-                f"methods.{self.name}.{option}: {len(values)} values for {num_layers} layers",
+                f"methods.{self.name}.{option}: {counted(len(values), 'value')} for "
+                f"{counted(num_layers, 'layer')}",
                 f"give one value, or one for each of {', '.join(self.layers)}",
             )
         return values

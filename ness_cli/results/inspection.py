@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.words import counted
 
 _MOST_ROWS = 60
 _BINS = 16
@@ -158,12 +159,14 @@ class Inspection:
             else f"promised: no change above {math.sqrt(self.promised):.4g}"
         )
         count = len(self.violations)
-        verdict = f"{count} violations of the bound" if count else "no violation of the bound"
+        verdict = (
+            f"{counted(count, 'violation')} of the bound" if count else "no violation of the bound"
+        )
         inputs = sum(row["rows"] for row in self.updates)
         return titled(
             "What later tasks changed in a layer's outputs on earlier inputs",
             table,
-            f"{verdict} in {inputs} checks of input rows; shown: the task changed most",
+            f"{verdict} in {counted(inputs, 'check')} of input rows; shown: the task changed most",
             promise,
         )
 

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 from ness_cli.settings.base import Section
+from ness_cli.words import counted
 
 
 class NormSettings(Section):
@@ -77,7 +78,7 @@ class TrainSettings(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.head_epochs >= self.epochs:
-            left = f"leaves none of the {self.epochs} epochs to the rest"
+            left = f"leaves none of {counted(self.epochs, 'epoch')} to the rest"
             raise ValueError(f"head_epochs = {self.head_epochs} {left}")
         if self.average and (self.weights == "best" or self.schedule == "plateau"):
             raise ValueError(

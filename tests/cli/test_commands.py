@@ -79,6 +79,14 @@ def test_run_skips_what_is_done_and_goes_on(tmp_path):
     assert document("run", "--out", out)["runs"][0]["steps"] == []
 
 
+def test_what_there_is_one_of_is_singular(tmp_path):
+    one = [*QUICK, "data.num_tasks=1", "train.epochs=1", "methods.ness.scaling=bounded"]
+    said = good("run", "--out", tmp_path / "a", *one).stderr
+    said += good("prepare", "--out", tmp_path / "b", *one).stdout
+    for words in ("ness bounded on 1 task\n", "trained: 1 epoch,", "1 task of 1 x 8 x 8 images"):
+        assert words in said
+
+
 def test_report_as_json_has_what_scripts_read(run):
     report = document("report", run)
     assert report["schema"] == "ness.report/1"

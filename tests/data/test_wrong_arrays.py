@@ -173,7 +173,7 @@ def test_a_single_array_is_no_npz(tmp_path):
     ("name", "shape", "words"),
     [
         ("train-labels-idx1-ubyte", (40, 28, 28), "in 3 dimensions"),
-        ("train-images-idx3-ubyte", (40,), "in 1 dimensions"),
+        ("train-images-idx3-ubyte", (40,), "in 1 dimension,"),
         ("train-images-idx3-ubyte", (40, 0, 28), "no pixels"),
     ],
 )

@@ -24,6 +24,7 @@ from ness_cli.data.decoded import DecodedDataset, Place
 from ness_cli.data.labels import numbered
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.parquet import Options
+from ness_cli.words import counted
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
@@ -128,7 +129,7 @@ def _column(
         )
     if len(chosen) != 1:
         raise SettingsError(
-            f"data.{kind}_column: {place} has {len(chosen)} columns that can be meant"
+            f"data.{kind}_column: {place} has {counted(len(chosen), 'column')} that can be meant"
             f" ({', '.join(chosen)})",
             f"set data.{kind}_column",
         )
