@@ -59,7 +59,7 @@ app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)
 app.command("status", rich_help_panel=READING)(status.status)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
-app.command("datasets", rich_help_panel=DISCOVERY)(datasets.datasets)
+app.add_typer(datasets.app, name="datasets", rich_help_panel=DISCOVERY)
 app.command("networks", rich_help_panel=DISCOVERY)(networks.networks)
 
 

@@ -46,12 +46,14 @@ class BadFile:
         path: Its name below the folder that the splits or classes are in.
         what: One line: where it lies and what is wrong with it.
         pattern: What leaves it out as part of ``data.exclude``.
+        image: Where it lies, if it is listed as an image.
         is_misplaced: Whether it may be an image, but belongs to no class.
     """
 
     path: str
     what: str
     pattern: str
+    image: ImageFile | None = None
     is_misplaced: bool = False
 
     @classmethod
@@ -102,7 +104,7 @@ def examine(
                 with storage.open(file.name) as data:
                     yield Examined(file, *pixels.examined(data, storage.describe(file.name)))
             except UnreadableError as error:
-                yield BadFile(file.path, error.what, glob.escape(file.path))
+                yield BadFile(file.path, error.what, glob.escape(file.path), file)
             advance(1)
 
 
@@ -115,12 +117,13 @@ def refusal(found: Sequence[BadFile], excluded: Sequence[str] = ()) -> InputErro
     """
     patterns = list(dict.fromkeys([*excluded, *(file.pattern for file in found)]))
     listed = yaml.safe_dump(patterns, default_flow_style=True, width=float("inf")).strip()
-    ways = (
-        [f"leave out with {shlex.quote(f'data.exclude={listed}')}"] if len(found) <= _MOST else []
-    )
+    them = "it" if len(found) == 1 else "them"
+    ways = [f"repair or remove {them}"]
+    if len(found) <= _MOST:
+        ways.append(f"leave {them} out with {shlex.quote(f'data.exclude={listed}')}")
     if not any(file.is_misplaced for file in found):
         ways.append("skip what cannot be read with data.on_error=skip")
-    remedy = " or ".join(["repair or remove", *ways])
+    remedy = " or ".join(ways)
     if len(found) == 1:
         return InputError(found[0].what, remedy)
     lines = [f"{len(found)} files cannot be used:", *(file.what for file in found[:_MOST])]

@@ -8,7 +8,7 @@ labels) are left alone, unless they are images: those would be lost in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -49,18 +49,17 @@ class Listing:
             for images in classes.values():
                 yield from images
 
-    def without(self, paths: set[str]) -> Listing:
-        """Return the listing without some images, every class still in its place."""
-        return replace(
-            self,
-            splits={
-                split: {
-                    name: [image for image in images if image.path not in paths]
-                    for name, images in classes.items()
-                }
-                for split, classes in self.splits.items()
-            },
-        )
+    def without(self, bad: Iterable[BadFile]) -> Listing:
+        """Return the listing without bad files, every class still in its place."""
+        gone = {file.image for file in bad}
+        splits = {
+            split: {
+                name: [image for image in images if image not in gone]
+                for name, images in classes.items()
+            }
+            for split, classes in self.splits.items()
+        }
+        return replace(self, splits=splits)
 
 
 @dataclass

@@ -92,7 +92,7 @@ class FolderDataset(DecodedDataset):
         if bad:
             raise refusal([*bad, *unreadable], options.exclude or ())
         self.left_out = tuple(file.path for file in (*listing.no_images, *unreadable))
-        listing = listing.without({file.path for file in unreadable})
+        listing = listing.without(unreadable)
         names = sorted({name for classes in listing.splits.values() for name in classes})
         self._files = {
             split: [file for name in names for file in classes.get(name, ())]
