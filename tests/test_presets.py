@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import takewhile
+
 import pytest
 import torch
 
@@ -53,6 +55,33 @@ def test_every_published_column_has_a_parity_preset_and_a_recommended_twin(name)
     assert twin.norm.statistics == "task"
     assert resolve(name).about.published is None
     assert (published.not_comparable is not None) == name.startswith("five")
+
+
+def _head(name: str) -> str:
+    """Return the comment that a preset opens with, as running text."""
+    lines = presets.path_of(name).read_text().splitlines()
+    return " ".join(line[2:] for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
+@pytest.mark.parametrize("name", [name for name in presets.names() if name.endswith("-parity")])
+def test_parity_presets_say_where_they_differ_from_the_authors_code(name):
+    head = _head(name)
+    assert "Differs from the authors' code" in head
+    assert "recomputed" in head
+    assert "clamped" in head
+    # What the head says is what the settings do.
+    assert resolve(name).settings.options.covariance == "accumulate"
+
+
+NUM_TASKS = {"cifar100-alexnet": 10, "five-resnet18": 5, "mini-resnet18": 20}
+
+
+@pytest.mark.parametrize("stem", NUM_TASKS)
+@pytest.mark.parametrize("method", ["gpm", "sgp"])
+def test_thresholds_that_reach_1_are_said_to_differ_from_the_authors_code(stem, method):
+    options = resolve(f"{stem}-{method}").settings.options
+    last = options.threshold + options.threshold_increase * (NUM_TASKS[stem] - 1)
+    assert (last >= 1) == ("direction, used or not" in _head(f"{stem}-{method}"))
 
 
 STEMS = ("cifar100-alexnet", "cifar100-20-alexnet", "superclass-lenet", "five-resnet18")

@@ -11,7 +11,8 @@ Remembered: M, ``[d, k]`` per layer, growing until it spans everything.
 Source: Saha, Garg, Roy, "Gradient Projection Memory for Continual Learning", ICLR 2021. Departures
 from the authors' code: singular vectors come from the Gram matrix of the inputs, X^T X, whose
 eigenvalues are the squared singular values (same subspace, a tenth of the time); M is made
-orthonormal again whenever it grows; decay, if any, pulls toward the previous task's weights.
+orthonormal again whenever it grows; at a threshold of 1 they protect every direction, used or not,
+and here those that no input uses stay open; decay, if any, pulls toward the last task's weights.
 """
 
 from __future__ import annotations
