@@ -106,15 +106,34 @@ class RunDir:
             lock.release()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary name, flush to disk, rename."""
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically: temporary name in the same folder, flush to disk, rename.
+
+    Args:
+        path: Where to write.
+        data: The content.
+        durable: Wait until it is on the disk. Otherwise a crash of the machine may take it back,
+            and a full disk may show later.
+
+    Raises:
+        OSError: If the system refuses; it names the file and the bytes that it would have had.
+    """
+    try:
+        _write(path, data, durable=durable)
+    except OSError as error:
+        text = f"{error.strerror or error}; {len(data)} bytes were to be written"
+        raise OSError(error.errno, text, str(path)) from error
+
+
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         # mkstemp makes files private; a run is shared like any other folder of the user.
         umask = os.umask(0)
         os.umask(umask)
@@ -123,7 +142,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    if os.name == "posix":
+    if durable and os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -60,11 +60,15 @@ class World:
 
     def any(self, *flags: bool) -> list[bool]:
         """Return, for each flag, whether some process has raised it."""
+        return [bool(flag) for flag in self.largest(*map(int, flags))]
+
+    def largest(self, *values: int) -> list[int]:
+        """Return, for each value, the largest that some process has."""
         if self.size == 1:
-            return list(flags)
-        found = torch.tensor(flags, dtype=torch.int32, device=_device())
+            return list(values)
+        found = torch.tensor(values, dtype=torch.int64, device=_device())
         distributed.all_reduce(found, distributed.ReduceOp.MAX)
-        return [bool(flag) for flag in found.tolist()]
+        return [int(value) for value in found.tolist()]
 
     def of_main(self, *values: float) -> tuple[float, ...]:
         """Return the values that the first process has."""

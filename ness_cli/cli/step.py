@@ -121,11 +121,11 @@ def line_of(name: str, outcome: Outcome, num_tasks: int) -> str:
 
 def _train_table(record: Mapping[str, Any]) -> Group:
     table = plain_table("epochs", "steps", "loss", "validation", "s", left=0)
-    valid = record.get("valid_accuracy")
+    loss, valid = record["train_loss"], record.get("valid_accuracy")
     table.add_row(
         str(record["epochs"]),
         str(record["steps"]),
-        f"{record['train_loss']:.4f}",
+        "-" if loss is None else f"{loss:.4f}",
         "-" if valid is None else f"{valid:.2f} %",
         f"{record['seconds']:.1f}",
     )

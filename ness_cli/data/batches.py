@@ -89,14 +89,28 @@ class Images:
         x = (images.float() - self._mean) / self._std
         return Batch(x, self.labels[index], self.task)
 
-    def in_order(self, size: int) -> Iterator[Batch]:
-        """Yield all images in stored order, ``size`` at a time; the last batch may be smaller."""
-        for where in self.pieces(size):
+    def in_order(self, size: int, smallest: int = 1) -> Iterator[Batch]:
+        """Yield all images in stored order, cut as by ``cut``."""
+        for where in self.pieces(size, smallest):
             yield self.batch(where)
 
-    def pieces(self, size: int) -> list[slice]:
+    def pieces(self, size: int, smallest: int = 1) -> list[slice]:
         """Return where those batches lie."""
-        return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        return cut(len(self), size, smallest)
+
+
+def cut(num_images: int, size: int, smallest: int = 1) -> list[slice]:
+    """Return where batches of ``size`` images lie; the last one may be smaller.
+
+    Where it would have fewer than ``smallest`` images, the last two share theirs evenly, or are
+    one. Without it, a batch that normalises by its own statistics may have a single image.
+    """
+    ends = [*range(size, num_images, size), num_images] if num_images else []
+    if len(ends) > 1 and num_images - ends[-2] < smallest:
+        start = ends[-2] - size
+        middle = start + (num_images - start + 1) // 2
+        ends[-2:] = [middle, num_images] if num_images - middle >= smallest else [num_images]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def validation_batch_size(num_images: int, smallest: int = 256) -> int:

@@ -22,8 +22,11 @@ from ness_cli.data.batches import Images
 from ness_cli.data.mixup import mixed
 from ness_cli.engine import checkpoint as ckpt
 from ness_cli.engine.average import WeightAverage
-from ness_cli.engine.score import refuse_non_finite, validate
+from ness_cli.engine.boundary import Boundary
+from ness_cli.engine.epoch import epoch_batches
+from ness_cli.engine.score import Score, refuse_non_finite
 from ness_cli.engine.stop import StopRequest
+from ness_cli.engine.validation import Validation
 from ness_cli.methods.base import Method, Phase, StepProgress, Task
 from ness_cli.optim.make import make_optimizer, set_lr
 from ness_cli.optim.sam import perturbed
@@ -36,7 +39,9 @@ class FitState:
     """Where a task's training is; plain values that survive in JSON exactly.
 
     ``phase``, ``epoch`` and ``step`` count from 0 and say what comes next; ``seconds`` is training
-    time over all processes so far; ``history`` has an entry per finished epoch.
+    time over all processes so far; ``history`` has an entry per finished epoch. ``kept`` is what
+    was measured of the weights that the latest phase ended with, ``skipped`` the names of phases
+    that had nothing to train.
     """
 
     phase: int = 0
@@ -49,6 +54,8 @@ class FitState:
     num_averaged: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    kept: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,9 @@ class FitContext:
         checkpoint_seconds: Seconds between checkpoints; 0 saves after every step.
         stop: Asked at every step boundary.
         resume: Command that resumes, for the message of a stop.
-        on_epoch: Told the history after every epoch.
+        on_epoch: Told the history at the start and after every epoch.
         advance: Told of finished steps, with a line of what is going on.
+        note: Told what the user should know.
     """
 
     train: TrainSettings
@@ -76,28 +84,7 @@ class FitContext:
     resume: str
     on_epoch: Callable[[list[dict[str, Any]]], None]
     advance: Callable[[int, str], None]
-
-
-def epoch_batches(
-    sets: list[Images], batch_size: int, generator: torch.Generator
-) -> list[tuple[Images, torch.Tensor]]:
-    """Return the batches of an epoch as (set, positions), in random order, never mixing two sets.
-
-    Every image is in exactly one batch; the last batch of a set may be smaller.
-    """
-    batches = [
-        (images, positions)
-        for images in sets
-        for positions in _pieces(torch.randperm(len(images), generator=generator), batch_size)
-    ]
-    if len(sets) > 1:
-        order = torch.randperm(len(batches), generator=generator).tolist()
-        batches = [batches[index] for index in order]
-    return batches
-
-
-def _pieces(order: torch.Tensor, size: int) -> list[torch.Tensor]:
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    note: Callable[[str], None]
 
 
 class Fit:
@@ -115,9 +102,12 @@ class Fit:
         self.context = context
         self.state = FitState()
         self.sets = method.training_sets(task)
+        self.validation = Validation(method, task, seed=context.seed, batch_size=context.batch_size)
         self.phases = method.phases(task)
+        # A batch of one that normalises by itself is all zeros.
+        self.smallest = 1 if method.model.statistics == "none" else 2
         size = context.train.batch_size
-        self.steps_per_epoch = sum(-(-len(images) // size) for images in self.sets)
+        self.steps_per_epoch = sum(len(i.pieces(size, self.smallest)) for i in self.sets)
         self.device = task.train.labels.device
         self.loss_sum = torch.zeros((), device=self.device)
         self.best: dict[str, torch.Tensor] = {}
@@ -147,7 +137,8 @@ class Fit:
         saved = self.context.checkpoint.load()
         if saved is not None:
             self.state = FitState(**saved[1])
-        self.last_save = time.monotonic()
+        self.context.on_epoch(self.state.history)
+        self.boundary = Boundary(self.context.checkpoint_seconds, self.context.stop)
         while self.state.phase < len(self.phases):
             self._run_phase(self.phases[self.state.phase], saved)
             saved = None
@@ -168,6 +159,9 @@ class Fit:
         self.parameters: dict[str, nn.Parameter] = {}
         for group in groups:
             self.parameters.update(group.parameters)
+        if not any(parameter.numel() for parameter in self.parameters.values()):
+            self._skip(phase)
+            return
         self.optimizer = make_optimizer(groups, context.train)
         num_steps = self.steps_per_epoch * phase.num_epochs
         self.schedule = Schedule.start(context.train, num_steps)
@@ -179,18 +173,40 @@ class Fit:
             self._run_epoch(phase)
             if self._end_epoch(phase):
                 break
-        if context.train.weights == "best" and self.best:
+        self._end_phase(phase)
+
+    def _skip(self, phase: Phase) -> None:
+        """Leave out a phase that has nothing to train."""
+        self.state.skipped.append(phase.name)
+        self.context.advance(self.steps_per_epoch * phase.num_epochs, "skipped")
+        self.context.note(
+            f"task {self.task.number}: nothing is open to training in phase {phase.name!r}, it is"
+            " skipped"
+        )
+
+    def _end_phase(self, phase: Phase) -> None:
+        """Load the weights that the settings ask for, and note what was measured of them."""
+        entries = [entry for entry in self.state.history if entry["phase"] == phase.name]
+        kept = entries[-1]
+        if self.context.train.weights == "best" and self.best:
             self._load_parameters(self.best)
+            kept = min(entries, key=lambda entry: entry["valid_loss"])
+        self.best = {}
+        measured = ("train_loss", "valid_loss", "valid_accuracy")
+        self.state.kept = {key: kept[key] for key in measured if key in kept}
         if self.average.count:
             self._load_parameters(self.average.tensors)
-        self.best = {}
+            if self.validation.is_possible:
+                where = f"task {self.task.number}, averaged weights"
+                self.state.kept |= _as_json(self.validation.score(where))
 
     def _run_epoch(self, phase: Phase) -> None:
         state, number = self.state, self.task.number
         # Counted over all phases, so that no two epochs of a task draw the same numbers.
         address = sum(p.num_epochs for p in self.phases[: state.phase]) + state.epoch
         generator = seeding.generator(self.context.seed, "order", number, address)
-        batches = epoch_batches(self.sets, self.context.train.batch_size, generator)
+        size = self.context.train.batch_size
+        batches = epoch_batches(self.sets, size, generator, smallest=self.smallest)
         if state.step == 0:
             seeding.seed_default(self.context.seed, "training", number, address)
             self.loss_sum.zero_()
@@ -254,16 +270,12 @@ class Fit:
             where = f"task {self.task.number}, epoch {state.epoch + 1}"
             refuse_non_finite(self.method, self.task.train, where)
         self.method.after_epoch(self.task)
-        valid = self.task.valid
         is_best, drop = False, None
-        if valid is not None and len(valid):
-            score = validate(self.method, valid, context.batch_size)
-            if not math.isfinite(score.loss):
-                where = f"task {self.task.number}, validation of epoch {state.epoch + 1}"
-                refuse_non_finite(self.method, valid, where)
-            loss, accuracy = world.current().of_main(score.loss, score.accuracy)
-            entry |= {"valid_loss": loss, "valid_accuracy": 100 * accuracy}
-            is_best, drop = self.schedule.after_epoch(loss)
+        if self.validation.is_possible:
+            where = f"task {self.task.number}, validation of epoch {state.epoch + 1}"
+            score = self.validation.score(where)
+            entry |= _as_json(score)
+            is_best, drop = self.schedule.after_epoch(score.loss)
         if is_best and context.train.weights == "best":
             self.best = {n: p.detach().clone() for n, p in self.parameters.items()}
         if drop:
@@ -283,17 +295,12 @@ class Fit:
     # -- checkpoints -------------------------------------------------------------------------
 
     def _step_boundary(self) -> None:
-        processes, stop = world.current(), self.context.stop
-        due = time.monotonic() - self.last_save >= self.context.checkpoint_seconds
-        due, is_asked = processes.any(due and processes.is_main, bool(stop.reason))
-        if is_asked and not stop.reason:
-            stop.request("another process")
-        if due or is_asked:
+        is_due, is_asked = self.boundary.after_step()
+        if is_due:
             self._save()
-            self.last_save = time.monotonic()
         # Of what was agreed on before saving: a signal may have come since.
         if is_asked:
-            stop.check("a checkpoint is saved", self.context.resume)
+            self.context.stop.check("a checkpoint is saved", self.context.resume)
 
     def _save(self) -> None:
         state, schedule = self.state, self.schedule
@@ -340,7 +347,6 @@ class Fit:
         self.loss_sum.copy_(tensors["loss/sum"] * float(world.current().is_main))
         self.schedule.lr, self.schedule.patience_left = state.lr, state.patience_left
         self.schedule.best = float("inf") if state.best is None else state.best
-        self.context.on_epoch(state.history)
         self.context.advance(state.num_steps_done, "resumed")
 
     def _on_device(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -357,3 +363,7 @@ class Fit:
 def _part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
     prefix = f"{name}/"
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
+def _as_json(score: Score) -> dict[str, float]:
+    return {"valid_loss": score.loss, "valid_accuracy": 100 * score.accuracy}

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
-from ness_cli.data.batches import Images, validation_batch_size
+from ness_cli.data.batches import Images
 from ness_cli.errors import NumericalError
 from ness_cli.methods.base import Method
 from ness_cli.nets.multi_head import MultiHead
@@ -36,28 +35,13 @@ def logits(
     return torch.cat(parts)
 
 
-def validate(method: Method, images: Images, batch_size: int) -> Score:
-    """Score a task's validation images while it is being trained.
-
-    Networks with per-task statistics have none yet for this task and normalise by batch; the
-    batches are then made large and even.
-    """
-    norms = method.model.norms()
-    if not norms or norms[0].statistics == "task":
-        batch_size = validation_batch_size(len(images))
-    with method.task_view(images.task) as model:
-        outputs = logits(model, images, batch_size, lambda _: None)
-    loss = functional.cross_entropy(outputs, images.labels)
-    return Score(float(loss), _share(outputs.argmax(dim=1) == images.labels))
-
-
 def task_accuracy(
     method: Method, images: Images, batch_size: int, advance: Callable[[int], None]
 ) -> float:
     """Return the accuracy on one task when the task is known, a fraction."""
     with method.task_view(images.task) as model:
         predicted = logits(model, images, batch_size, advance).argmax(dim=1)
-    return _share(predicted == images.labels)
+    return share_of(predicted == images.labels)
 
 
 def class_accuracy(
@@ -87,10 +71,11 @@ def class_accuracy(
             offset += part.shape[1]
         outputs.append(part)
     predicted = torch.cat(outputs, dim=1).argmax(dim=1)
-    return _share(predicted == images.labels + offset)
+    return share_of(predicted == images.labels + offset)
 
 
-def _share(correct: torch.Tensor) -> float:
+def share_of(correct: torch.Tensor) -> float:
+    """Return the share of true values, a fraction."""
     # Counted, not averaged: some accelerators have no float64, and a mean in float32 rounds.
     return int(correct.sum()) / len(correct)
 
@@ -102,8 +87,7 @@ def record_statistics(method: Method, sets: Sequence[Images]) -> None:
     One pass over the training images in stored order, dropout off, every layer normalising by its
     own batch.
     """
-    norms = method.model.norms()
-    if not norms or norms[0].statistics != "task":
+    if method.model.statistics != "task":
         return
     for images in sets:
         with method.task_view(images.task) as model, model.record_statistics():

@@ -50,6 +50,7 @@ class Task:
         valid: Its validation images, if any were set aside.
         past: Training images of all earlier tasks, in order; empty unless the method's options
             declare that the step uses past data.
+        past_valid: Their validation images, for training.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Task:
     train: Images
     valid: Images | None = None
     past: tuple[Images, ...] = ()
+    past_valid: tuple[Images, ...] = ()
 
     @property
     def is_first(self) -> bool:
@@ -243,6 +245,10 @@ class Method:
     def training_sets(self, task: Task) -> list[Images]:
         """Return the sets of images that are trained on; batches never mix two sets."""
         return [task.train]
+
+    def validation_sets(self, task: Task) -> list[Images]:
+        """Return the validation images of all tasks that are trained on."""
+        return [] if task.valid is None else [task.valid]
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return what the optimiser steps."""

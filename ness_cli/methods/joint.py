@@ -2,7 +2,7 @@
 
 It keeps all old data, which no continual learner may; every report says so. Batches hold images of
 one task each, in random order over all tasks, so that batch statistics are those of one task as
-they are when it is evaluated.
+they are when it is evaluated. Validation is the mean over the validation images of all tasks seen.
 """
 
 from __future__ import annotations
@@ -21,3 +21,7 @@ class Joint(Method):
     def training_sets(self, task: Task) -> list[Images]:
         """Return the training images of every task seen."""
         return [*task.past, task.train]
+
+    def validation_sets(self, task: Task) -> list[Images]:
+        """Return the validation images of every task seen; all of them count alike."""
+        return [*task.past_valid, *super().validation_sets(task)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -63,6 +63,12 @@ class MultiHead(nn.Module):
         # Not of the heads, which are as many as tasks.
         return [module for module in self.backbone.modules() if isinstance(module, TaskNorm)]
 
+    @property
+    def statistics(self) -> str:
+        """What normalises when nothing trains: ``task`` or ``batch``; ``none`` without norms."""
+        norms = self.norms()
+        return norms[0].statistics if norms else "none"
+
     def add_task(self, number: int, num_classes: int) -> None:
         """Make a head and normalisation state for task ``number``; draws from torch's default RNG.
 
@@ -93,6 +99,24 @@ class MultiHead(nn.Module):
             for norm in self.norms():
                 stack.enter_context(norm.record())
             yield
+
+    @contextmanager
+    def passing_statistics(self, batches: Iterable[torch.Tensor]) -> Iterator[None]:
+        """Normalise the selected task, within, by the statistics of some batches.
+
+        Args:
+            batches: Normalised images ``[n, c, h, w]``.
+        """
+        norms, number = self.norms(), self.task
+        before = [norm.statistics_of(number) for norm in norms]
+        try:
+            with self.record_statistics():
+                for x in batches:
+                    self(x)
+            yield
+        finally:
+            for norm, statistics in zip(norms, before, strict=True):
+                norm.set_statistics(number, statistics)
 
 
 def load_tasks(

@@ -94,6 +94,21 @@ class TaskNorm(nn.Module):
         """Return whether task ``number`` has stored statistics."""
         return str(number) in self.mean._buffers
 
+    def statistics_of(self, number: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return mean and variance of task ``number``, if they are stored."""
+        if not self.has_statistics(number):
+            return None
+        return self.mean.get_buffer(str(number)), self.variance.get_buffer(str(number))
+
+    def set_statistics(
+        self, number: int, statistics: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> None:
+        """Store mean and variance of task ``number``, or forget them."""
+        for kind, value in zip((self.mean, self.variance), statistics or (None, None), strict=True):
+            kind._buffers.pop(str(number), None)
+            if value is not None:
+                kind.register_buffer(str(number), value)
+
     @contextmanager
     def record(self) -> Iterator[None]:
         """Sum up what passes through, normalising by the batch, and store it for the task.

@@ -136,6 +136,7 @@ class RunContext:
             train=self.images(number, "train"),
             valid=self.images(number, "valid") if step == "train" else None,
             past=tuple(self.images(earlier, "train") for earlier in past),
+            past_valid=tuple(self.images(earlier, "valid") for earlier in past if step == "train"),
         )
 
     # -- model and method --------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, FitState
 from ness_cli.engine.score import record_statistics
 from ness_cli.methods.base import Method, Task
-from ness_cli.run_dir import write_bytes
+from ness_cli.run_dir import TaskDir, write_bytes
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
 from ness_cli.stages.models import (
@@ -72,6 +72,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         fitted = _fit(context, method, data, checkpoint)
         method.end_task(data)
         record_statistics(method, method.training_sets(data))
+        _write_history(folder, fitted.history, durable=True)
         timer.write("model", state_dict(method.model))
         if update := method.update():
             timer.write("update", update)
@@ -101,10 +102,8 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
     settings, place, folder = context.settings, context.place, context.run.task(task.number)
 
     def write_history(history: list[dict[str, Any]]) -> None:
-        if not world.current().is_main:
-            return
-        lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
-        write_bytes(folder.history, lines.encode())
+        # Not durable: after a crash of the machine the checkpoint has what it is made of.
+        _write_history(folder, history, durable=False)
 
     fit = Fit(
         method,
@@ -119,6 +118,7 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
             resume=command(context.run.path, "train", task.number),
             on_epoch=write_history,
             advance=lambda steps, info: advance(steps, info),
+            note=place.progress.note,
         ),
     )
     title = f"task {task.number}/{context.stream.num_tasks}: training"
@@ -126,13 +126,18 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
         return fit.run()
 
 
+def _write_history(folder: TaskDir, history: list[dict[str, Any]], *, durable: bool) -> None:
+    if world.current().is_main:
+        lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
+        write_bytes(folder.history, lines.encode(), durable=durable)
+
+
 def _results(fitted: FitState, context: RunContext) -> dict[str, Any]:
-    last = fitted.history[-1]
     return {
         "epochs": len(fitted.history),
         "steps": fitted.num_steps_done,
         "train_seconds": round(fitted.seconds, 3),
-        "train_loss": last["train_loss"],
-        "valid_loss": last.get("valid_loss"),
-        "valid_accuracy": last.get("valid_accuracy"),
+        "skipped_phases": fitted.skipped,
+        **dict.fromkeys(("train_loss", "valid_loss", "valid_accuracy")),
+        **fitted.kept,
     }

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ness_cli.data.batches import Images, validation_batch_size
+from ness_cli.data.batches import Images, cut, validation_batch_size
 from ness_cli.data.task_stream import Split
 
 CPU = torch.device("cpu")
@@ -71,3 +71,27 @@ def test_positions_are_copied_once_at_most(device, positions, expected):
 )
 def test_validation_batches_are_even_and_large(num_images, size):
     assert validation_batch_size(num_images) == size
+
+
+@pytest.mark.parametrize(
+    ("num_images", "size", "smallest", "sizes"),
+    [
+        (0, 4, 1, []),
+        (3, 4, 2, [3]),
+        (1, 4, 2, [1]),
+        (8, 4, 2, [4, 4]),
+        (9, 4, 1, [4, 4, 1]),
+        (9, 4, 2, [4, 3, 2]),
+        (10, 4, 2, [4, 4, 2]),
+        (3, 2, 2, [3]),
+        (4, 3, 2, [2, 2]),
+        (1005, 500, 250, [500, 253, 252]),
+        (1250, 500, 250, [500, 500, 250]),
+    ],
+)
+def test_no_batch_is_smaller_than_asked_for_unless_there_is_no_more(
+    num_images, size, smallest, sizes
+):
+    pieces = cut(num_images, size, smallest)
+    assert [piece.stop - piece.start for piece in pieces] == sizes
+    assert [i for piece in pieces for i in range(num_images)[piece]] == list(range(num_images))

@@ -10,14 +10,16 @@ import torch
 from factory import add_task, make_method, make_settings, make_task
 
 from ness_cli import registry, seeding
+from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.checkpoint import CheckpointFile
-from ness_cli.engine.fit import Fit, FitContext, epoch_batches
+from ness_cli.engine.epoch import epoch_batches
+from ness_cli.engine.fit import Fit, FitContext
 from ness_cli.engine.stop import StopRequest
+from ness_cli.engine.validation import Validation
 from ness_cli.errors import DamagedError, NumericalError, SettingsError, StoppedError
 from ness_cli.methods.base import Phase
 from ness_cli.methods.finetune import Finetune
 from ness_cli.settings.resolve import METHODS
-from ness_cli.world import World
 
 PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
 CASES = [
@@ -25,6 +27,7 @@ CASES = [
     ("ness", {"train": {"optimizer": "adam", "weight_decay": 0.01}}),
     ("ness", {"train": {"sam": {"tasks": "all"}, "weight_decay": 0.01}}),
     ("ness", {"train": PLATEAU}),
+    ("joint", {"train": PLATEAU, "net": {"batch_norm": True}}),
     ("ness", {"methods": {"ness": {"scaling": "bounded"}}, "train": {"sam": {"tasks": "all"}}}),
     ("ness", {"net": {"dropout": 0.3, "batch_norm": True}, "norm": {"affine": "per-task"}}),
     ("finetune", {"train": {**PLATEAU, "optimizer": "adam"}, "net": {"dropout": 0.3}}),
@@ -88,7 +91,7 @@ class TwoPhases(Finetune):
         self.noted = tensors["noted"]
 
 
-def _fit(settings, path, stop_after=None, kind=None, stop=None):
+def _fit(settings, path, stop_after=None, kind=None, stop=None, notes=None):
     method, task = _begin(settings)
     if kind is not None:
         method = kind(method.model, settings.options, settings.train, seed=settings.seed)
@@ -111,6 +114,7 @@ def _fit(settings, path, stop_after=None, kind=None, stop=None):
         resume="ness train-task RUN",
         on_epoch=lambda _: None,
         advance=advance,
+        note=[].append if notes is None else notes.append,
     )
     state = Fit(method, task, context).run()
     method.end_task(task)
@@ -189,6 +193,51 @@ def test_best_weights_are_those_of_the_lowest_validation_loss(tmp_path):
         assert torch.equal(value, other[key]), key
 
 
+def test_what_is_reported_of_the_best_weights_is_of_the_best_epoch(tmp_path):
+    settings = make_settings(train={**PLATEAU, "epochs": 6, "lr": 0.5, "patience": 6})
+    _, _, state = _fit(settings, tmp_path / "c")
+    best = min(state.history, key=lambda entry: entry["valid_loss"])
+    assert best is not state.history[-1]
+    assert state.kept == {key: best[key] for key in ("train_loss", "valid_loss", "valid_accuracy")}
+
+
+def test_what_is_reported_of_the_last_weights_is_of_the_last_epoch(tmp_path):
+    _, _, state = _fit(make_settings(train={"head_epochs": 1}), tmp_path / "c")
+    assert state.kept["valid_loss"] == state.history[-1]["valid_loss"]
+
+
+def test_averaged_weights_are_scored_themselves(tmp_path):
+    settings = make_settings(train={"average": 1.0, "epochs": 3})
+    model, _, state = _fit(settings, tmp_path / "c")
+    method, task = _begin(settings)
+    method.end_task(task)
+    method.model.load_state_dict(model)
+    expected = Validation(method, task, seed=1, batch_size=16).score("")
+    # The saved weights are those that V gives, a rounding away from the ones that were scored.
+    assert state.kept["valid_loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert state.kept["valid_loss"] != pytest.approx(state.history[-1]["valid_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])  # the dense weights, and V itself
+@pytest.mark.parametrize("head_epochs", [0, 1])
+def test_phases_in_which_nothing_can_learn_are_skipped(optimizer, head_epochs, tmp_path):
+    settings = make_settings(
+        methods={"ness": {"eps1": 1e-30}},
+        net={"heads": "shared", "hidden": [4, 4], "adapt": ["fc2"]},
+        train={"optimizer": optimizer, "head_epochs": head_epochs, "weight_decay": 0.01},
+    )
+    method, _ = _begin(settings)
+    assert not any(p.numel() for p in method.trainable().values())
+    before, _ = _begin(settings, number=1)  # task 1 is not really trained here
+    notes = []
+    model, _, state = _fit(settings, tmp_path / "c", notes=notes)
+    names = [*["head"] * head_epochs, "train"]
+    assert state.skipped == names
+    assert [name in note for name, note in zip(names, notes, strict=True)] == [True] * len(names)
+    assert (state.history, state.kept, state.num_steps_done) == ([], {}, 0)
+    assert torch.equal(model["backbone.fc2.weight"], before.model.backbone.fc2.weight)
+
+
 def test_training_without_validation_images_works(tmp_path):
     settings = make_settings(train=PLATEAU)
     method, task = _begin(settings)
@@ -203,6 +252,7 @@ def test_training_without_validation_images_works(tmp_path):
         resume="",
         on_epoch=lambda _: None,
         advance=lambda _n, _i: None,
+        note=lambda _: None,
     )
     state = Fit(method, task, context).run()
     assert len(state.history) == 4
@@ -261,7 +311,7 @@ def test_the_averaged_weights_stay_in_the_subspace_and_are_what_the_task_ends_wi
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        ({"head_epochs": 2, "epochs": 2}, "leaves none of the 2 epochs"),
+        ({"head_epochs": 2, "epochs": 2}, "leaves none of 2 epochs"),
         ({"average": 0.5, "weights": "best"}, "average needs weights=last"),
         ({"average": 0.5, "schedule": "plateau"}, "average needs weights=last"),
     ],
@@ -274,15 +324,15 @@ def test_parts_of_training_that_do_not_fit_are_refused(train, message):
 def test_a_signal_between_deciding_and_stopping_waits_for_the_next_step(tmp_path, monkeypatch):
     """What is said to be saved is saved."""
     settings = make_settings()
-    agreed = World.any
+    decided = Boundary.after_step
 
-    def any_then_signal(self, *flags):
-        found = agreed(self, *flags)
+    def after_step_then_signal(self):
+        found = decided(self)
         late.request("SIGTERM")
         return found
 
     late = StopRequest()
-    monkeypatch.setattr(World, "any", any_then_signal)
+    monkeypatch.setattr(Boundary, "after_step", after_step_then_signal)
     with pytest.raises(StoppedError, match="a checkpoint is saved"):
         _fit(settings, tmp_path / "checkpoint", stop=late)
     assert (tmp_path / "checkpoint").exists()

@@ -64,6 +64,10 @@ def _divided(processes: Processes, *arguments: object) -> None:
 def test_training_divided_in_two_is_training_to_rounding(learned, tmp_path):
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
     run = _copy(learned, tmp_path / "run", *gone)
+    text = (run / "settings.yaml").read_text()
+    assert "seconds: 0.0" in text
+    # The processes then ask each other only now and then whether to save or stop.
+    (run / "settings.yaml").write_text(text.replace("seconds: 0.0", "seconds: 60.0"))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [sys.executable, *launcher, "-m", "ness_cli", "train-task", str(run), "--json"]
     out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900).stdout

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from ness_cli import run_dir, tensor_files
+from ness_cli.run_dir import write_bytes
+
+
+def _full(*_args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("call", ["mkstemp", "fsync"])
+def test_a_full_disk_is_named_with_the_file_and_its_bytes(tmp_path, monkeypatch, call):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"old")
+    owner = {"mkstemp": run_dir.tempfile, "fsync": os}[call]
+    monkeypatch.setattr(owner, call, lambda *_, **__: _full())
+    with pytest.raises(OSError, match="No space left on device; 5 bytes") as found:
+        write_bytes(path, b"12345")
+    assert (found.value.errno, found.value.filename) == (errno.ENOSPC, str(path))
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_refused_folder_keeps_its_kind_of_error(tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/.tmp.x")
+
+    monkeypatch.setattr(run_dir.tempfile, "mkstemp", refuse)
+    with pytest.raises(PermissionError) as found:
+        tensor_files.write(tmp_path / "basis.safetensors", {}, {})
+    assert found.value.filename == str(tmp_path / "basis.safetensors")
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_it_waits_for_the_disk_only_if_asked_to(tmp_path, monkeypatch, durable):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write_bytes(tmp_path / "a", b"new", durable=durable)
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert bool(synced) == durable
