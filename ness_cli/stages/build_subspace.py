@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ness_cli import tensor_files, world
+from ness_cli.methods.base import LayerRow
 from ness_cli.run_dir import read_json, write_json
 from ness_cli.run_state import RECORDS, RunState, command
+from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.stages.context import (
     RunContext,
     require_done,
@@ -15,6 +19,8 @@ from ness_cli.stages.context import (
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepTimer
+
+_MOST = 6  # layers that a note names
 
 
 def build_subspace(context: RunContext, task: int | None = None, *, force: bool = False) -> Outcome:
@@ -75,7 +81,21 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         )
         if context.settings.storage.keep == "latest" and world.current().is_main:
             _remove_older(context, context.state(), number)
+    if number < context.stream.num_tasks and (note := closed_note(rows, context.settings.options)):
+        context.place.progress.note(f"task {number}: {note}")
     return Outcome(number, record)
+
+
+def closed_note(rows: Sequence[LayerRow], options: MethodOptions) -> str:
+    """Return a sentence on layers that the next task cannot change; empty if there are none."""
+    closed = [row.layer for row in rows if row.rank == 0]
+    if not closed:
+        return ""
+    more = f" and {len(closed) - _MOST} more layers" if len(closed) > _MOST else ""
+    way = options.way_to_open()
+    return f"{', '.join(closed[:_MOST])}{more}: no direction is open to the next task" + (
+        f"; {way}" if way else ""
+    )
 
 
 def _remove_older(context: RunContext, state: RunState, number: int) -> None:

@@ -25,3 +25,7 @@ class MethodOptions(Section):
     def notes(self) -> tuple[str, ...]:
         """Return what every report must say of the method, in plain sentences."""
         return ()
+
+    def way_to_open(self) -> str:
+        """Return what opens layers that are left without any direction; empty if nothing does."""
+        return ""

@@ -38,3 +38,7 @@ class Options(MethodOptions):
         if train.optimizer == "adam":
             return ("train.optimizer: a projected gradient does not confine adam; use sgd",)
         return ()
+
+    def way_to_open(self) -> str:
+        """Return that less is to be protected."""
+        return "lower methods.gpm.threshold or methods.gpm.threshold_increase"

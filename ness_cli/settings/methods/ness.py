@@ -101,6 +101,13 @@ class Options(MethodOptions):
             )
         return tuple(found)
 
+    def way_to_open(self) -> str:
+        """Return that the threshold is too low, and that bounded scaling closes nothing at it."""
+        ways = [] if self.threshold == "knee" else ["raise methods.ness.eps1"]
+        if self.scaling == "hard":
+            ways.append("set methods.ness.scaling=bounded")
+        return ", or ".join(ways)
+
     def rule_of(self, layer: str) -> str:
         """Return the threshold rule of a layer in words: ``nuclear 0.001``, ``knee``."""
         return (

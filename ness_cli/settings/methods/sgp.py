@@ -13,3 +13,7 @@ class Options(gpm.Options):
     scale_coefficient: float = Field(default=10.0, ge=0)
     """alpha of the importance (alpha + 1) s / (alpha s + max s); the larger, the more of the
     protected directions are closed altogether."""
+
+    def way_to_open(self) -> str:
+        """Return that less is to be protected, or less of it closed."""
+        return "lower methods.sgp.threshold or methods.sgp.scale_coefficient"
