@@ -72,13 +72,13 @@ def test_with_json_a_failure_is_the_document_and_stderr_says_it_too(error, kind,
     assert document["error"]["what"] in err
 
 
-def test_every_kind_of_failure_has_a_name_of_its_own_for_scripts():
-    kinds, left = {}, [NessError]
+def test_the_kind_of_a_failure_tells_its_exit_code():
+    codes, left = {}, [NessError]
     while left:
         one = left.pop()
         left += one.__subclasses__()
-        assert kinds.setdefault(one.kind, one) is one
-    assert len(kinds) > 8
+        assert codes.setdefault(one.kind, one.exit_code) == one.exit_code
+    assert len(codes) > 8
 
 
 def test_a_document_that_is_printed_stays_the_only_one(capsys):
