@@ -38,6 +38,13 @@ Seeds = Annotated[
         help="Several seeds, as in 1,2,3: one ordinary run each, in OUT/seed-N.", show_default=False
     ),
 ]
+VerifyData = Annotated[
+    bool,
+    typer.Option(
+        "--verify-data",
+        help="Compare the images' files with those that the run was prepared from.",
+    ),
+]
 NumJobs = Annotated[
     int,
     typer.Option(

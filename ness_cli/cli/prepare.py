@@ -8,6 +8,7 @@ import typer
 
 from ness_cli.cli import options
 from ness_cli.cli.session import session
+from ness_cli.errors import SettingsError
 
 
 def prepare(
@@ -20,6 +21,7 @@ def prepare(
         bool,
         typer.Option("--dry-run", help="Show settings, task counts and disk need; write nothing."),
     ] = False,
+    verify_data: options.VerifyData = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     json: options.Json = False,
@@ -30,6 +32,10 @@ def prepare(
     Settings come from defaults < preset < file < KEY=VALUE. Images are prepared once and shared by
     all runs, in the folder that NESS_CACHE names, else in your cache folder. The device is only
     checked: every later step chooses its own.
+
+    A run that was prepared goes on with the images in the cache, and its source may be gone.
+    Another data.path is compared with what it was prepared from; --verify-data compares in any
+    case.
 
     [dim]Examples:[/dim]
 
@@ -43,8 +49,14 @@ def prepare(
     from ness_cli.cli.targets import targets
 
     with session(json=json, quiet=quiet) as (console, stop):
+        if dry_run and verify_data:
+            raise SettingsError(
+                "--dry-run and --verify-data exclude each other", "leave one of them out"
+            )
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
         if dry_run:
             show_plan(found, console)
         else:
-            prepare_targets(found, console, stop, device, threads)
+            prepare_targets(
+                found, console, stop, device=device, threads=threads, verify_data=verify_data
+            )

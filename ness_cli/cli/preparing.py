@@ -29,8 +29,10 @@ def prepare_targets(
     found: Sequence[Target],
     console: Console,
     stop: StopRequest,
+    *,
     device: str,
     threads: int | None,
+    verify_data: bool,
 ) -> None:
     """Prepare every run and show its tasks."""
     Workplace(cache_dir(), device, threads).torch_device()
@@ -38,16 +40,19 @@ def prepare_targets(
     for target in found:
         run = target.run
         with run.lock():
-            prepared = prepare(run, target.resolved, cache_dir(), console, stop)
+            cache = cache_dir()
+            prepared = prepare(run, target.resolved, cache, console, stop, verify_data=verify_data)
             following = read_state(run).next_command()
         if prepared.was_there:
-            console.note(f"{run.path} was prepared before with the same settings")
+            files = " and from the same files" if prepared.was_compared else ""
+            console.note(f"{run.path} was prepared before with the same settings{files}")
         console.result(tasks_table(prepared.manifest, str(run.path)))
         console.next(following)
         documents.append(
             {
                 "run": str(run.path),
                 "was_there": prepared.was_there,
+                "was_compared": prepared.was_compared,
                 "about": dict(prepared.about),
                 "stream": dict(prepared.manifest),
                 "next": following,

@@ -28,6 +28,7 @@ def run(
     seed: options.Seed = None,
     seeds: options.Seeds = None,
     jobs: options.NumJobs = 1,
+    verify_data: options.VerifyData = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     json: options.Json = False,
@@ -67,6 +68,7 @@ def run(
             threads=threads,
             jobs=jobs,
             force=force,
+            verify_data=verify_data,
         )
         console.document(document)
         console.next(document["runs"][-1]["next"])

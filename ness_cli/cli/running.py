@@ -17,7 +17,7 @@ from ness_cli.run_state import read_state
 from ness_cli.settings.identity import method_label
 from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.outcome import Outcome
-from ness_cli.stages.prepare import prepare
+from ness_cli.stages.prepare import Prepared, prepare
 from ness_cli.stages.report import report
 from ness_cli.stages.run import run_steps
 from ness_cli.words import counted
@@ -34,6 +34,7 @@ def run_targets(
     at_most: int | None = None,
     jobs: int = 1,
     force: bool = False,
+    verify_data: bool = False,
 ) -> dict[str, Any]:
     """Bring every run to its end, one after another or ``jobs`` at a time, and report on them.
 
@@ -47,6 +48,7 @@ def run_targets(
         at_most: Last task, or the last that a run has.
         jobs: Runs at a time, each in a process of its own if there are several.
         force: Make finished steps anew whose inputs or outputs are not what they were.
+        verify_data: Compare the images' files with those that the runs were prepared from.
 
     Returns:
         The command's JSON document.
@@ -64,7 +66,7 @@ def run_targets(
         fewest = at_most
         for target in found:
             with target.run.lock():
-                prepared = prepare(target.run, target.resolved, place.cache, console, stop)
+                prepared = _prepare(target, place, verify_data=verify_data)
             if fewest is not None:
                 fewest = min(fewest, len(prepared.manifest["tasks"]))
         several = Jobs(jobs, device, threads, until if fewest is None else fewest, force)
@@ -73,7 +75,8 @@ def run_targets(
         folder = target.run
         steps: list[dict[str, Any]] = []
         with folder.lock():
-            prepare(folder, target.resolved, place.cache, console, stop)
+            # Several at a time were compared above.
+            _prepare(target, place, verify_data=verify_data and jobs == 1)
             context = RunContext(folder, place)
             num_tasks = context.stream.num_tasks
             if jobs == 1:
@@ -96,3 +99,14 @@ def run_targets(
     for renderable in result.renderables(console.width):
         console.result(renderable)
     return {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}
+
+
+def _prepare(target: Target, place: Workplace, *, verify_data: bool) -> Prepared:
+    return prepare(
+        target.run,
+        target.resolved,
+        place.cache,
+        place.progress,
+        place.stop,
+        verify_data=verify_data,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,9 @@ from ness_cli import seeding, tensor_files
 from ness_cli.data.content import sha256_of_file
 from ness_cli.data.raw import RawStream, RawTask, TaskOutline
 from ness_cli.data.shares import split_off, valid_count
-from ness_cli.data.stream import content_hash, opened_stream, stream_outline
+from ness_cli.data.stream import content_hashes, content_of_all, opened_stream, stream_outline
 from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
-from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
+from ness_cli.errors import DamagedError, SettingsError, SystemRefusedError
 from ness_cli.run_dir import read_json, write_json
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings
 from ness_cli.words import counted
@@ -30,14 +30,25 @@ from ness_cli.words import counted
 if TYPE_CHECKING:
     from ness_cli.console import Progress
 
-_FORMAT = 2  # raise it when the same settings and content would give other tensors
+# Of what an entry is made from, newest first; a new one when the same settings and content would
+# give other tensors. Runs prepared in an older format keep its key: 2 could take a class with very
+# few images out of training, and is the same otherwise.
+_FORMATS = (3, 2)
 _BYTES_PER_LABEL = 8
+_REMEDY = "prepare the images again"
 
 Manifest = dict[str, Any]
 Constants = tuple[list[float] | None, list[float] | None]  # mean and std per channel
 
 
-def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
+def prepare(
+    options: DataSettings,
+    cache: Path,
+    progress: Progress,
+    *,
+    contents: Sequence[str] | None = None,
+    key: str | None = None,
+) -> Manifest:
     """Make sure that the task stream is in the cache, and describe it.
 
     A complete entry is used as it is, after checking the hash of every file; an incomplete or
@@ -47,9 +58,12 @@ def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
         options: The options of a data source.
         cache: Folder of prepared data, shared by runs; made if missing.
         progress: Told what is going on.
+        contents: The hashes of the source's files, where they are known already.
+        key: Key that a stream of the same files and settings has already, maybe of an older
+            format.
 
     Returns:
-        The manifest: key, hash of the source's files, shape of images, and per task its name,
+        The manifest: key, hashes of the source's files, shape of images, and per task its name,
         classes and their counts (before validation images are set aside), constants of
         normalisation and files with count, size in bytes and SHA-256. It has no absolute path.
 
@@ -58,23 +72,67 @@ def prepare(options: DataSettings, cache: Path, progress: Progress) -> Manifest:
         SettingsError: If the settings do not fit the data.
         SystemRefusedError: If the cache cannot be written.
     """
-    content = content_hash(options, progress)
-    key = _key(options, content)
+    if contents is None:
+        contents = content_hashes(options.datasets(), progress)
+    key = key or keys(options, contents)[0]
     folder = cache / key[:FOLDER_LENGTH]
     with _locked(cache / f"{key[:FOLDER_LENGTH]}.lock", progress):
-        stored = _complete(folder, key)
+        try:
+            stored = prepared(cache, key)
+        except DamagedError as error:
+            progress.note(f"{error.what}; the images are prepared again")
+            stored = None
         if stored is not None:
             return stored
         with opened_stream(options, progress) as raw:
-            return _write(raw, options, folder, key, content)
+            return _write(raw, options, folder, key, contents)
 
 
 def prepared(cache: Path, key: str) -> Manifest | None:
-    """Return the manifest of a stream that is in the cache, complete and verified, else ``None``.
+    """Return the manifest of a stream that is in the cache, its files verified, else ``None``.
 
     It needs neither the settings nor the images that the stream was prepared from.
+
+    Raises:
+        DamagedError: If files are missing or not as they were written; names the first.
+        InputError: If one cannot be read.
     """
-    return _complete(cache / key[:FOLDER_LENGTH], key)
+    folder = cache / key[:FOLDER_LENGTH]
+    path = folder / "stream.json"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise DamagedError(f"the prepared images in {folder} are incomplete", _REMEDY)
+        return None
+    manifest = read_json(path, remedy=_REMEDY)
+    try:
+        is_known = (manifest["schema"], manifest["key"]) == (SCHEMA, key)
+        records = [each for task in manifest["tasks"] for each in task["splits"].values()]
+        files = [(folder / each["file"], each["bytes"], each["sha256"]) for each in records]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} is damaged: it does not describe a stream", _REMEDY) from error
+    if not is_known:
+        raise DamagedError(f"{path} belongs to another stream or version", _REMEDY)
+    for file, size, sha256 in files:
+        if not file.is_file():
+            raise DamagedError(f"{file} is missing", _REMEDY)
+        if file.stat().st_size != size or sha256_of_file(file).hex() != sha256:
+            raise DamagedError(f"{file} is damaged", _REMEDY)
+    return manifest
+
+
+def keys(options: DataSettings, contents: Sequence[str]) -> list[str]:
+    """Return the keys that a stream may have in the cache, that of new ones first.
+
+    Args:
+        options: The options of a data source.
+        contents: The hash of every data set's files.
+    """
+    content, settings = content_of_all(contents), options.identity()
+    texts = [
+        json.dumps({"format": each, "settings": settings, "content": content}, sort_keys=True)
+        for each in _FORMATS
+    ]
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 def plan(options: DataSettings) -> Manifest:
@@ -136,16 +194,12 @@ def channel_statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
     return mean, std
 
 
-def _key(options: DataSettings, content: str) -> str:
-    settings = options.identity()
-    text = json.dumps({"format": _FORMAT, "settings": settings, "content": content}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 # -- writing -------------------------------------------------------------------------------------
 
 
-def _write(raw: RawStream, options: DataSettings, folder: Path, key: str, content: str) -> Manifest:
+def _write(
+    raw: RawStream, options: DataSettings, folder: Path, key: str, contents: Sequence[str]
+) -> Manifest:
     with _refusals(folder):
         # First of all: what is written over must not look complete meanwhile.
         (folder / "stream.json").unlink(missing_ok=True)
@@ -173,7 +227,8 @@ def _write(raw: RawStream, options: DataSettings, folder: Path, key: str, conten
     manifest = {
         "schema": SCHEMA,
         "key": key,
-        "content": content,
+        "content": content_of_all(contents),
+        "contents": list(contents),
         "source": options.source,
         "image_shape": list(raw.image_shape),
         "shared_labels": raw.shared_labels,
@@ -262,24 +317,6 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _complete(folder: Path, key: str) -> Manifest | None:
-    """Return the manifest of an entry whose files are all as they were written."""
-    try:
-        manifest = read_json(folder / "stream.json", remedy="")
-        if manifest["schema"] != SCHEMA or manifest["key"] != key:
-            return None
-        for task in manifest["tasks"]:
-            for record in task["splits"].values():
-                path = folder / record["file"]
-                if path.stat().st_size != record["bytes"]:
-                    return None
-                if sha256_of_file(path).hex() != record["sha256"]:
-                    return None
-    except (InputError, DamagedError, OSError, KeyError, TypeError, AttributeError):
-        return None
-    return manifest
 
 
 @contextlib.contextmanager

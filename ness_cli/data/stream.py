@@ -24,7 +24,7 @@ from ness_cli.data.tasks import (
     shares_labels,
 )
 from ness_cli.errors import MissingFilesError, SettingsError
-from ness_cli.settings.sources.base import DatasetSettings, DataSettings
+from ness_cli.settings.sources.base import DatasetSettings, DataSettings, PublicSettings
 
 if TYPE_CHECKING:
     from ness_cli.console import Advance, Progress
@@ -32,21 +32,35 @@ if TYPE_CHECKING:
 Opened = tuple[DatasetSettings, Dataset, list[TaskPlan]]
 
 
-def content_hash(options: DataSettings, progress: Progress) -> str:
-    """Return the SHA-256 of the files of all data sets, in their order.
+def content_hashes(
+    datasets: Sequence[DatasetSettings], progress: Progress, *, download: bool = True
+) -> list[str]:
+    """Return the SHA-256 of the files of every data set.
+
+    Args:
+        datasets: The data sets.
+        progress: Told what is going on.
+        download: Whether what is missing may be downloaded, where the settings allow it.
 
     Raises:
         InputError: If files are missing or cannot be read; all missing ones are named at once.
     """
-    whole, missing = hashlib.sha256(), []
-    for each in options.datasets():
+    hashes, missing = [], []
+    for each in datasets:
+        if not download and isinstance(each, PublicSettings):
+            each = each.model_copy(update={"download": False})
         try:
-            whole.update(_source(each).content_hash(each, progress).encode())
+            hashes.append(str(_source(each).content_hash(each, progress)))
         except MissingFilesError as error:
             missing.append(error)
     if missing:
         raise _together(missing)
-    return whole.hexdigest()
+    return hashes
+
+
+def content_of_all(hashes: Sequence[str]) -> str:
+    """Return one SHA-256 for the hashes of all data sets, in their order."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def stream_outline(options: DataSettings) -> StreamOutline:

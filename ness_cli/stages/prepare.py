@@ -12,17 +12,20 @@ from typing import Any
 from ness_cli.console import Progress
 from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
+from ness_cli.data.stream import content_hashes
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.engine.stop import StopRequest
-from ness_cli.errors import InputError
+from ness_cli.errors import DamagedError, InputError, MissingFilesError
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Resolved, Settings
+from ness_cli.settings.sources.base import DataSettings
 from ness_cli.stages.context import StoppableProgress, run_log
 from ness_cli.stages.plan import check_fit
+from ness_cli.stages.source_check import Origin, checked
 from ness_cli.stages.step_record import versions
 
 
@@ -34,20 +37,29 @@ class Prepared:
         about: The content of ``run.json``.
         manifest: The content of ``stream.json``.
         was_there: Whether the run had been prepared before.
+        was_compared: Whether the files of the images were looked at, and are those of the run.
     """
 
     about: Mapping[str, Any]
     manifest: Mapping[str, Any]
     was_there: bool
+    was_compared: bool
 
 
 def prepare(
-    run: RunDir, resolved: Resolved, cache: Path, progress: Progress, stop: StopRequest
+    run: RunDir,
+    resolved: Resolved,
+    cache: Path,
+    progress: Progress,
+    stop: StopRequest,
+    *,
+    verify_data: bool = False,
 ) -> Prepared:
-    """Prepare a run, or check that it was prepared with the same settings.
+    """Prepare a run, or check that it was prepared with the same settings and from the same files.
 
     Prepared images that are gone from the cache are made again. Settings that are no part of a
-    run's identity (checkpoints, storage, scenario) take their new values.
+    run's identity (checkpoints, storage, scenario) take their new values; so does the place of the
+    images, once the files there are known to be the same.
 
     Args:
         run: The run folder, locked.
@@ -55,64 +67,110 @@ def prepare(
         cache: Folder of prepared data, shared by runs.
         progress: Told what is going on.
         stop: Asked whether to stop, with every download, image and task.
+        verify_data: Look at the files again although their place is the same.
 
     Raises:
         SettingsError: If the settings do not fit each other or the data.
-        InputError: If the images cannot be read, or the run was prepared with other settings.
+        InputError: If the images cannot be read, or the run was prepared with other settings or
+            from other files.
+        DamagedError: If a file of a run that was prepared does not read back.
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; nothing half made is left.
     """
-    settings = resolved.settings
     progress = StoppableProgress(progress, stop, "preparing starts over", "the same command")
-    was_there = run.run.exists()
-    if was_there:
-        about = read_run_record(run)
-        changed = difference(about["identity"], settings.identity())
-        if changed:
-            raise InputError(
-                f"{run.path} was prepared with other settings: {'; '.join(changed)}",
-                "choose another --out, or delete the folder",
-            )
-    with run_log(run, "prepare"):
-        # A run that was prepared before needs its cache only; the source may be gone by now.
-        there = prepared_data(cache, about["stream_key"]) if was_there else None
-        manifest = there or prepare_data(settings.stream, cache, progress)
-        if was_there and about["stream_key"] != manifest["key"]:
-            raise InputError(
-                f"{run.path} was prepared from other images than those at hand now",
-                "put the old images back, or choose another --out",
-            )
-        check_fit(settings, manifest)
-        for note in () if was_there else stream_notes(manifest):
-            progress.note(note)
-        weights = _pretrained(
-            settings, about.get("pretrained") if was_there else None, cache, progress
+    if not run.run.exists():
+        with run_log(run, "prepare"):
+            settings = resolved.settings
+            manifest = prepare_data(settings.stream, cache, progress)
+            check_fit(settings, manifest)
+            for note in stream_notes(manifest):
+                progress.note(note)
+            about = _about(resolved, manifest, _pretrained(settings, None, cache, progress))
+            _write(run, settings, manifest, about)
+        return Prepared(about, manifest, was_there=False, was_compared=True)
+    about = read_run_record(run)
+    changed = difference(about["identity"], resolved.settings.identity())
+    if changed:
+        raise InputError(
+            f"{run.path} was prepared with other settings: {'; '.join(changed)}",
+            "choose another --out, or delete the folder",
         )
-        parts = [settings.fingerprint(), manifest["key"], *(weights or {}).values()]
-        fingerprint = hashlib.sha256("/".join(parts).encode()).hexdigest()
-        if not was_there:
-            about = {
-                "schema": "ness.run/1",
-                "fingerprint": fingerprint,
-                "identity": settings.identity(),
-                "preset": resolved.preset,
-                "method": settings.method.name,
-                "seed": settings.seed,
-                "num_tasks": len(manifest["tasks"]),
-                "stream_key": manifest["key"],
-                "content": manifest["content"],
-                "pretrained": weights,
-                "origins": dict(resolved.origins),
-                "notes": settings.notes,
-                "versions": versions(),
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            }
-        header = "# Settings of this run, resolved; run.json says where each value came from.\n"
-        text = yaml_files.dump(settings.to_dict())
-        write_bytes(run.settings, (header + text).encode())
-        write_json(run.stream, manifest)
-        write_json(run.run, about)
-    return Prepared(about, manifest, was_there)
+    with run_log(run, "prepare"):
+        origin = Origin(run, about)
+        settings, was_compared = resolved.settings, True
+        try:
+            stored, gone = prepared_data(cache, about["stream_key"]), "they are not in the cache"
+        except DamagedError as error:
+            stored, gone = None, error.what
+        if stored is not None:
+            manifest = stored
+            settings, was_compared = checked(resolved, origin, progress, everything=verify_data)
+        else:
+            manifest = _prepare_again(settings.stream, origin, cache, progress, gone)
+        check_fit(settings, manifest)
+        _pretrained(settings, about.get("pretrained"), cache, progress)
+        if was_compared:
+            about["places"] = settings.stream.places()
+        _write(run, settings, manifest, about)
+    return Prepared(about, manifest, was_there=True, was_compared=was_compared)
+
+
+def _prepare_again(
+    data: DataSettings, origin: Origin, cache: Path, progress: Progress, gone: str
+) -> dict[str, Any]:
+    """Prepare the images of a run that are not in the cache, from the files they came from.
+
+    Raises:
+        InputError: If the files are missing or others; the message says why they are needed.
+    """
+    try:
+        contents = content_hashes(data.datasets(), progress)
+    except MissingFilesError as error:
+        raise MissingFilesError(
+            f"{error.what}; the images of {origin.run.path} must be prepared again: {gone}",
+            error.remedy,
+            can_download=error.can_download,
+        ) from error
+    origin.refuse_others(data, dict(enumerate(contents)))
+    key = origin.about["stream_key"]
+    return prepare_data(data, cache, progress, contents=contents, key=key)
+
+
+def _about(
+    resolved: Resolved, manifest: Mapping[str, Any], weights: dict[str, str] | None
+) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    settings = resolved.settings
+    parts = [settings.fingerprint(), manifest["key"]]
+    if weights is not None:
+        parts += [weights["file"], weights["sha256"]]
+    return {
+        "schema": "ness.run/1",
+        "fingerprint": hashlib.sha256("/".join(parts).encode()).hexdigest(),
+        "identity": settings.identity(),
+        "preset": resolved.preset,
+        "method": settings.method.name,
+        "seed": settings.seed,
+        "num_tasks": len(manifest["tasks"]),
+        "stream_key": manifest["key"],
+        "content": manifest["content"],
+        "contents": manifest["contents"],
+        "places": settings.stream.places(),
+        "pretrained": weights,
+        "origins": dict(resolved.origins),
+        "notes": settings.notes,
+        "versions": versions(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _write(
+    run: RunDir, settings: Settings, manifest: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    header = "# Settings of this run, resolved; run.json says where each value came from.\n"
+    write_bytes(run.settings, (header + yaml_files.dump(settings.to_dict())).encode())
+    write_json(run.stream, manifest)
+    write_json(run.run, about)
 
 
 def _pretrained(

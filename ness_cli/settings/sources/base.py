@@ -43,6 +43,10 @@ class DataSettings(Section):
         """Return the settings of every data set of the stream, in order."""
         raise NotImplementedError
 
+    def places(self) -> list[Any]:
+        """Return where every data set lies: a path, several, or ``None`` if it lies nowhere."""
+        return [each.model_dump(mode="json").get("path") for each in self.datasets()]
+
     @property
     def stream_seed(self) -> int:
         """The seed of random choices; ``for_run`` has replaced ``run`` by then."""

@@ -1,0 +1,135 @@
+"""Whether the files at hand are those that a run was prepared from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ness_cli.console import Progress
+from ness_cli.data.prepare import keys
+from ness_cli.data.stream import content_hashes, content_of_all
+from ness_cli.errors import InputError, MissingFilesError
+from ness_cli.run_dir import RunDir
+from ness_cli.settings import yaml_files
+from ness_cli.settings.resolve import Resolved, Settings
+from ness_cli.settings.sources.base import DatasetSettings, DataSettings
+from ness_cli.stages.context import read_settings
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run says of the files that its images were prepared from.
+
+    Attributes:
+        run: The run folder.
+        about: The content of its ``run.json``: ``contents`` has the hash of every data set's files
+            and ``content`` that of all, ``places`` says where they were when they were last
+            compared with these. Runs of older versions lack some of it.
+    """
+
+    run: RunDir
+    about: Mapping[str, Any]
+
+    @property
+    def data(self) -> DataSettings:
+        """The settings of the data that the run has."""
+        return read_settings(self.run, self.about).data
+
+    @property
+    def places(self) -> Sequence[Any]:
+        """Where every data set was when its files were last looked at."""
+        places: Sequence[Any] = self.about.get("places") or self.data.places()
+        return places
+
+    def moved(self, data: DataSettings) -> list[int]:
+        """Return the numbers, from 0, of the data sets that other settings look for elsewhere."""
+        pairs = zip(self.places, data.places(), strict=True)
+        return [number for number, (mine, other) in enumerate(pairs) if mine != other]
+
+    def refuse_others(self, data: DataSettings, found: Mapping[int, str]) -> None:
+        """Refuse files that are not those of the run.
+
+        Args:
+            data: Settings that say where the files are.
+            found: Their hashes by number of the data set; of all data sets if the run knows no
+                hash of each.
+
+        Raises:
+            InputError: If a data set is another one; names it with its place and both hashes.
+        """
+        known = self.about.get("contents")
+        if known is None:
+            wrong = {} if self._has_all(data, list(found.values())) else dict.fromkeys(found, "")
+        else:
+            wrong = {
+                number: f" (SHA-256 {mine[:12]}... instead of {known[number][:12]}...)"
+                for number, mine in found.items()
+                if mine != known[number]
+            }
+        if wrong:
+            what = "; ".join(f"{self._place(data, each)}{more}" for each, more in wrong.items())
+            raise InputError(
+                f"{self.run.path} was prepared from other files than those at hand now: {what}",
+                "put the old files back, name the place where they are, or choose another --out",
+            )
+
+    def _has_all(self, data: DataSettings, found: Sequence[str]) -> bool:
+        if "content" in self.about:
+            return bool(self.about["content"] == content_of_all(found))
+        return self.about["stream_key"] in keys(data, found)
+
+    def _place(self, data: DataSettings, number: int) -> str:
+        """Return the key and the value of a setting that says where a data set is."""
+        prefix = "data" if isinstance(data, DatasetSettings) else f"data.sources[{number}]"
+        before, now = self.places[number], data.places()[number]
+        if now is None:
+            return f"{prefix}.source: {data.datasets()[number].title}"
+        than = "" if before == now else f" instead of {yaml_files.typed(before)}"
+        return f"{prefix}.path: {yaml_files.typed(now)}{than}"
+
+
+def checked(
+    resolved: Resolved, origin: Origin, progress: Progress, *, everything: bool
+) -> tuple[Settings, bool]:
+    """Return the settings of a run whose images are prepared, and whether files were compared.
+
+    Only files whose place is another one than before are looked at: once the images are prepared,
+    their source may be gone.
+
+    Args:
+        resolved: The settings asked for.
+        origin: Where the images of the run came from.
+        progress: Told what is going on.
+        everything: Look at the files of every data set.
+
+    Returns:
+        The settings. Where a preset names a place at which nothing is, the data keeps its own.
+
+    Raises:
+        InputError: If files are not those of the run; or if they are missing, and their place was
+            typed or everything is to be looked at.
+    """
+    settings, data = resolved.settings, resolved.settings.stream
+    datasets, moved = data.datasets(), origin.moved(data)
+    if not moved and not everything:
+        return settings, False
+    knows_each = "contents" in origin.about
+    numbers = moved if knows_each and not everything else range(len(datasets))
+    try:
+        hashes = content_hashes([datasets[each] for each in numbers], progress, download=False)
+    except MissingFilesError as error:
+        if everything or _is_typed(resolved):
+            raise MissingFilesError(
+                f"{error.what}, to be compared with what {origin.run.path} was prepared from",
+                "correct the place, or leave it out to go on with the images that are prepared",
+            ) from error
+        progress.note(f"{error.what}; {origin.run.path} goes on with the images that are prepared")
+        return replace(settings, data=origin.data), False
+    origin.refuse_others(data, dict(zip(numbers, hashes, strict=True)))
+    return settings, True
+
+
+def _is_typed(resolved: Resolved) -> bool:
+    keys = ("data.path", "data.sources")
+    return any(resolved.origins.get(key) == "command line" for key in keys)
