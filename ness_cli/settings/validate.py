@@ -8,6 +8,7 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from ness_cli.errors import SettingsError, did_you_mean
+from ness_cli.settings import yaml_files
 from ness_cli.settings.base import Section
 from ness_cli.words import counted
 
@@ -111,7 +112,7 @@ def _sentence(problems: Sequence[Mapping[str, Any]]) -> str:
     values = {repr(each["input"]) for each in problems}
     deepest = [each for each in problems if len(values) == 1 or len(each["loc"]) == depth]
     kinds = dict.fromkeys(map(_expected, deepest))
-    return f"{deepest[0]['input']!r} should be {' or '.join(kinds)}"
+    return f"{_shown(deepest[0]['input'])} should be {' or '.join(kinds)}"
 
 
 def _expected(problem: Mapping[str, Any]) -> str:
@@ -124,14 +125,20 @@ def _clause(problem: Mapping[str, Any]) -> str:
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "missing":
         # Of a list, the place has the number of the item.
-        return f"is missing from {value!r}" if isinstance(value, list | tuple) else "is required"
+        return (
+            f"is missing from {_shown(value)}" if isinstance(value, list | tuple) else "is required"
+        )
     if kind == "value_error":
         return str(context["error"])  # of several fields together: it names them itself
     if kind in ("too_short", "too_long"):
         least = kind == "too_short"
-        limit = context["min_length" if least else "max_length"]
-        return f"{value!r} should have {counted(limit, 'item')} {'or more' if least else 'at most'}"
-    return f"{value!r} {str(problem['msg']).replace('Input should', 'should')}"
+        number = counted(context["min_length" if least else "max_length"], "item")
+        return f"{_shown(value)} should have {number} {'or more' if least else 'at most'}"
+    return f"{_shown(value)} {str(problem['msg']).replace('Input should', 'should')}"
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, str) else yaml_files.typed(value)
 
 
 def refusal(problems: Sequence[str]) -> SettingsError:

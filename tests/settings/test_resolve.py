@@ -64,7 +64,7 @@ def test_where_images_lie_is_no_part_of_the_identity():
         ({"train": {"sam": {"roh": 1}}}, "train.sam.roh: unknown key; did you mean 'rho'"),
         ({"train": {"epochs": "yes"}}, "train.epochs: 'yes'"),
         ({"train": {"epochs": 2.5}}, "train.epochs: 2.5"),
-        ({"train": {"epochs": True}}, "train.epochs: True"),
+        ({"train": {"epochs": True}}, "train.epochs: true"),
         ({"train": {"lr": 0}}, "train.lr: 0 should be greater than 0"),
         ({"train": 3}, "train: expected a group"),
         ({"seed": -1}, "seed: -1"),

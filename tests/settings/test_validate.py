@@ -22,9 +22,9 @@ def _problem(*overrides: str) -> str:
         ("net.hidden=5", "net.hidden: 5 should be a list"),
         ("net.hidden=[a]", "net.hidden[0]: 'a' should be a whole number"),
         ("net.hidden=[]", "net.hidden: [] should have 1 item or more"),
-        ("data.mean=[1, 2, 3, 4, 5]", "data.mean: [1, 2, 3, 4, 5] should have 4 items at most"),
+        ("data.mean=[1, 2, 3, 4, 5]", "data.mean: [1,2,3,4,5] should have 4 items at most"),
         ("data.size=[5]", "data.size[1]: is missing from [5]"),
-        ("data.size=[5, 6, 7]", "data.size: [5, 6, 7] should have 2 items at most"),
+        ("data.size=[5, 6, 7]", "data.size: [5,6,7] should have 2 items at most"),
         ("data.size=abc", "data.size: 'abc' should be a whole number or a list"),
         ("data.size=[0, 3]", "data.size[0]: 0 should be greater than or equal to 1"),
         ("data.class_order=[1]", "data.class_order[0]: 1 should be text"),
@@ -38,6 +38,8 @@ def _problem(*overrides: str) -> str:
         ("train.augment=[{A: 3}]", "train.augment[0]: 3 should be a group of settings"),
         ("compute.channels_last=on", "compute.channels_last: 'on' should be true or false"),
         ("norm.statistics=x", "norm.statistics: 'x' should be 'task' or 'batch'"),
+        ("method.name=null", "method.name: null should be text"),
+        ("train.epochs=true", "train.epochs: true should be a whole number"),
         ("methods.ness=5", "methods.ness: 5 should be a group of settings"),
     ],
 )
@@ -61,7 +63,7 @@ def test_no_word_of_the_library_is_left(override):
 
 def test_keys_inside_of_a_group_of_any_keys_are_named():
     found = _problem("net.name=torchvision", "net.model=x", "net.arguments={a: {b: 3}, c: [x]}")
-    assert "net.arguments.a: {'b': 3} should be true or false or" in found
+    assert "net.arguments.a: {b: 3} should be true or false or" in found
     assert "net.arguments.c[0]: 'x' should be a whole number" in found
 
 
