@@ -19,6 +19,7 @@ from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.units import human_bytes
 from ness_cli.run_state import read_state
 from ness_cli.settings.resolve import Resolved, flatten
+from ness_cli.settings.yaml_files import typed
 from ness_cli.stages.context import Workplace
 from ness_cli.stages.plan import Plan, plan_run
 from ness_cli.stages.prepare import prepare
@@ -123,9 +124,11 @@ def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
 
 
 def _settings_table(resolved: Resolved) -> Group:
-    table = plain_table("key", "value", "from", left=3)
+    table, in_effect = plain_table("key", "value", "from", left=3), resolved.settings.in_effect()
     for key, value in flatten(resolved.settings.to_dict()):
-        table.add_row(key, str(value), resolved.origins.get(key, "default"))
+        origin = resolved.origins.get(key, "default")
+        note = f", in effect {typed(in_effect[key])}" if key in in_effect else ""
+        table.add_row(key, typed(value), f"{origin}{note}")
     return titled("Settings", table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 from ness_cli.errors import SettingsError
@@ -38,6 +39,7 @@ def targets(
         SettingsError: If the settings are wrong, or the seeds given contradict each other.
         InputError: If a named file is not there.
     """
+    _refuse_options(overrides)
     _refuse_two_seeds(seed, seeds, overrides)
     children = _seed_runs(out) if out is not None else []
     is_parent = out is not None and bool(children) and not (out / "run.json").exists()
@@ -56,6 +58,26 @@ def targets(
         parent = out or _default_out(resolved, with_seed=False)
         found.append(Target(RunDir(parent / f"seed-{number}"), resolved))
     return found
+
+
+def _refuse_options(overrides: Sequence[str]) -> None:
+    """Refuse an option of the command line that was typed like a setting: ``device=cpu``.
+
+    Raises:
+        SettingsError: If there is one; says how to type it.
+    """
+    from ness_cli.cli.prepare import prepare
+    from ness_cli.cli.run import run
+
+    options = {**signature(prepare).parameters, **signature(run).parameters}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = key.replace("-", "_")
+        if name in options and name not in ("overrides", "seed"):
+            option = f"--{name.replace('_', '-')}"
+            is_flag = isinstance(options[name].default, bool)
+            remedy = f"it is an option: {option if is_flag else f'{option} {value}'}"
+            raise SettingsError(f"{override} is no setting", remedy)
 
 
 def _refuse_two_seeds(seed: int | None, seeds: str | None, overrides: Sequence[str]) -> None:

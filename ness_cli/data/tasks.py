@@ -20,10 +20,9 @@ from ness_cli.data.raw import RawTask, TaskOutline
 from ness_cli.data.shares import floor_share, pick
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.errors import InputError, SettingsError
-from ness_cli.settings.sources.base import DatasetSettings
+from ness_cli.settings.sources.base import SHARED_LABEL_TASKS, DatasetSettings
 
 Change = Callable[[torch.Tensor], torch.Tensor]
-_SHARED_LABEL_TASKS = 10  # permutations or rotations, unless data.num_tasks says otherwise
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def plan_tasks(dataset: Dataset, options: DatasetSettings) -> list[TaskPlan]:
     if options.protocol == "split":
         plans = _split(dataset.classes, members, options)
     else:
-        number = options.num_tasks or _SHARED_LABEL_TASKS
+        number = options.num_tasks or SHARED_LABEL_TASKS
         changes = {"permuted": _permutations, "rotated": _rotations}[options.protocol]
         names = tuple(in_order(list(dataset.classes), options))
         plans = [

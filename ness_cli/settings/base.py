@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import Self
 
 
 class Section(BaseModel):
@@ -14,3 +17,20 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @classmethod
+    def of_defaults(cls) -> Self:
+        """Return the group with all defaults; required fields are not there at all."""
+        fields = {
+            name: field.get_default(call_default_factory=True, validated_data={})
+            for name, field in cls.model_fields.items()
+            if not field.is_required()
+        }
+        return cls.model_construct(**fields)
+
+    def in_effect(self) -> dict[str, Any]:
+        """Return what fields that are null amount to, where these settings alone decide that.
+
+        For people to read: what is stored, and a run's identity, keep the null.
+        """
+        return {}

@@ -8,10 +8,15 @@ from typing import Any
 from ness_cli import registry
 from ness_cli.settings import yaml_files
 from ness_cli.settings.base import Section
-from ness_cli.settings.resolve import COMPONENT_SECTIONS, METHODS, PLAIN_SECTIONS, flatten
+from ness_cli.settings.groups import (
+    COMPONENT_KEYS,
+    COMPONENT_SECTIONS,
+    METHODS,
+    PLAIN_SECTIONS,
+    options_model,
+)
+from ness_cli.settings.resolve import flatten
 from ness_cli.settings.sources.base import without_places
-
-_COMPONENTS = ("method.name", *(f"{key}.{name}" for key, (_, name) in COMPONENT_SECTIONS.items()))
 
 
 def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -29,7 +34,7 @@ def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     keys = [
         key for key in sorted({*mine, *other}) if run.get(key, absent) != asked.get(key, absent)
     ]
-    components = [key for key in keys if key in _COMPONENTS]
+    components = [key for key in keys if key in COMPONENT_KEYS]
     return [
         f"{key}: {_shown(run, key)} in the run, {_shown(asked, key)} asked for"
         for key in components or keys
@@ -48,8 +53,7 @@ def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
             found.setdefault(key, value)
     if isinstance(found.get("data.sources"), list):
         found["data.sources"] = [
-            without_places({**_defaults(_source(each["source"])), **each})
-            for each in found["data.sources"]
+            without_places({**_defaults(_source(each)), **each}) for each in found["data.sources"]
         ]
     return found
 
@@ -75,24 +79,15 @@ def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:
     yield from PLAIN_SECTIONS.items()
     for section, (package, key) in COMPONENT_SECTIONS.items():
         name = identity[f"{section}.{key}"]
-        yield section, registry.load_class(package, name, place=section, attribute="Options")
+        yield section, options_model(package, name, place=section)
     name = identity["method.name"]
-    model = registry.load_class(METHODS, name, place="method.name", attribute="Options")
-    yield f"methods.{name}", model
+    yield f"methods.{name}", options_model(METHODS, name, place="method.name")
 
 
-def _source(name: str) -> type[Section]:
-    package, _ = COMPONENT_SECTIONS["data"]
-    model: type[Section] = registry.load_class(
-        package, name, place="data.source", attribute="Options"
-    )
-    return model
+def _source(each: Mapping[str, Any]) -> type[Section]:
+    return options_model(COMPONENT_KEYS["data.source"], each["source"], place="data.source")
 
 
 def _defaults(model: type[Section]) -> dict[str, Any]:
-    fields = {
-        name: field.get_default(call_default_factory=True, validated_data={})
-        for name, field in model.model_fields.items()
-        if not field.is_required()
-    }
-    return model.model_construct(**fields).model_dump(mode="json", include=set(fields))
+    default = model.of_defaults()
+    return default.model_dump(mode="json", include=default.model_fields_set)

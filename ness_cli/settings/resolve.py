@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli import registry
-from ness_cli.errors import SettingsError, did_you_mean
+from ness_cli.errors import SettingsError
 from ness_cli.settings import presets, protocols, yaml_files
 from ness_cli.settings.about import About
 from ness_cli.settings.base import Section
+from ness_cli.settings.groups import (
+    COMPONENT_KEYS,
+    COMPONENT_SECTIONS,
+    DEFAULT_COMPONENTS,
+    KEYS,
+    METHODS,
+    PLAIN_SECTIONS,
+    options_model,
+)
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.nets.base import NetSettings
 from ness_cli.settings.sections import (
@@ -26,25 +35,8 @@ from ness_cli.settings.sections import (
     TrainSettings,
 )
 from ness_cli.settings.sources.base import DataSettings
+from ness_cli.settings.suggest import leaves, unknown_key
 from ness_cli.settings.validate import refusal, validate
-
-PLAIN_SECTIONS: dict[str, type[Section]] = {
-    "norm": NormSettings,
-    "train": TrainSettings,
-    "compute": ComputeSettings,
-    "method": MethodSettings,
-    "evaluate": EvaluateSettings,
-    "storage": StorageSettings,
-    "checkpoint": CheckpointSettings,
-}
-# Sections whose fields depend on a component: (package of the option models, key of its name).
-COMPONENT_SECTIONS = {
-    "data": ("ness_cli.settings.sources", "source"),
-    "net": ("ness_cli.settings.nets", "name"),
-}
-METHODS = "ness_cli.settings.methods"
-DEFAULT_COMPONENTS = {"data": "digits", "net": "mlp"}
-KEYS = ("seed", *COMPONENT_SECTIONS, *PLAIN_SECTIONS, "methods")
 
 
 @dataclass(frozen=True)
@@ -87,6 +79,16 @@ class Settings:
             name: group.model_dump(mode="json") for name, group in sorted(self.methods.items())
         }
         return plain
+
+    def in_effect(self) -> dict[str, Any]:
+        """Return what settings that are null amount to, by key, where the settings decide that."""
+        groups = {name: getattr(self, name) for name in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS)}
+        groups |= {f"methods.{name}": group for name, group in self.methods.items()}
+        return {
+            f"{name}.{key}": value
+            for name, group in groups.items()
+            for key, value in group.in_effect().items()
+        }
 
     def identity(self) -> dict[str, Any]:
         """Return the part that decides the run's tensors, flat: ``{"train.lr": 0.01, ...}``.
@@ -230,12 +232,13 @@ def build(raw: Mapping[str, Any], found: Sequence[str] = ()) -> Settings:
     Raises:
         SettingsError: With every problem of every section, one per line.
     """
-    problems = [
-        f"{key}: unknown section{did_you_mean(str(key), KEYS)}" for key in raw if key not in KEYS
-    ]
+    strange = {key: value for key, value in raw.items() if key not in KEYS}
+    problems = [unknown_key(key) for key in leaves(strange)]
     for key in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS, "methods"):
         if not isinstance(raw.get(key, {}), Mapping):
-            problems.append(f"{key}: expected a group of settings, got {raw[key]!r}")
+            problems.append(
+                f"{key}: expected a group of settings, got {raw[key]!r}{_meant(key, raw)}"
+            )
     if problems:
         raise refusal([*found, *problems])
 
@@ -259,6 +262,13 @@ def build(raw: Mapping[str, Any], found: Sequence[str] = ()) -> Settings:
     return Settings(**built)
 
 
+def _meant(key: str, raw: Mapping[str, Any]) -> str:
+    """Return the setting that chooses a component, where its section was given a name."""
+    chooser = next((each for each in COMPONENT_KEYS if each.startswith(f"{key}.")), "")
+    is_name = bool(chooser) and isinstance(raw[key], str)
+    return f"; did you mean {chooser}={raw[key]}?" if is_name else ""
+
+
 def _method_groups(
     raw: Mapping[str, Any], chosen: Section | None, problems: list[str]
 ) -> dict[str, MethodOptions]:
@@ -269,6 +279,9 @@ def _method_groups(
     built: dict[str, MethodOptions] = {}
     for name, values in groups.items():
         place = f"methods.{name}" if name in raw else "method.name"
+        if name in raw and values and name not in registry.names(METHODS):
+            problems += [unknown_key(key) for key in leaves({place: values})]
+            continue
         model = _options_model(METHODS, name, place, problems)
         options = None if model is None else validate(model, values or {}, place, problems)
         if isinstance(options, MethodOptions):
@@ -339,10 +352,7 @@ def _options_model(
     package: str, name: object, place: str, problems: list[str]
 ) -> type[Section] | None:
     try:
-        model: type[Section] = registry.load_class(
-            package, str(name), place=place, attribute="Options"
-        )
+        return options_model(package, str(name), place=place)
     except SettingsError as error:
         problems.append(f"{error.what} ({error.remedy})")
         return None
-    return model

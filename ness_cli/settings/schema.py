@@ -7,7 +7,8 @@ from typing import Any
 from ness_cli import registry
 from ness_cli.settings.about import About
 from ness_cli.settings.base import Section
-from ness_cli.settings.resolve import COMPONENT_SECTIONS, METHODS, PLAIN_SECTIONS
+from ness_cli.settings.explain import SEED
+from ness_cli.settings.groups import COMPONENT_SECTIONS, METHODS, PLAIN_SECTIONS, options_model
 
 
 def schema() -> dict[str, Any]:
@@ -22,12 +23,17 @@ def schema() -> dict[str, Any]:
 
     properties: dict[str, Any] = {
         "extends": {"type": "string", "description": "Preset or file whose values come first."},
-        "seed": {"type": "integer", "minimum": 0, "default": 1, "description": "The run's seed."},
+        "seed": {
+            "type": "integer",
+            "minimum": 0,
+            "default": SEED.default,
+            "description": SEED.text,
+        },
     }
     properties["about"] = reference("about", About)
     for section, (package, _) in COMPONENT_SECTIONS.items():
         options = [
-            reference(f"{section}.{name}", _options(package, name))
+            reference(f"{section}.{name}", options_model(package, name, place=section))
             for name in registry.names(package)
         ]
         properties[section] = {"anyOf": options}
@@ -38,7 +44,7 @@ def schema() -> dict[str, Any]:
     for section, model in PLAIN_SECTIONS.items():
         properties[section] = reference(section, model)
     groups = {
-        name: reference(f"methods.{name}", _options(METHODS, name))
+        name: reference(f"methods.{name}", options_model(METHODS, name, place="methods"))
         for name in registry.names(METHODS)
     }
     properties["methods"] = {
@@ -55,8 +61,3 @@ def schema() -> dict[str, Any]:
         "properties": properties,
         "$defs": definitions,
     }
-
-
-def _options(package: str, name: str) -> type[Section]:
-    model: type[Section] = registry.load_class(package, name, place=package, attribute="Options")
-    return model

@@ -7,9 +7,10 @@ from typing import Any, get_origin
 
 from pydantic import ValidationError
 
-from ness_cli.errors import SettingsError, did_you_mean
+from ness_cli.errors import SettingsError
 from ness_cli.settings import yaml_files
 from ness_cli.settings.base import Section
+from ness_cli.settings.suggest import unknown_key
 from ness_cli.words import counted
 
 # What pydantic calls the kind of value it expected, in words of the file that the user writes.
@@ -27,6 +28,7 @@ _KINDS = {
     "string_type": "text",
     "tuple_type": "a list",
 }
+_REMEDY = "see: ness settings, or ness settings KEY for one of them"
 _BRANCHES = {*_KINDS, "literal_error"}  # what each branch of a union says of the value as a whole
 
 
@@ -93,9 +95,7 @@ def _unknown_key(model: type[Section], loc: Sequence[int | str], prefix: str) ->
     kind: Any = model
     for part in loc[:-1]:
         kind = kind.model_fields[part].annotation
-    options = list(kind.model_fields)
-    near, known = did_you_mean(str(loc[-1]), options), ", ".join(options) or "none"
-    return f"{'.'.join([prefix, *map(str, loc)])}: unknown key{near} (known keys: {known})"
+    return unknown_key(".".join([prefix, *map(str, loc)]), list(kind.model_fields))
 
 
 def _is_of_the_whole(problem: Mapping[str, Any]) -> bool:
@@ -144,6 +144,6 @@ def _shown(value: object) -> str:
 def refusal(problems: Sequence[str]) -> SettingsError:
     """Return one error that lists all problems."""
     if len(problems) == 1:
-        return SettingsError(problems[0])
+        return SettingsError(problems[0], _REMEDY)
     lines = "\n".join(f"  {problem}" for problem in problems)
-    return SettingsError(f"{len(problems)} settings cannot be used:\n{lines}")
+    return SettingsError(f"{len(problems)} settings cannot be used:\n{lines}", _REMEDY)

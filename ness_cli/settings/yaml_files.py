@@ -149,9 +149,20 @@ def typed(value: object) -> str:
         return "[" + ",".join(map(typed, value)) + "]"
     if isinstance(value, float):
         return repr(value)
-    # As an item of a list, where more characters than elsewhere need quotes.
+    text = _item(value, None)
+    # Single quotes would have to be quoted themselves in a shell.
+    return _item(value, '"') if text.startswith("'") else text
+
+
+def _item(value: object, style: str | None) -> str:
+    """Return a value as it stands in a list, where more characters than elsewhere need quotes."""
     text = yaml.dump(
-        [value], Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=math.inf
+        [value],
+        Dumper=_Dumper,
+        default_flow_style=True,
+        default_style=style,
+        allow_unicode=True,
+        width=math.inf,
     )
     return str(text).strip()[1:-1]
 

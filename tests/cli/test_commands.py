@@ -338,7 +338,7 @@ def test_a_run_that_is_stopped_names_itself_as_the_way_on(tmp_path, monkeypatch)
 def test_wrong_settings_exit_with_2_and_name_all_problems(tmp_path):
     result = ness("prepare", "--out", tmp_path / "x", "train.lrr=1", "train.lr=-1", "net.widht=3")
     assert result.exit_code == 2
-    assert "did you mean 'lr'" in result.stderr
+    assert "did you mean 'train.lr'" in result.stderr
     assert "train.lr: -1" in result.stderr
     assert "net.widht" in result.stderr
     assert not (tmp_path / "x").exists()

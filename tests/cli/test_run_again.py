@@ -179,6 +179,17 @@ def test_settings_that_contradict_each_other_are_refused(seeds, words, tmp_path)
     assert words in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "option"),
+    [("device=cpu", "--device cpu"), ("dry_run=true", "--dry-run"), ("seeds=1,2", "--seeds 1,2")],
+)
+def test_an_option_typed_like_a_setting_is_named_as_it_is_typed(typed, option, tmp_path):
+    result = ness("prepare", "--dry-run", "--out", tmp_path / "x", typed)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0] == f"error: {typed} is no setting"
+    assert result.stderr.splitlines()[1] == f"  fix: it is an option: {option}"
+
+
 def test_a_seed_given_twice_alike_is_no_contradiction(tmp_path):
     arguments = ("prepare", "--dry-run", "--json", "--out", tmp_path / "x", "seed=3", *TINY)
     for more in (["--seed", 3], ["--seeds", 3], ["seed=3"]):

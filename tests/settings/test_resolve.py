@@ -60,8 +60,11 @@ def test_where_images_lie_is_no_part_of_the_identity():
     ("raw", "words"),
     [
         ({"trian": {}}, "did you mean 'train'"),
-        ({"train": {"lrr": 1}}, "did you mean 'lr'"),
-        ({"train": {"sam": {"roh": 1}}}, "train.sam.roh: unknown key; did you mean 'rho'"),
+        ({"train": {"lrr": 1}}, "did you mean 'train.lr'"),
+        (
+            {"train": {"sam": {"roh": 1}}},
+            "train.sam.roh: unknown key; did you mean 'train.sam.rho'",
+        ),
         ({"train": {"epochs": "yes"}}, "train.epochs: 'yes'"),
         ({"train": {"epochs": 2.5}}, "train.epochs: 2.5"),
         ({"train": {"epochs": True}}, "train.epochs: true"),

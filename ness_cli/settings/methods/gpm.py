@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,10 @@ class Options(MethodOptions):
     first_rank: Literal["below", "reach"] = "below"
     """Rank after task 1: ``below`` keeps one direction fewer than reaches the threshold, as the
     authors' code does; ``reach`` is the paper's rule, used for all later tasks."""
+
+    def in_effect(self) -> dict[str, Any]:
+        """Return that the inputs of every layer are those of all ``samples``."""
+        return {"layer_samples": self.samples} if self.layer_samples is None else {}
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that Adam is refused: its step leaves the subspace of a projected gradient."""

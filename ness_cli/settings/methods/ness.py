@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -107,6 +107,11 @@ class Options(MethodOptions):
         if self.scaling == "hard":
             ways.append("set methods.ness.scaling=bounded")
         return ", or ".join(ways)
+
+    def in_effect(self) -> dict[str, Any]:
+        """Return ``eps1`` of the rules that have a default for it."""
+        has_default = self.eps1 is None and self.threshold in ("nuclear", "frobenius")
+        return {"eps1": _DEFAULT_EPS1} if has_default else {}
 
     def rule_of(self, layer: str) -> str:
         """Return the threshold rule of a layer in words: ``nuclear 0.001``, ``knee``."""

@@ -11,7 +11,7 @@ class Options(gpm.Options):
     """Options of the method ``sgp``: those of ``gpm``, and how steeply importance rises."""
 
     scale_coefficient: float = Field(default=10.0, ge=0)
-    """alpha of the importance (alpha + 1) s / (alpha s + max s); the larger, the more of the
+    """Alpha of the importance (alpha + 1) s / (alpha s + max s); the larger, the more of the
     protected directions are closed altogether."""
 
     def way_to_open(self) -> str:

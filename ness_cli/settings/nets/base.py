@@ -13,7 +13,7 @@ class NetSettings(Section):
     """A network: a backbone and its heads."""
 
     name: str
-    """A network of ``ness_cli/nets/backbones``."""
+    """A name that ``ness networks`` lists."""
     heads: Literal["per-task", "shared"] = "per-task"
     """One output layer per task, or one for all; a shared one is protected like every layer."""
     adapt: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("*",)

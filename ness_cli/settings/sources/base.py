@@ -15,6 +15,8 @@ Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, 
 Side = Annotated[int, Field(ge=1)]
 Size = Side | Annotated[tuple[Side, Side], Field(strict=False)]
 
+SHARED_LABEL_TASKS = 10  # permutations or rotations, unless num_tasks says otherwise
+
 # What decides where the images come from and how they get there, but not what they are.
 _PLACES = ("path", "download")
 
@@ -93,6 +95,11 @@ class DatasetSettings(DataSettings):
     data set's first task when absent."""
     std: Constants | None = None
     """Standard deviation per channel, likewise."""
+
+    def in_effect(self) -> dict[str, Any]:
+        """Return the number of tasks where the classes do not decide it."""
+        decided = self.num_tasks is not None or self.protocol == "split"
+        return {} if decided else {"num_tasks": SHARED_LABEL_TASKS}
 
     @property
     def title(self) -> str:

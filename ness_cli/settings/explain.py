@@ -1,0 +1,162 @@
+"""Every setting explained: its key as it is typed, what it may be, its default, what it means.
+
+All of it comes from the models: the docstring under a field is its explanation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ness_cli import registry
+from ness_cli.settings.base import Section
+from ness_cli.settings.groups import (
+    COMPONENT_KEYS,
+    COMPONENT_SECTIONS,
+    DEFAULT_COMPONENTS,
+    METHODS,
+    PLAIN_SECTIONS,
+    options_model,
+)
+from ness_cli.settings.kinds import choices_of, kind_of
+from ness_cli.settings.nets.base import NetSettings
+from ness_cli.settings.sources.base import DataSettings
+from ness_cli.settings.yaml_files import typed
+
+_BASES: dict[str, type[Section]] = {"data": DataSettings, "net": NetSettings}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting.
+
+    Attributes:
+        key: As it is typed: ``train.sam.rho``.
+        kind: What its value may be, as it would be typed: ``number > 0 | null``.
+        text: What it means.
+        default: Its value where none is given, plain; ``None`` also if it is required.
+        choices: Words that it may be.
+        is_required: Whether a value must be given.
+        in_effect: What a default that is null amounts to, where that is known.
+        components: Those that have it in just this form, as ``data.source=npz``; empty for all.
+    """
+
+    key: str
+    kind: str
+    text: str
+    default: Any
+    choices: tuple[str, ...] = ()
+    is_required: bool = False
+    in_effect: Any = None
+    components: tuple[str, ...] = ()
+
+    @property
+    def assignment(self) -> str:
+        """The setting with its default, or with a place to fill in: ``train.lr=0.01``."""
+        return f"{self.key}={'...' if self.is_required else typed(self.default)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "type": self.kind,
+            "choices": list(self.choices),
+            "default": self.default,
+            "required": self.is_required,
+            "in_effect": self.default if self.in_effect is None else self.in_effect,
+            "explanation": self.text,
+        }
+
+
+SEED = Option(
+    key="seed",
+    kind="whole number >= 0",
+    text="Seed of the first weights, the order of images and every other random choice in "
+    "training. Splits and orders of the data have data.split_seed.",
+    default=1,
+)
+
+
+def options_of(model: type[Section], prefix: str) -> Iterator[Option]:
+    """Yield the settings of a model, but not the name of the component that it is of.
+
+    Args:
+        model: The model.
+        prefix: What stands before its fields on the command line: ``train.``.
+    """
+    schema = model.model_json_schema()
+    in_effect = model.of_defaults().in_effect()
+    for name, field in model.model_fields.items():
+        own, inner, key = schema["properties"][name], field.annotation, f"{prefix}{name}"
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from options_of(inner, f"{key}.")
+        elif "const" not in own:
+            names = _names_for(key)
+            yield Option(
+                key=key,
+                kind=" | ".join(names) or kind_of(own, schema.get("$defs", {})),
+                text=_plain(field.description),
+                default=own.get("default"),
+                choices=names or choices_of(own),
+                is_required=field.is_required(),
+                in_effect=in_effect.get(name),
+            )
+
+
+def all_options(components: Mapping[str, str] | None = None) -> list[Option]:
+    """Return the settings that a run has, or all there are, in the order of the sections.
+
+    Args:
+        components: Those of the run, by the key that chooses them: ``{"net.name": "mlp"}``. When
+            ``None``, all: a setting in which they differ is there more than once.
+    """
+
+    def chosen(key: str) -> list[str]:
+        return list(_names_for(key)) if components is None else [components[key]]
+
+    found = [SEED]
+    for section, (_, name_key) in COMPONENT_SECTIONS.items():
+        key = f"{section}.{name_key}"
+        found += [_choice(section, key), *_of_components(key, chosen(key), section)]
+    for section, model in PLAIN_SECTIONS.items():
+        found += options_of(model, f"{section}.")
+    for name in chosen("method.name"):
+        model = options_model(METHODS, name, place="method.name")
+        found += options_of(model, f"methods.{name}.")
+    return found
+
+
+def _choice(section: str, key: str) -> Option:
+    """Return the setting that chooses the component of a section."""
+    names, field = _names_for(key), _BASES[section].model_fields[key.rpartition(".")[2]]
+    text, default = _plain(field.description), DEFAULT_COMPONENTS[section]
+    return Option(key, " | ".join(names), text, default, choices=names)
+
+
+def _of_components(key: str, names: Sequence[str], section: str) -> list[Option]:
+    """Return the settings of several components, those that are alike once."""
+    alike: dict[str, list[Option]] = {}
+    owners: dict[str, list[str]] = {}
+    for name in names:
+        model = options_model(COMPONENT_KEYS[key], name, place=key)
+        for option in options_of(model, f"{section}."):
+            variants = alike.setdefault(option.key, [])
+            if option not in variants:
+                variants.append(option)
+            owners.setdefault(repr(option), []).append(f"{key}={name}")
+    return [
+        option
+        if len(owners[repr(option)]) == len(names)
+        else replace(option, components=tuple(owners[repr(option)]))
+        for variants in alike.values()
+        for option in variants
+    ]
+
+
+def _names_for(key: str) -> tuple[str, ...]:
+    return tuple(registry.names(COMPONENT_KEYS[key])) if key in COMPONENT_KEYS else ()
+
+
+def _plain(text: str | None) -> str:
+    """Return a docstring as it is read on a terminal: one paragraph, code as it is typed."""
+    return " ".join((text or "").replace("``", "`").split())
