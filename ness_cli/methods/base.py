@@ -328,8 +328,8 @@ class Method:
     def load_update(self, tensors: Tensors) -> None:
         """Take in what ``update`` returned after this task's training."""
 
-    def consolidation_images(self, task: Task) -> int:
-        """Return how many images ``consolidate`` will look at, for a progress bar."""
+    def consolidation_work(self, task: Task) -> int:
+        """Return how much ``consolidate`` will do, in its own units, for a progress bar."""
         return 0
 
     def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
@@ -337,7 +337,8 @@ class Method:
 
         Args:
             task: The task just learned.
-            advance: Called with the number of images looked at since the last call.
+            advance: Called with the work done since the last call, several times a second at best,
+                with 0 where none is complete: an exception that it raises stops the work.
 
         Returns:
             A row per layer, empty for a method that keeps nothing.

@@ -16,12 +16,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from ness_cli.data.batches import Batch
+from ness_cli.data.batches import Batch, Images
 from ness_cli.methods.base import Method, Task
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace.layer_view import LayerView, split
 from ness_cli.subspace.projected_linear import ProjectedLinear, is_linear
 from ness_cli.subspace.projection import Projector
+from ness_cli.subspace.watch import watching
 
 
 class ProjectedMethod(Method, ABC):
@@ -61,6 +62,20 @@ class ProjectedMethod(Method, ABC):
     def _is_projected(self, name: str) -> bool:
         """Return whether a layer's gradient comes out of the backward pass projected."""
         return name in self._linears and self._linears[name].by_rows is True
+
+    @torch.no_grad()
+    def work_per_image(self, images: Images) -> int:
+        """Return the multiply-adds of adding an image to the covariances, from a look at two."""
+        layers = self.layers
+        found: dict[str, int] = {}
+
+        def see(name: str, x: torch.Tensor) -> None:
+            layer = layers[name]
+            found[name] = layer.rows_per_image(x) * layer.dim * (layer.dim + layer.out)
+
+        with watching(layers, see), self.task_view(images.task) as model:
+            model(images.batch(slice(0, 2)).x)
+        return sum(found.values())
 
     def is_trainable(self, name: str, number: int) -> bool:
         """Return whether a parameter trains.

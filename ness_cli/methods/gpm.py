@@ -6,13 +6,14 @@ second task on
 
     G <- G - G M M^T.
 
-Remembered: M, ``[d, k]`` per layer, growing until it spans everything.
+Remembered: M, ``[d, k]`` per layer, growing until it spans everything, and where it spans more than
+half, the directions that complete it: what is left of a step is the same, made from fewer columns.
 
 Source: Saha, Garg, Roy, "Gradient Projection Memory for Continual Learning", ICLR 2021. Departures
 from the authors' code: singular vectors come from the Gram matrix of the inputs, X^T X, whose
-eigenvalues are the squared singular values (same subspace, a tenth of the time); M is made
-orthonormal again whenever it grows; at a threshold of 1 they protect every direction, used or not,
-and here those that no input uses stay open; decay, if any, pulls toward the last task's weights.
+eigenvalues are the squared singular values (same subspace, a tenth of the time); at a threshold of
+1 they protect every direction, used or not, and here those that no input uses stay open; decay, if
+any, pulls toward the last task's weights.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ from ness_cli.methods.base import LayerRow, Task, Tensors
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.settings.methods.gpm import Options
 from ness_cli.subspace.covariance import CovarianceAccumulator
+from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.projection import Projector
-from ness_cli.subspace.spectrum import spectrum
+from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.words import counted
 
 
 class Gpm(ProjectedMethod):
-    """Memory: ``memory`` (``<layer>.M``, ``[d, k]`` float32, orthonormal)."""
+    """Memory: ``memory`` (``<layer>.M``, ``[d, k]`` float32, orthonormal; ``.N`` completes it)."""
 
     options: Options
 
     def start(self) -> None:
         """Begin with nothing protected."""
         self._memory: Tensors = {}
+        self._rest: Tensors = {}
 
     def reads(self, step: str) -> tuple[str, ...]:
         """Return ``memory`` for training and building."""
@@ -47,17 +50,30 @@ class Gpm(ProjectedMethod):
 
     def load_memory(self, files: Mapping[str, Tensors]) -> None:
         """Take in the protected directions."""
+        kinds = self._kinds()
         for key, value in files.get("memory", {}).items():
-            self._memory[key.removesuffix(".M")] = value
+            layer, _, kind = key.rpartition(".")
+            kinds[kind][layer] = value
 
     def memory(self) -> dict[str, Tensors]:
-        """Return the protected directions of every layer."""
-        return {"memory": {f"{name}.M": m for name, m in self._memory.items()}}
+        """Return the protected directions of every layer, and what goes with them."""
+        kinds = self._kinds().items()
+        return {"memory": {f"{name}.{k}": value for k, own in kinds for name, value in own.items()}}
+
+    def _kinds(self) -> dict[str, Tensors]:
+        """Return what is remembered of layers, by the last part of its names in the file."""
+        return {"M": self._memory, "N": self._rest}
 
     def projectors(self) -> dict[str, Projector]:
         """Return the projections off the protected directions."""
         device = next(self.model.parameters()).device
-        return {name: Projector.off(m.to(device)) for name, m in self._memory.items()}
+        return {name: self._projector(name, device) for name in self._memory}
+
+    def _projector(self, layer: str, device: torch.device) -> Projector:
+        rest = self._rest.get(layer)
+        return Projector.off(
+            self._memory[layer].to(device), rest=None if rest is None else rest.to(device)
+        )
 
     def check_options(self) -> None:
         """Refuse lists of options that are not one value per layer.
@@ -68,9 +84,11 @@ class Gpm(ProjectedMethod):
         super().check_options()
         self._thresholds_and_limits()
 
-    def consolidation_images(self, task: Task) -> int:
-        """Return the size of the sample."""
-        return min(self.options.samples, len(task.train))
+    def consolidation_work(self, task: Task) -> int:
+        """Return the multiply-adds of summing up the sample and of decomposing the sums."""
+        num_images = min(self.options.samples, len(task.train))
+        decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
+        return num_images * self.work_per_image(task.train) + decompositions
 
     def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
         """Add the leading directions of this task's inputs to the memory.
@@ -85,31 +103,44 @@ class Gpm(ProjectedMethod):
         generator = seeding.generator(self.seed, "gpm-samples", task.number)
         sample = torch.randperm(len(task.train), generator=generator)[: self.options.samples]
         accumulator = CovarianceAccumulator(
-            layers, max_images=dict(zip(names, map(int, limits), strict=True))
+            layers, dict(zip(names, map(int, limits), strict=True)), tick=lambda: advance(0)
         )
         # One forward pass for the whole sample: with batch statistics it normalises by itself.
         with torch.no_grad(), accumulator.watch(), self.task_view(task.number) as model:
             model(task.train.batch(sample).x)
-        advance(len(sample))
-        rows = []
-        for (name, gram), theta in zip(accumulator.covariances().items(), thresholds, strict=True):
-            theta = min(1.0, theta + self.options.threshold_increase * (task.number - 1))
-            self.protect(name, gram, theta)
+        advance(len(sample) * self.work_per_image(task.train))
+        grams = accumulator.covariances()
+        increase = self.options.threshold_increase * (task.number - 1)
+        thetas = dict(zip(names, (min(1.0, theta + increase) for theta in thresholds), strict=True))
+        separated = {}
+        for name, gram in grams.items():
+            separated[name] = separate(gram, self._memory.get(name))
+            advance(0)
+
+        def protect(name: str, found: Spectrum) -> LayerRow:
+            gram, theta = grams[name], thetas[name]
+            self.protect(name, gram, found, theta)
             rank, open_energy = self.room(name, gram)
             percent = max(0.0, 100 * open_energy)
-            rows.append(LayerRow(name, len(gram), rank, theta, percent, "share of energy"))
-        return rows
+            return LayerRow(name, len(gram), rank, theta, percent, "share of energy")
 
-    def protect(self, layer: str, gram: torch.Tensor, theta: float) -> None:
+        device = next(self.model.parameters()).device
+        return list(for_each_spectrum(separated, protect, advance, device=device).values())
+
+    def protect(self, layer: str, gram: torch.Tensor, found: Spectrum, theta: float) -> None:
         """Add the leading directions of a layer's new inputs to the memory.
 
         Args:
             layer: Its name.
             gram: Gram matrix X^T X of the inputs, ``[d, d]`` float64.
+            found: Spectrum of ``separate(gram, memory)``.
             theta: Share of their energy to be protected, a fraction.
         """
         old, rule = self._memory.get(layer), self.options.first_rank
-        self._memory[layer] = extend(gram, old, theta, first_rank=rule, layer=layer)
+        self._memory[layer], rest = extend(gram, old, found, theta, first_rank=rule)
+        self._rest.pop(layer, None)
+        if rest is not None:
+            self._rest[layer] = rest
 
     def room(self, layer: str, gram: torch.Tensor) -> tuple[int, float]:
         """Return how many directions of a layer are open, and the share of energy they see."""
@@ -150,34 +181,53 @@ def captured(gram: torch.Tensor, basis: torch.Tensor) -> float:
 
 
 @torch.no_grad()
+def separate(gram: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
+    """Return a matrix whose spectrum has the new inputs below and the protected directions above.
+
+    (I - M M^T) G (I - M M^T) + c M M^T: with c above all other eigenvalues the last k eigenvectors
+    span M, the others complete it, in the order of the energy that the inputs have there.
+
+    Args:
+        gram: Gram matrix G = X^T X of the new inputs, ``[d, d]`` float64.
+        memory: M, protected directions so far, ``[d, k]``, or ``None`` after the first task.
+    """
+    if memory is None or memory.shape[1] == 0:
+        return gram
+    m = memory.double()
+    above = 2 * float(gram.trace()) or 1.0
+    product = gram @ m
+    inner = m.T @ product + above * torch.eye(m.shape[1], dtype=torch.float64)
+    return gram - product @ m.T - m @ product.T + m @ inner @ m.T
+
+
+@torch.no_grad()
 def extend(
     gram: torch.Tensor,
     memory: torch.Tensor | None,
+    found: Spectrum,
     theta: float,
     *,
     first_rank: str,
-    layer: str,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return the memory with the leading directions of new inputs added (GPM 2021, Eqs. 5-9).
 
     Args:
         gram: Gram matrix X^T X of the new inputs, ``[d, d]`` float64.
         memory: Protected directions so far, ``[d, k]``, or ``None`` after the first task.
+        found: Spectrum of ``separate(gram, memory)``.
         theta: Share of the energy of X to be protected, a fraction.
         first_rank: For the first task ``reach`` takes the fewest directions that reach ``theta``,
             ``below`` one fewer. Later tasks always reach it.
-        layer: Name of the layer, for error messages.
 
     Returns:
-        Orthonormal ``[d, k + new]`` float32; as it was if old directions already carry the share.
+        Orthonormal ``[d, k + new]`` float32, the old directions first, with their bits; and if
+        these are more than half of all, what completes them, ``[d, d - k - new]`` float32.
     """
     dim = len(gram)
     total = float(gram.trace())
-    old = torch.zeros(dim, 0, dtype=torch.float64) if memory is None else memory.double()
-    off = torch.eye(dim, dtype=torch.float64) - old @ old.T
-    residual = off @ gram @ off
-    found = spectrum(residual, layer=layer)
-    energies = found.sigma.square().flip(0)
+    old = torch.zeros(dim, 0) if memory is None else memory.float()
+    rest = dim - old.shape[1]
+    energies = found.sigma[:rest].square().flip(0)
     share = captured(gram, old) if total > 0 else 1.0
     # Shares before each direction is added: a direction is needed while they are below theta.
     shares = share + torch.cumsum(energies, 0) / (total if total > 0 else 1.0)
@@ -186,11 +236,9 @@ def extend(
     new = below if memory is None and first_rank == "below" else reach
     # Directions that the inputs do not use at all need no protection, whatever theta says.
     used = int((energies > 1e-12 * total).sum())
-    new = min(new, used, dim - old.shape[1])
-    if new == 0:
-        return old.float()
-    directions = found.between(dim - new, dim).flip(1)
-    # Rounding must not pile up over tasks: orthonormal again, spanning the same space.
-    basis, _ = torch.linalg.qr(torch.cat([old, directions], dim=1))
-    extended: torch.Tensor = basis.float().contiguous()
-    return extended
+    new = min(new, used, rest)
+    directions = found.between(rest - new, rest).flip(1).float()
+    extended = torch.cat([old, directions], dim=1).contiguous()
+    if 2 * extended.shape[1] <= dim:
+        return extended, None
+    return extended, found.between(0, rest - new).float().contiguous()

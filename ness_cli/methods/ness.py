@@ -49,8 +49,9 @@ from ness_cli.subspace.basis import (
 from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
 from ness_cli.subspace.clip import clip_spectral_norm
 from ness_cli.subspace.covariance import CovarianceAccumulator
+from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.projection import Projector
-from ness_cli.subspace.spectrum import spectrum
+from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.threshold import threshold
 
 
@@ -278,9 +279,11 @@ class Ness(ProjectedMethod):
         past = task.past if self.options.covariance == "recompute" else ()
         return [*past, task.train]
 
-    def consolidation_images(self, task: Task) -> int:
-        """Return the number of images whose layer inputs are summed."""
-        return sum(map(len, self._consolidation_sets(task)))
+    def consolidation_work(self, task: Task) -> int:
+        """Return the multiply-adds of summing up inputs and of decomposing the sums."""
+        num_images = sum(map(len, self._consolidation_sets(task)))
+        decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
+        return num_images * self.work_per_image(task.train) + decompositions
 
     def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
         """Add the task's inputs to the covariances and fix the basis of the next task.
@@ -288,15 +291,18 @@ class Ness(ProjectedMethod):
         Raises:
             NumericalError: If a layer's inputs are not finite, naming the layer.
         """
-        accumulator = CovarianceAccumulator(self.layers)
+        self._bases = {}
+        per_image = self.work_per_image(task.train)
+        accumulator = CovarianceAccumulator(self.layers, tick=lambda: advance(0))
         with accumulator.watch():
-            self.look_at(self._consolidation_sets(task), advance)
+            self.look_at(self._consolidation_sets(task), lambda n: advance(n * per_image))
         accumulator.sum_over_processes()
-        covariances = accumulator.covariances()
-        if self.options.covariance == "accumulate" and not task.is_first:
-            covariances = {name: self._covariances[name] + c for name, c in covariances.items()}
-        self._covariances = covariances
-        self._bases = {name: self._basis(name, c) for name, c in covariances.items()}
+        earlier = self._covariances
+        if self.options.covariance == "recompute" or task.is_first:
+            earlier = {}
+        self._covariances = accumulator.covariances(onto=earlier)
+        device = next(self.model.parameters()).device
+        self._bases = for_each_spectrum(self._covariances, self._basis, advance, device=device)
         return [
             LayerRow(
                 name,
@@ -309,8 +315,7 @@ class Ness(ProjectedMethod):
             for name, kept in self._bases.items()
         ]
 
-    def _basis(self, layer: str, covariance: torch.Tensor) -> SubspaceBasis:
-        found = spectrum(covariance, layer=layer)
+    def _basis(self, layer: str, found: Spectrum) -> SubspaceBasis:
         eps1 = self.options.eps1_of(layer)
         tau = threshold(found.sigma, rule=self.options.threshold, eps1=eps1)
         keep_open = self.needs_open

@@ -17,14 +17,13 @@ those of ``gpm``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
 from ness_cli.methods.base import Tensors
 from ness_cli.methods.gpm import Gpm
 from ness_cli.settings.methods.sgp import Options
 from ness_cli.subspace.projection import Projector
+from ness_cli.subspace.spectrum import Spectrum
 
 
 class Sgp(Gpm):
@@ -37,35 +36,30 @@ class Sgp(Gpm):
         super().start()
         self._importance: Tensors = {}
 
-    def load_memory(self, files: Mapping[str, Tensors]) -> None:
-        """Take in the protected directions and their importance."""
-        ends = {".M": self._memory, ".importance": self._importance}
-        for key, value in files.get("memory", {}).items():
-            for end, into in ends.items():
-                if key.endswith(end):
-                    into[key.removesuffix(end)] = value
+    def _kinds(self) -> dict[str, Tensors]:
+        """Return what is remembered of layers, by the last part of its names in the file."""
+        return {**super()._kinds(), "importance": self._importance}
 
-    def memory(self) -> dict[str, Tensors]:
-        """Return the protected directions of every layer, and their importance."""
-        importance = {f"{name}.importance": value for name, value in self._importance.items()}
-        return {"memory": super().memory()["memory"] | importance}
+    def _projector(self, layer: str, device: torch.device) -> Projector:
+        rest = self._rest.get(layer)
+        return Projector.off(
+            self._memory[layer].to(device),
+            self._importance[layer].to(device),
+            None if rest is None else rest.to(device),
+        )
 
-    def projectors(self) -> dict[str, Projector]:
-        """Return the scaled projections."""
-        device = next(self.model.parameters()).device
-        return {
-            name: Projector.off(m.to(device), self._importance[name].to(device))
-            for name, m in self._memory.items()
-        }
-
-    def protect(self, layer: str, gram: torch.Tensor, theta: float) -> None:
+    def protect(self, layer: str, gram: torch.Tensor, found: Spectrum, theta: float) -> None:
         """Add the leading directions of new inputs, and what all directions mean to them."""
-        super().protect(layer, gram, theta)
+        super().protect(layer, gram, found, theta)
         old = self._importance.get(layer, torch.zeros(0))
-        found = importance(gram, self._memory[layer], self.options.scale_coefficient)
+        kept = importance(gram, self._memory[layer], self.options.scale_coefficient)
         # Old directions come first; theirs only grows.
-        found[: len(old)] = (found[: len(old)] + old.double()).clamp(max=1)
-        self._importance[layer] = found.float()
+        kept[: len(old)] = (kept[: len(old)] + old.double()).clamp(max=1)
+        self._importance[layer] = kept.float()
+        if layer in self._rest:
+            num_slowed = int((self._importance[layer] < 1).sum())
+            if self._rest[layer].shape[1] + num_slowed >= len(kept):
+                del self._rest[layer]  # the slowed ones would go with them: no fewer columns
 
     def room(self, layer: str, gram: torch.Tensor) -> tuple[int, float]:
         """Return how many directions are not closed, and the share of energy that steps see."""

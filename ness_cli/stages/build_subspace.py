@@ -56,9 +56,9 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         if context.run.task(number).tensors("update").exists():
             method.load_update(context.read(number, "update", "train", timer.inputs))
         data = context.task(number, "build")
-        images = method.consolidation_images(data)
+        work = method.consolidation_work(data)
         title = f"task {number}/{context.stream.num_tasks}: building"
-        with context.place.progress.track(title, max(1, images)) as advance:
+        with context.place.progress.track(title, max(1, work)) as advance:
             rows = method.consolidate(
                 data, stopping(context.place, command(context.run.path, "build"), advance)
             )

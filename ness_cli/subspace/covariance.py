@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -25,36 +25,52 @@ class CovarianceAccumulator:
     Args:
         layers: Layers to watch, by name.
         max_images: Of every batch only this many images are added, per layer; all when absent.
+        tick: Called between chunks of rows; an exception that it raises ends the pass.
     """
 
     def __init__(
-        self, layers: Mapping[str, LayerView], max_images: Mapping[str, int] | None = None
+        self,
+        layers: Mapping[str, LayerView],
+        max_images: Mapping[str, int] | None = None,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.layers = layers
         self.max_images = max_images or {}
+        self.tick = tick
         self._sums: dict[str, torch.Tensor] = {}
 
-    def covariances(self) -> dict[str, torch.Tensor]:
-        """Return C per layer, ``[d, d]`` float64, exactly symmetric, on the CPU."""
-        zeros = {
-            name: torch.zeros(layer.dim, layer.dim, dtype=torch.float64)
-            for name, layer in self.layers.items()
-        }
-        sums = {name: c.cpu() for name, c in self._sums.items()}
-        return {name: torch.triu(c) + torch.triu(c, 1).T for name, c in (zeros | sums).items()}
+    def covariances(
+        self, onto: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Return C per layer, ``[d, d]`` float64, exactly symmetric, on the CPU.
+
+        The matrices of all layers together are large, so none is copied: what is returned are the
+        sums themselves where they are on the CPU, or ``onto``.
+
+        Args:
+            onto: Covariances of earlier tasks, to which these are added in place.
+        """
+        found = {}
+        for name in self.layers:
+            c = self._sum(name)
+            c.copy_(torch.triu(c) + torch.triu(c, 1).T)
+            found[name] = onto[name].add_(c.cpu()) if onto else c.cpu()
+            self.tick()
+        return found
 
     def sum_over_processes(self) -> None:
         """Add up what several processes have seen, if there are several."""
-        for name, layer in self.layers.items():
-            if name not in self._sums:
-                self._sums[name] = self._zeros(layer)
-            world.current().sum_([self._sums[name]])
+        for name in self.layers:
+            world.current().sum_([self._sum(name)])
 
-    def _zeros(self, layer: LayerView) -> torch.Tensor:
-        """Return an empty sum where the layer computes; on the CPU where there is no float64."""
-        device = layer.weight.device
-        device = torch.device("cpu") if device.type == "mps" else device
-        return torch.zeros(layer.dim, layer.dim, dtype=torch.float64, device=device)
+    def _sum(self, name: str) -> torch.Tensor:
+        """Return the sum of a layer, where it computes; on the CPU where there is no float64."""
+        if name not in self._sums:
+            layer = self.layers[name]
+            device = layer.weight.device
+            device = torch.device("cpu") if device.type == "mps" else device
+            self._sums[name] = torch.zeros(layer.dim, layer.dim, dtype=torch.float64, device=device)
+        return self._sums[name]
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -83,11 +99,11 @@ class CovarianceAccumulator:
                 f"layer {name}: its input holds NaN or infinite values",
                 "lower train.lr, or check the images",
             )
-        if name not in self._sums:
-            self._sums[name] = self._zeros(layer)
-        device = self._sums[name].device
+        total = self._sum(name)
         for rows in chunks_of_rows(layer, x):
-            add_gram(self._sums[name], rows.to(device, torch.float64))
+            # Where there is no float64 the rows go to the CPU first.
+            add_gram(total, rows.to(total.device).double())
+            self.tick()
 
 
 def add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:

@@ -142,6 +142,19 @@ def test_the_same_seed_gives_the_same_tensors(name, extra):
 
 
 @every_method
+def test_the_progress_of_consolidation_adds_up_to_what_was_announced(name, extra):
+    settings = _settings(name, extra)
+    method, done = make_method(settings), []
+    add_task(method, 1)
+    _train(method, settings, 1)
+    task = make_task(1, past=_past(settings, "build"))
+    announced = method.consolidation_work(task)
+    rows = method.consolidate(task, done.append)
+    assert sum(done) == announced
+    assert (announced > 0) == bool(rows)
+
+
+@every_method
 def test_after_a_task_the_model_has_plain_names(name, extra):
     method, _ = _long_lived(_settings(name, extra), 2)
     assert not any("parametrizations" in key for key in method.model.state_dict())

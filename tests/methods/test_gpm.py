@@ -6,8 +6,9 @@ from factory import add_task, make_method, make_settings, make_task
 
 from ness_cli.errors import SettingsError
 from ness_cli.methods.base import StepProgress
-from ness_cli.methods.gpm import captured, extend
+from ness_cli.methods.gpm import captured, extend, separate
 from ness_cli.optim.make import make_optimizer
+from ness_cli.subspace.spectrum import spectrum
 
 
 def _authors_rule(x, memory, theta):
@@ -35,12 +36,23 @@ def _x(seed, n=40, d=10):
     return torch.randn(n, d, generator=generator, dtype=torch.float64) * scale @ mix
 
 
+def _extend(gram, memory, theta, first_rank="reach"):
+    found = spectrum(separate(gram, memory), layer="fc")
+    memory, rest = extend(gram, memory, found, theta, first_rank=first_rank)
+    dim, k = memory.shape
+    assert (rest is not None) == (2 * k > dim)
+    if rest is not None:
+        both = torch.cat([memory, rest], dim=1)
+        torch.testing.assert_close(both.T @ both, torch.eye(dim), rtol=1e-5, atol=1e-5)
+    return memory
+
+
 @pytest.mark.parametrize("theta", [0.5, 0.9, 0.97, 0.999])
 def test_memory_spans_what_the_authors_svd_rule_spans(theta):
     mine = other = None
     for seed in range(4):
         x = _x(seed)
-        mine = extend(x.T @ x, mine, theta, first_rank="below", layer="fc")
+        mine = _extend(x.T @ x, mine, theta, "below")
         other = _authors_rule(x, other, theta)
         assert mine.shape == other.shape
         projector = mine.double() @ mine.double().T
@@ -49,18 +61,15 @@ def test_memory_spans_what_the_authors_svd_rule_spans(theta):
 
 def test_below_is_one_direction_fewer_than_reach():
     x = _x(0)
-    ranks = {
-        rule: extend(x.T @ x, None, 0.97, first_rank=rule, layer="fc").shape[1]
-        for rule in ("below", "reach")
-    }
+    ranks = {rule: _extend(x.T @ x, None, 0.97, rule).shape[1] for rule in ("below", "reach")}
     assert ranks["reach"] == ranks["below"] + 1
 
 
 def test_reach_carries_the_share_and_below_does_not():
     x = _x(0)
     gram = x.T @ x
-    assert captured(gram, extend(gram, None, 0.97, first_rank="reach", layer="fc")) >= 0.97
-    assert captured(gram, extend(gram, None, 0.97, first_rank="below", layer="fc")) < 0.97
+    assert captured(gram, _extend(gram, None, 0.97)) >= 0.97
+    assert captured(gram, _extend(gram, None, 0.97, "below")) < 0.97
 
 
 @pytest.mark.parametrize(
@@ -72,14 +81,24 @@ def test_reach_carries_the_share_and_below_does_not():
     ],
 )
 def test_degenerate_inputs(x, theta, rank):
-    memory = extend(x.T @ x, None, theta, first_rank="reach", layer="fc")
+    memory = _extend(x.T @ x, None, theta)
     assert memory.shape == (6, rank)
 
 
 def test_inputs_already_protected_add_nothing():
     x = _x(0)
-    memory = extend(x.T @ x, None, 0.99, first_rank="reach", layer="fc")
-    assert torch.equal(extend(x.T @ x, memory, 0.9, first_rank="reach", layer="fc"), memory)
+    memory = _extend(x.T @ x, None, 0.99)
+    assert torch.equal(_extend(x.T @ x, memory, 0.9), memory)
+
+
+def test_memory_stays_orthonormal_however_often_it_grows():
+    memory = None
+    for seed in range(10):
+        x = _x(seed, n=3, d=30)
+        memory = _extend(x.T @ x, memory, 0.9)
+    assert memory.shape[1] > 15
+    k = memory.shape[1]
+    torch.testing.assert_close(memory.T @ memory, torch.eye(k), rtol=0, atol=1e-6)
 
 
 def test_a_step_is_orthogonal_to_the_memory():

@@ -5,8 +5,10 @@ import torch
 from factory import add_task, make_method, make_settings, make_task
 
 from ness_cli.methods.base import StepProgress
+from ness_cli.methods.gpm import separate
 from ness_cli.methods.sgp import importance
 from ness_cli.optim.make import make_optimizer
+from ness_cli.subspace.spectrum import spectrum
 
 
 def _authors_update(x, memory, old, theta, alpha):
@@ -52,7 +54,9 @@ def test_the_scaled_projection_is_that_of_the_authors_procedure(theta, alpha):
     memory = kept = None
     for seed in range(4):
         x = _x(seed)
-        method.protect("fc", x.T @ x, theta)
+        gram = x.T @ x
+        found = spectrum(separate(gram, method._memory.get("fc")), layer="fc")
+        method.protect("fc", gram, found, theta)
         memory, kept = _authors_update(x, memory, kept, theta, alpha)
         mine = method.memory()["memory"]
         m, scale = mine["fc.M"].double(), mine["fc.importance"].double()
