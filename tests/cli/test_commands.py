@@ -170,6 +170,12 @@ def test_status_shows_what_is_done_and_what_comes_next(run):
     assert status["next"] == f"ness build-subspace {run}"
 
 
+def test_status_calls_tasks_by_their_classes(tmp_path):
+    good("prepare", "--preset", "digits-split", "--out", tmp_path / "run")
+    lines = good("status", tmp_path / "run").stdout.splitlines()
+    assert [line.split()[:3] for line in lines[2:4]] == [["1", "0,", "1"], ["2", "2,", "3"]]
+
+
 def test_what_depends_on_a_step_made_anew_is_stale(run):
     before = (run / "task-01" / "model.safetensors").read_bytes()
     good("train-task", run, "--task", 1, "--force")
