@@ -75,7 +75,7 @@ def check_fit(settings: Settings, manifest: Mapping[str, Any]) -> Method:
     if needing and any(task["splits"]["valid"]["count"] == 0 for task in manifest["tasks"]):
         raise SettingsError(
             f"data.valid_fraction: {needing} cannot do without validation images in every task",
-            "raise data.valid_fraction, or leave that setting out",
+            "raise data.valid_fraction, add images (a class keeps one), or leave that setting out",
         )
     model.add_task(1, max(sizes, default=1))
     kind: type[Method] = registry.load_class(METHODS, settings.method.name, place="method.name")
