@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -14,6 +15,9 @@ from ness_cli.settings.sections import ComputeSettings
 
 def configure(settings: ComputeSettings) -> None:
     """Set the process to what a run asks for; every step of every run calls it anew."""
+    if settings.determinism == "strict":
+        # Without it torch refuses matrix products on CUDA; it is read at the first of them.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Not use_deterministic_algorithms: it imports the compiler, which takes a second or more.
     torch.set_deterministic_debug_mode("error" if settings.determinism == "strict" else "default")
     # Filling new memory finds reads of what was never written; it costs a pass over every tensor.

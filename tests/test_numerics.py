@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import pytest
@@ -34,6 +35,20 @@ def test_determinism_is_what_was_asked_for(determinism, only_deterministic, by_t
     assert torch.are_deterministic_algorithms_enabled() == only_deterministic
     assert torch.backends.cudnn.deterministic == only_deterministic
     assert torch.backends.cudnn.benchmark == by_trial
+
+
+@pytest.mark.parametrize(
+    ("determinism", "before", "after"),
+    [("strict", None, ":4096:8"), ("strict", ":16:8", ":16:8"), ("seeded", None, None)],
+)
+def test_matrix_products_on_cuda_are_made_deterministic_for_callers_from_python_too(
+    determinism, before, after, monkeypatch
+):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", before)
+    numerics.configure(ComputeSettings(determinism=determinism))
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == after
 
 
 def test_tf32_is_allowed_in_training_steps_alone_and_never_in_a_projection():

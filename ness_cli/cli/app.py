@@ -5,7 +5,6 @@ Commands import what they need when they run, so that ``ness --help`` starts at 
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from typing import Annotated
 
@@ -83,6 +82,4 @@ def common(
 
 def main() -> None:
     """Run the command line."""
-    # Deterministic matrix products on CUDA need this before the first of them.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     app()

@@ -36,13 +36,13 @@ def prepare_targets(
     verify_data: bool,
 ) -> None:
     """Prepare every run and show its tasks."""
-    Workplace(cache_dir(), device, threads).torch_device()
+    place = Workplace(cache_dir(), device, threads, console, stop)
+    place.torch_device()  # refused before a lock file is put anywhere
     documents = []
     for target in found:
         run = target.run
         with run.lock():
-            cache = cache_dir()
-            prepared = prepare(run, target.resolved, cache, console, stop, verify_data=verify_data)
+            prepared = prepare(run, target.resolved, place, verify_data=verify_data)
             following = read_state(run).next_command()
         if prepared.was_there:
             files = " and from the same files" if prepared.was_compared else ""

@@ -17,7 +17,7 @@ from ness_cli.run_state import read_state
 from ness_cli.settings.identity import method_label
 from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.outcome import Outcome
-from ness_cli.stages.prepare import Prepared, prepare
+from ness_cli.stages.prepare import prepare
 from ness_cli.stages.report import report
 from ness_cli.stages.run import run_steps
 from ness_cli.words import counted
@@ -66,7 +66,7 @@ def run_targets(
         fewest = at_most
         for target in found:
             with target.run.lock():
-                prepared = _prepare(target, place, verify_data=verify_data)
+                prepared = prepare(target.run, target.resolved, place, verify_data=verify_data)
             if fewest is not None:
                 fewest = min(fewest, len(prepared.manifest["tasks"]))
         several = Jobs(jobs, device, threads, until if fewest is None else fewest, force)
@@ -76,7 +76,7 @@ def run_targets(
         steps: list[dict[str, Any]] = []
         with folder.lock():
             # Several at a time were compared above.
-            _prepare(target, place, verify_data=verify_data and jobs == 1)
+            prepare(target.run, target.resolved, place, verify_data=verify_data and jobs == 1)
             context = RunContext(folder, place)
             num_tasks = context.stream.num_tasks
             if jobs == 1:
@@ -99,14 +99,3 @@ def run_targets(
     for renderable in result.renderables(console.width):
         console.result(renderable)
     return {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}
-
-
-def _prepare(target: Target, place: Workplace, *, verify_data: bool) -> Prepared:
-    return prepare(
-        target.run,
-        target.resolved,
-        place.cache,
-        place.progress,
-        place.stop,
-        verify_data=verify_data,
-    )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ness_cli import registry
 from ness_cli.data.augment import Augment
 from ness_cli.data.prepare import plan
@@ -13,8 +15,11 @@ from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method
 from ness_cli.methods.ness import Ness
 from ness_cli.nets.build import build_model
+from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.settings.resolve import Settings
 from ness_cli.stages.context import METHODS
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,15 @@ def plan_run(settings: Settings) -> Plan:
     return Plan(manifest, tuple(layers), method.frozen(), _bytes(settings, manifest, method))
 
 
-def check_fit(settings: Settings, manifest: Mapping[str, Any]) -> Method:
-    """Return the method around an untrained network, if all of it fits the tasks.
+def check_fit(
+    settings: Settings, manifest: Mapping[str, Any], device: torch.device = CPU
+) -> Method:
+    """Return the method around an untrained network, if all of it fits the tasks and a device.
 
     Raises:
         SettingsError: If network or augmentation cannot take the images, a shared head would stand
-            over different labels, or validation images are needed and there are none.
+            over different labels, validation images are needed and there are none, or the network
+            cannot be trained on the device as deterministically as asked for.
     """
     model = build_model(settings.net, settings.norm, manifest["image_shape"])
     if settings.train.augment:
@@ -78,6 +86,7 @@ def check_fit(settings: Settings, manifest: Mapping[str, Any]) -> Method:
             "raise data.valid_fraction, add images (a class keeps one), or leave that setting out",
         )
     model.add_task(1, max(sizes, default=1))
+    refuse_nondeterministic(model, manifest["image_shape"], settings.compute, device)
     kind: type[Method] = registry.load_class(METHODS, settings.method.name, place="method.name")
     method = kind(model, settings.options, settings.train, seed=settings.seed)
     method.check_options()

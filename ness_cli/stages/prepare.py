@@ -14,7 +14,6 @@ from ness_cli.data.prepare import prepare as prepare_data
 from ness_cli.data.prepare import prepared as prepared_data
 from ness_cli.data.stream import content_hashes
 from ness_cli.data.stream_notes import stream_notes
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
@@ -23,7 +22,7 @@ from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Resolved, Settings
 from ness_cli.settings.sources.base import DataSettings
-from ness_cli.stages.context import StoppableProgress, run_log
+from ness_cli.stages.context import StoppableProgress, Workplace, run_log
 from ness_cli.stages.plan import check_fit
 from ness_cli.stages.source_check import Origin, checked
 from ness_cli.stages.step_record import versions
@@ -47,13 +46,7 @@ class Prepared:
 
 
 def prepare(
-    run: RunDir,
-    resolved: Resolved,
-    cache: Path,
-    progress: Progress,
-    stop: StopRequest,
-    *,
-    verify_data: bool = False,
+    run: RunDir, resolved: Resolved, place: Workplace, *, verify_data: bool = False
 ) -> Prepared:
     """Prepare a run, or check that it was prepared with the same settings and from the same files.
 
@@ -64,9 +57,8 @@ def prepare(
     Args:
         run: The run folder, locked.
         resolved: Its settings and their origins.
-        cache: Folder of prepared data, shared by runs.
-        progress: Told what is going on.
-        stop: Asked whether to stop, with every download, image and task.
+        place: Where and how; its device is the one that will train, and it is asked whether to
+            stop with every download, image and task.
         verify_data: Look at the files again although their place is the same.
 
     Raises:
@@ -77,12 +69,14 @@ def prepare(
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; nothing half made is left.
     """
-    progress = StoppableProgress(progress, stop, "preparing starts over", "the same command")
+    cache, device = place.cache, place.torch_device()
+    what = "preparing starts over"
+    progress = StoppableProgress(place.progress, place.stop, what, "the same command")
     if not run.run.exists():
         with run_log(run, "prepare"):
             settings = resolved.settings
             manifest = prepare_data(settings.stream, cache, progress)
-            check_fit(settings, manifest)
+            check_fit(settings, manifest, device)
             for note in stream_notes(manifest):
                 progress.note(note)
             about = _about(resolved, manifest, _pretrained(settings, None, cache, progress))
@@ -107,7 +101,7 @@ def prepare(
             settings, was_compared = checked(resolved, origin, progress, everything=verify_data)
         else:
             manifest = _prepare_again(settings.stream, origin, cache, progress, gone)
-        check_fit(settings, manifest)
+        check_fit(settings, manifest, device)
         _pretrained(settings, about.get("pretrained"), cache, progress)
         if was_compared:
             about["places"] = settings.stream.places()

@@ -12,6 +12,7 @@ from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, FitState
 from ness_cli.engine.score import record_statistics
 from ness_cli.methods.base import Method, Task
+from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.run_dir import TaskDir, write_bytes
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
@@ -40,6 +41,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     Raises:
         InputError: If the steps before are not done, or files are missing.
         DamagedError: If a file does not read back.
+        SettingsError: If the network cannot be trained on the device as deterministically as asked.
         NumericalError: If the loss is not finite.
         StoppedError: If a stop was requested; a checkpoint is on disk then.
     """
@@ -91,6 +93,9 @@ def _method(context: RunContext, number: int, inputs: dict[str, str]) -> Method:
         method = context.method(model)
         method.load_memory(context.read_memory(method, "train", number - 1, inputs))
     add_head(context, model, number)
+    refuse_nondeterministic(
+        model, context.stream.image_shape, context.settings.compute, context.device
+    )
     model.to(context.device)
     if context.settings.compute.channels_last:
         # torch's stubs know the argument only together with others.

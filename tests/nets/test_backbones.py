@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from ness_cli.errors import SettingsError
 from ness_cli.nets.build import build_model
@@ -52,3 +53,17 @@ def test_an_odd_image_goes_through_every_network():
     for name in ("alexnet", "lenet", "resnet18", "mlp"):
         model = _model((1, 33, 29), name=name)
         assert model.backbone(torch.randn(2, 1, 33, 29)).shape == (2, model.num_features)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3, 20])
+def test_the_response_normalisation_of_lenet_is_torchs_own_to_the_bit(channels, layout):
+    lenet = _model((3, 16, 16), name="lenet").backbone
+    x = torch.randn(4, channels, 5, 7, requires_grad=True)
+    laid_out = x.contiguous(memory_format=layout)
+    found = lenet._normalised(laid_out)
+    expected = functional.local_response_norm(x, 4, alpha=0.001 / 9, beta=0.75, k=1.0)
+    assert torch.equal(found, expected)
+    weights = torch.randn_like(found)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, expected)]
+    assert torch.equal(*gradients)

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from ness_cli.console import Progress
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError, StoppedError
 from ness_cli.run_dir import RunDir
@@ -21,7 +20,7 @@ def _prepare(tmp_path, *overrides, stop=None):
     resolved = resolve("digits", [*SMALL, *overrides])
     run = RunDir(tmp_path / "run")
     run.path.mkdir(exist_ok=True)
-    return prepare(run, resolved, tmp_path / "cache", Progress(), stop or StopRequest())
+    return prepare(run, resolved, Workplace(tmp_path / "cache", "cpu", stop=stop or StopRequest()))
 
 
 def test_a_stop_is_honoured_in_the_middle_and_leaves_nothing_half_made(tmp_path):

@@ -14,10 +14,10 @@ from PIL import Image
 from ness_cli.console import Progress
 from ness_cli.data import download
 from ness_cli.data import prepare as data_prepare
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
+from ness_cli.stages.context import Workplace
 from ness_cli.stages.prepare import Prepared, prepare
 
 
@@ -61,8 +61,8 @@ class Run:
     def prepare(self, *overrides: str, verify_data: bool = False) -> Prepared:
         resolved = resolve(str(self.preset), ["net.hidden=[4]", *overrides])
         self.notes = Notes()
-        more = {"verify_data": verify_data}
-        return prepare(self.dir, resolved, self.cache, self.notes, StopRequest(), **more)
+        place = Workplace(self.cache, "cpu", progress=self.notes)
+        return prepare(self.dir, resolved, place, verify_data=verify_data)
 
     def recorded(self) -> dict:
         return yaml.safe_load(self.dir.settings.read_text())["data"]
