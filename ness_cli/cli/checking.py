@@ -31,7 +31,7 @@ def check_images(path: str, console: Console, stop: StopRequest) -> None:
         console.note(note)
     refusals = found.refusals()
     share = "" if "test" in found.splits else " data.test_fraction=0.2"
-    following = f"ness run data.source=image-folder {shlex.quote(f'data.path={path}')}{share}"
+    following = f"ness run {shlex.quote(f'data.path={path}')}{share}"
     console.document(found.document() | {"next": "" if refusals else following})
     for each in refusals[:-1]:
         console.error(each)

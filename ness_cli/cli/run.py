@@ -39,14 +39,14 @@ def run(
     What is done is skipped, so the same command goes on after a kill, and ends with the same bits.
     Finished work is never overwritten unasked: see --force.
 
-    Without --preset the default preset [bold]digits[/bold] runs: seconds, nothing to download. Any
-    other data.source starts from the preset [bold]images[/bold].
+    Without --preset the default preset [bold]digits[/bold] runs: seconds, nothing to download. A
+    data.path of your own, or another data.source, starts from the preset [bold]images[/bold].
 
     [dim]Examples:[/dim]
 
       ness run
 
-      ness run data.source=image-folder data.path=leaves data.classes_per_task=2
+      ness run data.path=leaves data.test_fraction=0.2
 
       ness run --preset digits --out runs/ft method.name=finetune
 

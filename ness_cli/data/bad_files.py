@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
+import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from ness_cli.data import pixels
@@ -116,7 +116,7 @@ def refusal(found: Sequence[BadFile], excluded: Sequence[str] = ()) -> InputErro
         excluded: Patterns that leave files out already.
     """
     patterns = list(dict.fromkeys([*excluded, *(file.pattern for file in found)]))
-    listed = yaml.safe_dump(patterns, default_flow_style=True, width=float("inf")).strip()
+    listed = json.dumps(patterns, ensure_ascii=False)  # YAML too, and easily quoted for a shell
     them = "it" if len(found) == 1 else "them"
     ways = [f"repair or remove {them}"]
     if len(found) <= _MOST:

@@ -14,6 +14,8 @@ from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.words import counted
 
+_MOST_LISTED = 12  # tasks of an example
+
 
 def deal(classes: Sequence[str], options: DatasetSettings) -> list[tuple[str, ...]]:
     """Return the classes of every task, disjoint, in the order of the settings.
@@ -92,7 +94,8 @@ def _equal_sizes(num_classes: int, per_task: int, num_tasks: int | None) -> list
         raise SettingsError(
             f"data.classes_per_task: {full} x {per_task} classes leave {left} of"
             f" {num_classes} over",
-            f"give a list that adds up to {num_classes}, or set data.num_tasks={full}",
+            f"give a list that adds up to {num_classes}{_example(num_classes, full)}, or set"
+            f" data.num_tasks={full}",
         )
     if num_tasks is not None and num_tasks > full:
         raise SettingsError(
@@ -105,6 +108,16 @@ def _equal_sizes(num_classes: int, per_task: int, num_tasks: int | None) -> list
 
 def _classes(number: int) -> str:
     return counted(number, "class", "classes")
+
+
+def _example(num_classes: int, num_tasks: int) -> str:
+    """Return a list of nearly equal tasks, as it is typed, if it is short."""
+    num_tasks = max(2, num_tasks)
+    if num_tasks > _MOST_LISTED:
+        return ""
+    small, larger = divmod(num_classes, num_tasks)
+    sizes = [small + 1] * larger + [small] * (num_tasks - larger)
+    return f", as data.classes_per_task=[{','.join(map(str, sizes))}]"
 
 
 def _few(names: Sequence[str], limit: int = 8) -> str:

@@ -96,6 +96,12 @@ def arrange(storages: Sequence[Storage], exclude: Sequence[str] = ()) -> Listing
     places = ", ".join(str(storage.path) for storage in storages)
     if not splits and not found.misplaced and not found.no_images:
         raise InputError(f"{places}: no images found", "the layout is train/CLASS/*, test/CLASS/*")
+    if not splits and found.misplaced:
+        raise InputError(
+            f"{places}: no image lies in the folder of a class ({found.misplaced[0].path} and"
+            f" {len(found.misplaced) - 1} more do not)",
+            "the layout is train/CLASS/* and test/CLASS/*, or CLASS/*",
+        )
     if "" in splits and len(splits) > 1:
         raise InputError(
             f"{places}: some have train and test folders, others have class folders only",

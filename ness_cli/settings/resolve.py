@@ -133,8 +133,8 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
 
     Args:
         preset: Name or file of a preset; when ``None`` the default preset, or that for your own
-            images if ``overrides`` choose another source. A file may open with ``extends: NAME``
-            to change a few values of another preset.
+            images if ``overrides`` choose another source or a path. A file may open with
+            ``extends: NAME`` to change a few values of another preset.
         overrides: ``key=value`` strings, the values in YAML: ``net.hidden=[64, 64]``.
         seed: The run's seed, if given apart from ``overrides``.
 
@@ -315,8 +315,11 @@ def _preset_layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[s
 
 
 def _default_preset(command_line: Mapping[str, Any]) -> str:
+    """Return the preset for images of one's own where they are meant: the digits have no path."""
     data = command_line.get("data")
-    own = isinstance(data, Mapping) and data.get("source", "digits") != "digits"
+    if not isinstance(data, Mapping):
+        return presets.DEFAULT
+    own = data.get("source", "image-folder" if "path" in data else "digits") != "digits"
     return presets.OWN_IMAGES if own else presets.DEFAULT
 
 

@@ -29,7 +29,7 @@ def ness(*arguments):
 def test_a_good_folder_ends_with_the_command_that_learns_it(folder):
     result = ness("check", folder)
     assert result.exit_code == 0
-    typed = f"data.source=image-folder 'data.path={folder}' data.test_fraction=0.2"
+    typed = f"'data.path={folder}' data.test_fraction=0.2"
     assert f"Next: ness run {typed}" in result.stderr
     assert "the same pixels" in result.stdout
 
@@ -43,7 +43,7 @@ def test_what_would_stop_preparing_exits_with_4_and_one_document(folder):
     assert found["repeated"] == [["ant/1.png", "bee/1.png"], ["ant/2.png", "bee/2.png"]]
     (problem,) = found["problems"]
     assert "ant/0.png cannot be read" in problem["what"]
-    assert "data.exclude=[ant/0.png]" in problem["fix"]
+    assert 'data.exclude=["ant/0.png"]' in problem["fix"]
 
 
 def test_the_list_of_sources_is_where_it_was():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -202,7 +203,7 @@ def test_uneven_tasks(tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"classes_per_task": 3}, "classes"),
+        ({"classes_per_task": 3}, r"leave 1 of 4 over"),
         ({"classes_per_task": [3, 3]}, "class"),
         ({"num_tasks": 3}, "task"),
         ({"class_order": ["ant", "bear"]}, "bear"),
@@ -277,3 +278,18 @@ def test_a_damaged_cache_is_made_anew(tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     assert torch.equal(_open(options, tmp_path / "cache").split(1, "train").images, before)
+
+
+@pytest.mark.parametrize(("per_task", "example"), [(3, r"\[2,2\]"), (5, "to 4 or less")])
+def test_classes_that_do_not_fit_come_with_an_example_that_does(tmp_path, per_task, example):
+    folder = _make(tmp_path / "a")
+    with pytest.raises(SettingsError) as error:
+        plan(_options(folder, classes_per_task=per_task))
+    assert re.search(example, error.value.remedy)
+
+
+def test_a_folder_of_images_without_classes_is_one_line(tmp_path):
+    folder = _make(tmp_path / "a") / "train" / "ant"
+    with pytest.raises(InputError, match=r"0\.png and 5 more") as error:
+        plan(_options(folder))
+    assert "\n" not in error.value.what

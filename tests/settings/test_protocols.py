@@ -59,6 +59,7 @@ def test_without_a_preset_your_own_images_start_from_their_own():
     own = resolve(None, OWN)
     assert (own.preset, resolve(None).preset) == ("images", "digits")
     assert resolve(None, ["data.source=digits"]).preset == "digits"
+    assert resolve(None, ["data.path=x"]).settings == own.settings
     assert resolve("digits", OWN).settings.data.protocol == "permuted"
     settings = own.settings
     assert (settings.data.protocol, settings.data.classes_per_task) == ("split", 2)
