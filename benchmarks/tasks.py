@@ -53,6 +53,8 @@ def main() -> None:
         f"train.epochs={arguments.epochs}",
         f"method.name={arguments.method}",
         "storage.keep=latest",
+        "net.hidden=[512, 512]",
+        "train.batch_size=64",
     ]
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -659,11 +659,12 @@ def test_presets_are_listed_by_benchmark_on_one_line_each():
 
 
 def test_a_plan_shows_tasks_layers_and_bytes():
-    plan = document("prepare", "--preset", "digits", "--dry-run", "net.biases=true")["runs"][0]
-    assert [layer["d"] for layer in plan["layers"]] == [64, 512]
-    assert plan["frozen"] == {"fc1.bias": 512, "fc2.bias": 512}
-    shown = good("prepare", "--preset", "digits", "--dry-run", "net.biases=true").stdout
-    assert "trained in task 1 only, 1024 numbers: fc1.bias, fc2.bias" in shown
+    arguments = ("prepare", "--preset", "digits", "--dry-run", "net.biases=true", *QUICK)
+    plan = document(*arguments)["runs"][0]
+    assert [layer["d"] for layer in plan["layers"]] == [64, 24]
+    assert plan["frozen"] == {"fc1.bias": 24, "fc2.bias": 16}
+    shown = good(*arguments).stdout
+    assert "trained in task 1 only, 40 numbers: fc1.bias, fc2.bias" in shown
 
 
 def test_a_plan_of_missing_files_names_all_of_them_and_exits_with_4(tmp_path):

@@ -16,7 +16,7 @@ def test_later_layers_win_and_every_value_keeps_its_origin(tmp_path):
     mine.write_text("extends: digits\ntrain:\n  lr: 0.5\n  epochs: 7\n")
     resolved = resolve(str(mine), ["train.epochs=9"], seed=4)
     train = resolved.settings.train
-    assert (train.lr, train.epochs, train.batch_size) == (0.5, 9, 64)
+    assert (train.lr, train.epochs, train.batch_size) == (0.5, 9, 32)
     assert resolved.origins["train.epochs"] == "command line"
     assert resolved.origins["train.lr"] == "file mine.yaml"
     assert resolved.origins["train.batch_size"] == "preset digits"
@@ -151,7 +151,7 @@ def test_options_of_a_component_that_is_replaced_do_not_carry_over():
 
 def test_the_same_component_keeps_its_options():
     settings = resolve("digits", ["net.name=mlp"]).settings
-    assert settings.net.hidden == (512, 512)
+    assert settings.net.hidden == (384, 384)
 
 
 def test_a_run_from_before_a_setting_existed_has_its_default():
