@@ -9,8 +9,11 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 BENCH := steps layers breakdown build tasks memory startup
 BENCH_OUT := runs/bench
+GPU_OUT := runs/gpu.json
+# CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
+DATA :=
 
-.PHONY: install demo test test-slow format lint types check bench clean
+.PHONY: install demo test test-slow format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -47,6 +50,9 @@ bench: install
 	@for part in $(BENCH); do \
 	  echo; echo "== $$part"; $(BIN)/python benchmarks/$$part.py --out $(BENCH_OUT)/$$part.json || exit; \
 	done
+
+gpu: install
+	$(BIN)/python benchmarks/gpu.py --out $(GPU_OUT) $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis runs/demo runs/smoke*

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from ness_cli import registry
+from ness_cli import numerics, registry
 from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.prepare import prepare
@@ -46,11 +46,14 @@ METHODS = {
 class Stepper:
     """A method in the middle of its second task."""
 
-    def __init__(self, net: str, overrides: list[str], cache: Path) -> None:
+    def __init__(self, net: str, overrides: list[str], cache: Path, device: str = "cpu") -> None:
         settings = _settings(net, overrides)
+        self.compute, self.device = settings.compute, torch.device(device)
+        numerics.configure(self.compute)
         stream = TaskStream(prepare(settings.stream, cache, Progress()), cache)
         torch.manual_seed(settings.seed)
         model = build_model(settings.net, settings.norm, stream.image_shape)
+        model.to(self.device)
         kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
         if settings.compute.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -62,10 +65,11 @@ class Stepper:
             info = stream.info(number)
             split = stream.split(number, "train")
             self.images = Images(
-                split, task=number, mean=info.mean, std=info.std, device=torch.device("cpu")
+                split, task=number, mean=info.mean, std=info.std, device=self.device
             )
             task = Task(number, info.num_classes, self.images)
             model.add_task(number, info.num_classes)
+            model.to(self.device)
             model.select(number)
             self.method.begin_task(task)
             groups = self.method.parameter_groups(task)
@@ -77,8 +81,10 @@ class Stepper:
 
     def seconds(self, num_steps: int) -> float:
         """Make steps and return the seconds they took."""
+        numerics.configure(self.compute)
         self.method.model.train()
         positions = torch.randperm(len(self.images))[: self.size]
+        self._wait()
         start = time.perf_counter()
         for step in range(num_steps):
             batch = self.images.batch(positions)
@@ -88,7 +94,13 @@ class Stepper:
             self.method.edit_gradients(batch)
             self.method.apply(self.optimizer)
             self.method.after_step(batch, progress)
+        self._wait()
         return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        """Wait for what the device still has to do."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
 class PlainLoop:
@@ -159,7 +171,10 @@ def save(path: Path | None, results: object) -> None:
     """Write results as JSON, if a place is given."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n")
+        # Whole or not at all: who saves more than once may be stopped in between.
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_text(json.dumps(results, indent=2) + "\n")
+        unfinished.replace(path)
 
 
 def main() -> None:
