@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ness_cli import registry
+from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.task_stream import Split
 from ness_cli.methods.base import Method, Task
@@ -13,6 +14,16 @@ from ness_cli.settings.resolve import Settings, build
 
 SHAPE = (1, 4, 4)
 NUM_CLASSES = 3
+
+
+class Notes(Progress):
+    """Keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
 
 
 def make_settings(**sections) -> Settings:

@@ -59,19 +59,25 @@ def _class_counts(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _small_tasks(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield that tasks have one class only, or few test images."""
-    for task in tasks:
-        if len(task["classes"]) == 1:
-            yield (
-                f"task {task['number']} has one class, {task['classes'][0]!r}: where the task is"
-                " known its accuracy is 100 % whatever was learned; see data.classes_per_task"
-            )
+    """Yield that there is one task, or that tasks have one class only, or few test images."""
+    if len(tasks) == 1:
+        yield "there is one task, so there is nothing to forget; see data.classes_per_task"
+    alone = [f"{task['number']} ({task['classes'][0]})" for task in tasks if _is_alone(task)]
+    if alone:
+        yield (
+            f"tasks with one class: {_listed(alone)}; where the task is known their accuracy is"
+            " 100 % whatever was learned; see data.classes_per_task"
+        )
     fewest = min(tasks, key=lambda task: int(task["splits"]["test"]["count"]), default=None)
     if fewest is not None and (count := fewest["splits"]["test"]["count"]) < _FEW_TESTS:
         yield (
             f"task {fewest['number']} has {count} test images: each of them is {100 / count:.3g}"
             " points of its accuracy"
         )
+
+
+def _is_alone(task: Mapping[str, Any]) -> bool:
+    return len(task["classes"]) == 1
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factory import Notes
 from PIL import Image
 
 from ness_cli.console import Progress
@@ -59,14 +60,6 @@ def _refusal(options: Options, cache: Path) -> InputError:
     with pytest.raises(InputError) as error:
         prepare(options, cache, Progress())
     return error.value
-
-
-class _Notes(Progress):
-    def __init__(self) -> None:
-        self.all: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.all.append(text)
 
 
 @pytest.mark.parametrize("channels", ["auto", "rgb"])
@@ -186,9 +179,9 @@ def test_a_stream_with_a_validation_folder_is_not_one_from_when_it_was_left_alon
     folder = _make(tmp_path / "a", splits=("train", "val", "test"))
     key = _open(_options(folder), tmp_path / "cache").key
     (folder / "val").rename(folder / "other")
-    notes = _Notes()
+    notes = Notes()
     assert prepare(_options(folder), tmp_path / "cache", notes)["key"] != key
-    assert any("other is ignored" in note for note in notes.all)
+    assert any("other is ignored" in note for note in notes.texts)
 
 
 def test_train_and_validation_without_test_needs_a_share_for_testing(tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from factory import Notes
 
+from ness_cli.console import Progress
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError, StoppedError
 from ness_cli.run_dir import RunDir
@@ -16,11 +18,12 @@ from ness_cli.stages.prepare import prepare
 SMALL = ["data.num_tasks=2", "net.hidden=[8]"]
 
 
-def _prepare(tmp_path, *overrides, stop=None):
+def _prepare(tmp_path, *overrides, stop=None, progress=None):
     resolved = resolve("digits", [*SMALL, *overrides])
     run = RunDir(tmp_path / "run")
     run.path.mkdir(exist_ok=True)
-    return prepare(run, resolved, Workplace(tmp_path / "cache", "cpu", stop=stop or StopRequest()))
+    more = {"progress": progress or Progress(), "stop": stop or StopRequest()}
+    return prepare(run, resolved, Workplace(tmp_path / "cache", "cpu", **more))
 
 
 def test_a_stop_is_honoured_in_the_middle_and_leaves_nothing_half_made(tmp_path):
@@ -48,3 +51,12 @@ def test_the_hash_of_the_files_does_not_depend_on_the_settings(tmp_path):
     second = _prepare(tmp_path / "other", "data.split_seed=run", "seed=5").manifest
     assert first["content"] == second["content"]
     assert first["key"] != second["key"]
+
+
+def test_what_is_to_be_known_of_the_classes_is_said_when_a_run_is_first_prepared(tmp_path):
+    notes = Notes()
+    _prepare(tmp_path, progress=notes)
+    (counts,) = notes.texts
+    assert counts == "10 classes with 140 to 147 training and 34 to 36 test images each"
+    _prepare(tmp_path, progress=notes)
+    assert len(notes.texts) == 1

@@ -9,9 +9,9 @@ from pathlib import Path
 import published_files
 import pytest
 import yaml
+from factory import Notes
 from PIL import Image
 
-from ness_cli.console import Progress
 from ness_cli.data import download
 from ness_cli.data import prepare as data_prepare
 from ness_cli.errors import InputError, MissingFilesError
@@ -19,16 +19,6 @@ from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.context import Workplace
 from ness_cli.stages.prepare import Prepared, prepare
-
-
-class Notes(Progress):
-    """Keeps what is noted."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
 
 
 def _images(folder: Path, shade: int = 0) -> Path:
