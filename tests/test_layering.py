@@ -10,7 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ness_cli"
 ROWS = {
     **dict.fromkeys(("errors", "words"), 0),
-    **dict.fromkeys(("settings", "registry", "run_dir", "run_state", "results", "console"), 1),
+    **dict.fromkeys(
+        ("settings", "registry", "run_dir", "run_state", "results", "console", "memory"), 1
+    ),
     **dict.fromkeys(("tensor_files", "seeding", "vision", "numerics", "world"), 2),
     **dict.fromkeys(("data", "nets", "subspace", "optim"), 3),
     "methods": 4,

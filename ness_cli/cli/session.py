@@ -21,6 +21,7 @@ from ness_cli.errors import (
     NessError,
     SystemRefusedError,
 )
+from ness_cli.memory import is_out_of_memory, out_of_memory
 
 
 @contextlib.contextmanager
@@ -93,13 +94,6 @@ def _refusal(error: Exception) -> SystemRefusedError | None:
         }
         remedy = remedies.get(error.errno or 0, "put it right and run the same command again")
         return SystemRefusedError(f"{place}{error.strerror or error}", remedy)
-    if not isinstance(error, MemoryError | RuntimeError):
-        return None
-    text = str(error)
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if out_of_memory or "allocate memory" in text:
-        first = text.splitlines()[0] if text else "no more to be had"
-        return SystemRefusedError(
-            f"out of memory: {first}", "lower train.batch_size or evaluate.batch_size"
-        )
+    if is_out_of_memory(error):
+        return out_of_memory(error, "end other programs, or use a machine with more memory")
     return None

@@ -29,7 +29,7 @@ def logits(
 ) -> torch.Tensor:
     """Return the logits of all images in stored order, ``[n, num_classes]``, model as it is."""
     parts = []
-    for batch in images.in_order(batch_size):
+    for batch in images.in_order(batch_size, model.smallest_batch(batch_size)):
         parts.append(model(batch.x))
         advance(len(batch))
     return torch.cat(parts)
@@ -91,7 +91,7 @@ def record_statistics(method: Method, sets: Sequence[Images]) -> None:
         return
     for images in sets:
         with method.task_view(images.task) as model, model.record_statistics():
-            for batch in images.in_order(STATISTICS_BATCH):
+            for batch in images.in_order(STATISTICS_BATCH, 2):
                 model(batch.x)
 
 

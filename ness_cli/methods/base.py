@@ -366,6 +366,10 @@ class Method:
             self.model.train(was_training)
             self.model.select(before)
 
+    def pieces(self, images: Images) -> list[slice]:
+        """Return the batches in which ``look_at`` passes images through."""
+        return images.pieces(self.batch_size, self.model.smallest_batch(self.batch_size))
+
     @torch.no_grad()
     def look_at(self, sets: Sequence[Images], advance: Callable[[int], None]) -> None:
         """Pass images through the network, each set in its own task's view, for whoever watches.
@@ -375,7 +379,7 @@ class Method:
         processes = world.current()
         for images in sets:
             with self.task_view(images.task) as model:
-                for number, where in enumerate(images.pieces(self.batch_size)):
+                for number, where in enumerate(self.pieces(images)):
                     if number % processes.size == processes.rank:
                         model(images.batch(where).x)
                     advance(where.stop - where.start)

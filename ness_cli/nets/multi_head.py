@@ -69,6 +69,13 @@ class MultiHead(nn.Module):
         norms = self.norms()
         return norms[0].statistics if norms else "none"
 
+    def smallest_batch(self, size: int) -> int:
+        """Return how many images a batch of an evaluation needs, where ``size`` are asked for.
+
+        With batch statistics a small remainder would be normalised by next to nothing.
+        """
+        return max(2, size // 8) if self.statistics == "batch" else 1
+
     def add_task(self, number: int, num_classes: int) -> None:
         """Make a head and normalisation state for task ``number``; draws from torch's default RNG.
 

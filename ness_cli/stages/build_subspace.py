@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ness_cli import tensor_files, world
+from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import LayerRow
 from ness_cli.run_dir import read_json, write_json
 from ness_cli.run_state import RECORDS, RunState, command
@@ -48,7 +49,8 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     require_done(state, number, "train")
     if number > 1:
         require_done(state, number - 1, "build")
-    with run_log(context.run, f"build-subspace, task {number}"):
+    remedy = "prepare another run with a lower evaluate.batch_size, or narrower layers (net.adapt)"
+    with run_log(context.run, f"build-subspace, task {number}"), short_of_memory(remedy):
         timer = StepTimer(context, "build", number)
         method = context.method(load_model(context, number, timer.inputs))
         if number > 1:

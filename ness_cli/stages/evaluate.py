@@ -6,6 +6,7 @@ from typing import Any
 
 from ness_cli.engine.score import class_accuracy, task_accuracy
 from ness_cli.errors import SettingsError
+from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.run_state import StepState, command
 from ness_cli.stages.context import (
@@ -67,7 +68,8 @@ def evaluate(
     number = step.task
     require_done(state, number, "train")
     known = step.record if step.is_done and not force else {}
-    with run_log(context.run, f"evaluate, task {number}"):
+    remedy = "prepare another run with a lower evaluate.batch_size"
+    with run_log(context.run, f"evaluate, task {number}"), short_of_memory(remedy):
         timer = StepTimer(context, "evaluate", number)
         method = context.method(load_model(context, number, timer.inputs))
         if method.reads("evaluate"):

@@ -146,7 +146,8 @@ def _changes(
         plan = [(task, task, [u for u in updates if u.number > task]) for task in range(1, last)]
     plan = [(model, task, later) for model, task, later in plan if later]
     images = {task: context.images(task, "train") for _, task, _ in plan}
-    total = sum(len(_pieces(context, images[task], num_images)) for _, task, _ in plan)
+    size = context.settings.evaluate.batch_size
+    total = sum(len(_first(images[task].pieces(size), num_images)) for _, task, _ in plan)
     rows: list[dict[str, Any]] = []
     with context.place.progress.track("changes of earlier outputs", max(1, total)) as track:
         advance = stopping(context.place, f"ness inspect {context.run.path}", track)
@@ -156,9 +157,8 @@ def _changes(
     return sorted(rows, key=lambda row: (row["task"], row["on_task"]))
 
 
-def _pieces(context: RunContext, images: Images, num_images: int | None) -> list[slice]:
-    """Return the batches looked at: those that the covariances were summed over, or the first."""
-    pieces = images.pieces(context.settings.evaluate.batch_size)
+def _first(pieces: list[slice], num_images: int | None) -> list[slice]:
+    """Return the batches looked at: all, or the first so many images."""
     return [piece for piece in pieces if num_images is None or piece.start < num_images]
 
 
@@ -188,7 +188,8 @@ def _changes_on(
             sums[name].add(rows)
 
     with watching(layers, see), method.task_view(images.task) as model:
-        for piece in _pieces(context, images, num_images):
+        # The very batches that the covariances were summed over.
+        for piece in _first(method.pieces(images), num_images):
             model(images.batch(piece).x)
             advance(1)
     return [
@@ -225,7 +226,7 @@ def _drift(context: RunContext, last: int, num_images: int | None) -> list[dict[
             then, images = _method(context, task), context.images(task, "train")
             moved: dict[str, list[float]] = {}
             changed, seen, logits = 0, 0, [0.0, 0.0]
-            for piece in _pieces(context, images, num_images):
+            for piece in _first(newest.pieces(images), num_images):
                 x = images.batch(piece).x
                 old, new = (_inputs(method, task, x) for method in (then, newest))
                 for layer, value in old.items():

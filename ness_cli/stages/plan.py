@@ -12,6 +12,7 @@ from ness_cli import registry
 from ness_cli.data.augment import Augment
 from ness_cli.data.prepare import plan
 from ness_cli.errors import SettingsError
+from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.methods.ness import Ness
 from ness_cli.nets.build import build_model
@@ -62,10 +63,13 @@ def check_fit(
 
     Raises:
         SettingsError: If network or augmentation cannot take the images, a shared head would stand
-            over different labels, validation images are needed and there are none, or the network
-            cannot be trained on the device as deterministically as asked for.
+            over different labels, validation images are needed and there are none, batches of one
+            would be normalised by themselves, or the network cannot be trained on the device as
+            deterministically as asked for.
     """
-    model = build_model(settings.net, settings.norm, manifest["image_shape"])
+    with short_of_memory("choose a smaller network, or make the images smaller (data.size)"):
+        model = build_model(settings.net, settings.norm, manifest["image_shape"])
+    _refuse_batches_of_one(settings, model.statistics, manifest)
     if settings.train.augment:
         Augment(settings.train.augment, manifest["image_shape"])
     sizes = {len(task["classes"]) for task in manifest["tasks"]}
@@ -91,6 +95,29 @@ def check_fit(
     method = kind(model, settings.options, settings.train, seed=settings.seed)
     method.check_options()
     return method
+
+
+def _refuse_batches_of_one(
+    settings: Settings, statistics: str, manifest: Mapping[str, Any]
+) -> None:
+    """Refuse batches of one where a batch is normalised by itself: nothing would be left of it."""
+    if statistics == "none":
+        return
+    what = "a batch of one image, normalised by itself, says nothing about it"
+    sizes = {"train.batch_size": settings.train.batch_size}
+    if statistics == "batch":
+        sizes["evaluate.batch_size"] = settings.evaluate.batch_size
+    for key, size in sizes.items():
+        if size == 1:
+            raise SettingsError(f"{key}: {what}", f"set {key} to 2 or more")
+    for task in manifest["tasks"] if statistics == "batch" else ():
+        for split, images in task["splits"].items():
+            if images["count"] == 1:
+                raise SettingsError(
+                    f"norm.statistics=batch: task {task['number']} has a single {split} image, and"
+                    f" {what}",
+                    "set norm.statistics=task, or add images",
+                )
 
 
 def _bytes(settings: Settings, manifest: Mapping[str, Any], method: Method) -> dict[str, int]:

@@ -15,6 +15,7 @@ from ness_cli.data.prepare import prepared as prepared_data
 from ness_cli.data.stream import content_hashes
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
+from ness_cli.memory import short_of_memory
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir, write_bytes, write_json
 from ness_cli.run_state import read_run_record
@@ -26,6 +27,10 @@ from ness_cli.stages.context import StoppableProgress, Workplace, run_log
 from ness_cli.stages.plan import check_fit
 from ness_cli.stages.source_check import Origin, checked
 from ness_cli.stages.step_record import versions
+
+_SMALLER_DATA = (
+    "make the images smaller (data.size) or fewer (data.limit_per_class, data.num_tasks)"
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def prepare(
     what = "preparing starts over"
     progress = StoppableProgress(place.progress, place.stop, what, "the same command")
     if not run.run.exists():
-        with run_log(run, "prepare"):
+        with run_log(run, "prepare"), short_of_memory(_SMALLER_DATA):
             settings = resolved.settings
             manifest = prepare_data(settings.stream, cache, progress)
             check_fit(settings, manifest, device)
@@ -89,7 +94,7 @@ def prepare(
             f"{run.path} was prepared with other settings: {'; '.join(changed)}",
             "choose another --out, or delete the folder",
         )
-    with run_log(run, "prepare"):
+    with run_log(run, "prepare"), short_of_memory(_SMALLER_DATA):
         origin = Origin(run, about)
         settings, was_compared = resolved.settings, True
         try:

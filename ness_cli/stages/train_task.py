@@ -11,6 +11,7 @@ from ness_cli import world
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, FitState
 from ness_cli.engine.score import record_statistics
+from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.run_dir import TaskDir, write_bytes
@@ -54,7 +55,8 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         require_done(state, number - 1, "train")
         require_done(state, number - 1, "build")
     folder = context.run.task(number)
-    with run_log(context.run, f"train-task, task {number}"):
+    remedy = "prepare another run with a lower train.batch_size, or a smaller network or data.size"
+    with run_log(context.run, f"train-task, task {number}"), short_of_memory(remedy):
         timer = StepTimer(context, "train", number)
         method = _method(context, number, timer.inputs)
         data = context.task(number, "train")

@@ -181,6 +181,22 @@ def test_every_image_is_in_exactly_one_batch_and_batches_never_mix_tasks():
     assert [s.task for s, _ in batches] != sorted(s.task for s, _ in batches)
 
 
+@pytest.mark.parametrize(("batch_norm", "sizes"), [(True, [8, 5, 4]), (False, [8, 8, 1])])
+def test_no_image_is_normalised_by_itself_in_training(batch_norm, sizes, tmp_path, monkeypatch):
+    settings = make_settings(net={"batch_norm": batch_norm}, train={"epochs": 1})
+    method, task = _begin(settings, number=1)
+    task = type(task)(1, task.num_classes, make_task(1, n=17).train, task.valid)
+    seen = []
+    backward = method.backward
+    monkeypatch.setattr(
+        method, "backward", lambda batch, p: (seen.append(len(batch)), backward(batch, p))[1]
+    )
+    monkeypatch.setattr(f"{__name__}._begin", lambda _settings: (method, task))
+    _, _, state = _fit(settings, tmp_path / "c")
+    assert seen == sizes
+    assert state.num_steps_done == 3
+
+
 def test_best_weights_are_those_of_the_lowest_validation_loss(tmp_path):
     settings = make_settings(train={**PLATEAU, "epochs": 6, "lr": 0.5, "patience": 6})
     _, _, state = _fit(settings, tmp_path / "c")
