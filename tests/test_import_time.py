@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -33,7 +34,10 @@ assert not heavy, heavy
         ["presets", "schema"],
         ["presets", "validate", "digits"],
         ["methods"],
+        ["methods", "ness"],
         ["datasets"],
+        ["datasets", "npz"],
+        ["settings", "train"],
         ["status", "RUN"],
         ["report", "RUN"],
         ["report", "RUN", "--json"],
@@ -71,3 +75,20 @@ numerics.configure(ComputeSettings())
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=600)
+
+
+def test_a_shell_is_answered_without_torch():
+    line = {
+        "_NESS_COMPLETE": "complete_bash",
+        "COMP_WORDS": "ness\nrun\ntrain.opt",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(arguments=[])],
+        check=True,
+        capture_output=True,
+        env={**os.environ, **line, "_NESS_COMPLETE": "complete_bash"},
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["train.optimizer=sgd", "train.optimizer=adam"]

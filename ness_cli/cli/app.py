@@ -22,6 +22,7 @@ from ness_cli.cli import (
     report,
     reproduce,
     run,
+    settings,
     status,
     train_task,
 )
@@ -59,6 +60,7 @@ app.command("status", rich_help_panel=READING)(status.status)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=DISCOVERY)
+app.command("settings", rich_help_panel=DISCOVERY)(settings.settings)
 app.command("networks", rich_help_panel=DISCOVERY)(networks.networks)
 
 

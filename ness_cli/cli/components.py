@@ -1,74 +1,181 @@
-"""A table of components, from the option models and their docstrings; no torch needed."""
+"""Components and settings, explained from the option models and their docstrings; no torch."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
 
 from ness_cli import registry
 from ness_cli.console import Console
+from ness_cli.errors import SettingsError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.settings.base import Section
+from ness_cli.settings.explain import Option, all_options, options_of, plain
+from ness_cli.settings.groups import KEYS, PLAIN_SECTIONS, options_model
+from ness_cli.settings.suggest import unknown_key
+from ness_cli.settings.yaml_files import typed
 
 
-def show_components(
-    console: Console, package: str, kind: str, prefix: str, shared: type[Section] | None = None
-) -> None:
-    """Show every component of a package with its summary and its options with their defaults.
+@dataclass(frozen=True)
+class Components:
+    """Components of one kind.
+
+    Attributes:
+        kind: What one is called: ``method``.
+        command: Command that explains them: ``methods``.
+        package: Package of the option models.
+        prefix: What stands before an option on the command line; ``{name}`` is the component.
+        shared: Options that most of them have.
+    """
+
+    kind: str
+    command: str
+    package: str
+    prefix: str
+    shared: type[Section] | None = None
+
+    def options(self, name: str) -> list[Option]:
+        """Return the options of a component.
+
+        Raises:
+            SettingsError: If there is no such component; names the nearest one.
+        """
+        model = options_model(self.package, name, place=f"ness {self.command}")
+        return list(options_of(model, self.prefix.format(name=name)))
+
+    def summary(self, name: str) -> str:
+        """Return what a component is: the first line of its docstring."""
+        module = registry.load(self.package, name, place=f"ness {self.command}")
+        return plain((inspect.getdoc(module) or "").splitlines()[0])
+
+    def document(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return components by name; their options by bare name, and explained by key."""
+        found = {}
+        for name in names:
+            own, place = self.options(name), self.prefix.format(name=name)
+            found[name] = {
+                "summary": self.summary(name),
+                "options": {option.key.removeprefix(place): option.default for option in own},
+                "required": [o.key.removeprefix(place) for o in own if o.is_required],
+                "explained": {option.key: option.as_json() for option in own},
+            }
+        return {"schema": f"ness.{self.kind}s/1", f"{self.kind}s": found}
+
+
+def show_components(console: Console, components: Components, name: str | None) -> None:
+    """Show every component with its options and their defaults, or explain one.
+
+    Raises:
+        SettingsError: If there is no component of that name; names the nearest one.
+    """
+    names = registry.names(components.package) if name is None else [name]
+    document = components.document(names)
+    if name is None:
+        for table in _overview(components):
+            console.result(table)
+    else:
+        own = components.options(name)
+        title = Text.assemble((f"{name}: ", "bold"), components.summary(name))
+        console.result(_apart([title, *map(explained, own)]))
+    console.document(document)
+
+
+def _overview(components: Components) -> Iterator[RenderableType]:
+    """Yield a table of all components, and one of the options that most of them have."""
+    kind, shared = components.kind, components.shared
+    every = [] if shared is None else list(options_of(shared, components.prefix))
+    common = [option.assignment for option in every if not option.is_required]
+    table = plain_table(kind, "what it is, and its options", left=2)
+    table.columns[0].no_wrap = True
+    for name in registry.names(components.package):
+        own = [option for option in components.options(name) if option.assignment not in common]
+        table.add_row(name, "\n".join([components.summary(name), *map(_line, own)]))
+    yield titled(f"{kind}s", table, f"explained: ness {components.command} NAME", " ")
+    if common:
+        below = plain_table(f"options of nearly every {kind}, unless it says otherwise", left=1)
+        for line in common:
+            below.add_row(f"  {_shell(line)}")
+        yield below
+
+
+def explain_settings(console: Console, place: str | None) -> None:
+    """Show the sections, or explain the settings of one, or explain one setting.
 
     Args:
         console: Where to show it.
-        package: Package of the option models.
-        kind: Head of the first column: ``method``.
-        prefix: What stands before an option on the command line; ``{name}`` is the component.
-        shared: Options that most components have; shown once, and where a default differs.
+        place: Section or key, as ``train``, ``train.sam`` or ``train.lr``.
+
+    Raises:
+        SettingsError: If there is no such place; names the nearest settings.
     """
-    common = {} if shared is None else _fields(shared)
-    for key in () if shared is None else _required(shared):
-        del common[key]  # the name of the component itself
-    table = plain_table(kind, "what it is, and its options", left=2)
+    options = all_options()
+    if place is None:
+        console.result(_sections(options))
+    else:
+        options = [o for o in options if o.key == place or o.key.startswith(f"{place}.")]
+        if not options:
+            raise SettingsError(unknown_key(place), "see: ness settings")
+        console.result(_apart(map(explained, options)))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for option in options:
+        found.setdefault(option.key, []).append(
+            {**option.as_json(), "components": list(option.components)}
+        )
+    console.document({"schema": "ness.settings/1", "settings": found})
+
+
+def explained(option: Option) -> RenderableType:
+    """Return a setting as it is typed, what it may be, and what it means."""
+    head = Text(_shell(option.assignment), style="bold")
+    if option.is_required:
+        head.append(" (required)", style="not bold dim")
+    about = [option.kind]
+    if option.in_effect is not None:
+        about.append(f"null is {typed(option.in_effect)} in effect")
+    if option.components:
+        names = ", ".join(each.partition("=")[2] for each in option.components)
+        about.append(f"with {option.components[0].partition('=')[0]}={names}")
+    body = Group(Text("; ".join(about), style="dim"), Text(option.text))
+    return Group(head, Padding(body, (0, 0, 0, 2), expand=False))
+
+
+def _apart(parts: Iterable[RenderableType]) -> Group:
+    """Return parts with an empty line between each two."""
+    return Group(*[each for part in parts for each in (Text(), part)][1:])
+
+
+_SECTIONS = {
+    "seed": "The run's seed.",
+    "data": "The images and how they become tasks; explained: ness datasets NAME",
+    "net": "The network; explained: ness networks NAME",
+    "methods": "Options of the methods; explained: ness methods NAME",
+}
+
+
+def _sections(options: Sequence[Option]) -> RenderableType:
+    table = plain_table("section", "what it is, and its settings", left=2)
     table.columns[0].no_wrap = True
-    document: dict[str, Any] = {}
-    for name in registry.names(package):
-        module = registry.load(package, name, place=kind)
-        summary = (inspect.getdoc(module) or "").splitlines()[0]
-        fields, required = _fields(module.Options), _required(module.Options)
-        own = {k: v for k, v in fields.items() if k not in common or common[k] != v}
-        lines = _lines(own, required, prefix.format(name=name))
-        table.add_row(name, "\n".join([summary, *lines]))
-        document[name] = {"summary": summary, "options": fields, "required": required}
-    console.result(titled(f"{kind}s", table, " " if common else ""))
-    if common:
-        every = plain_table(f"options of nearly every {kind}, unless it says otherwise", left=1)
-        for line in _lines(common, [], prefix):
-            every.add_row(line)
-        console.result(every)
-    console.document({"schema": f"ness.{kind}s/1", f"{kind}s": document})
+    for section in KEYS:
+        model = PLAIN_SECTIONS.get(section)
+        summary = _SECTIONS.get(section) or plain((inspect.getdoc(model) or "").splitlines()[0])
+        inside = f"{section}."
+        keys = [o.key.removeprefix(inside) for o in options if o.key.startswith(inside)]
+        names = ", ".join(dict.fromkeys(keys)) if section != "methods" else ""
+        table.add_row(section, "\n".join(filter(None, [summary, names])))
+    return titled("Settings, typed as SECTION.KEY=VALUE", table, "explained: ness settings SECTION")
 
 
-def _fields(model: type[Section]) -> dict[str, Any]:
-    required = _required(model)
-    return {
-        key: field.get("default", None if key in required else "")
-        for key, field in model.model_json_schema().get("properties", {}).items()
-        if "const" not in field
-    }
+def _line(option: Option) -> str:
+    return f"  {option.key} (required)" if option.is_required else f"  {_shell(option.assignment)}"
 
 
-def _required(model: type[Section]) -> list[str]:
-    return [str(key) for key in model.model_json_schema().get("required", [])]
-
-
-def _lines(fields: Mapping[str, Any], required: list[str], prefix: str) -> list[str]:
-    return [
-        f"  {prefix}{key}" + (" (required)" if key in required else f"={_plain(value)}")
-        for key, value in fields.items()
-    ]
-
-
-def _plain(value: object) -> str:
-    """Return a value as it is typed on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+def _shell(assignment: str) -> str:
+    """Return ``key=value`` as it is typed in a shell, the place to fill in as it is."""
+    return assignment if assignment.endswith("=...") else shlex.quote(assignment)

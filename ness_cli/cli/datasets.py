@@ -6,22 +6,54 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import options
+from ness_cli.cli import complete, options
+from ness_cli.cli.named_group import SHOW, SourcesGroup
 from ness_cli.cli.session import session
 
-app = typer.Typer(help="List the data sources and their options; choose one with data.source=NAME.")
+app = typer.Typer(
+    cls=SourcesGroup,
+    help="List the data sources and their options, or explain one; choose one with "
+    "data.source=NAME.",
+    subcommand_metavar="[NAME | COMMAND [ARGS]...]",
+)
 
 
 @app.callback(invoke_without_command=True)
 def datasets(context: typer.Context, json: options.Json = False) -> None:
-    """List the data sources and their options; choose one with data.source=NAME."""
-    if context.invoked_subcommand is not None:
-        return
-    from ness_cli.cli.components import show_components
+    """List the data sources and their options, or explain one; choose one with data.source=NAME.
+
+    [dim]Examples:[/dim]
+
+      ness datasets
+
+      ness datasets image-folder
+    """
+    if context.invoked_subcommand is None:
+        show(None, json=json)
+
+
+@app.command(SHOW)
+def show(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Explain this one.",
+            autocompletion=complete.sources,
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Explain a data source with all its options; ness datasets NAME is the short form."""
+    from ness_cli.cli.components import Components, show_components
     from ness_cli.settings.sources.base import DatasetSettings
 
     with session(json=json) as (console, _stop):
-        show_components(console, "ness_cli.settings.sources", "source", "data.", DatasetSettings)
+        found = Components(
+            "source", "datasets", "ness_cli.settings.sources", "data.", DatasetSettings
+        )
+        show_components(console, found, name)
 
 
 @app.command("check")

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from ness_cli.cli import options
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import complete, options
 from ness_cli.cli.session import session
 
 
-def methods(json: options.Json = False) -> None:
-    """List the methods and their options; choose one with method.name=NAME."""
-    from ness_cli.cli.components import show_components
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Explain this one.",
+            autocompletion=complete.methods,
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """List the methods and their options, or explain one; choose one with method.name=NAME.
+
+    [dim]Examples:[/dim]
+
+      ness methods
+
+      ness methods ness
+    """
+    from ness_cli.cli.components import Components, show_components
 
     with session(json=json) as (console, _stop):
-        show_components(console, "ness_cli.settings.methods", "method", "methods.{name}.")
+        found = Components("method", "methods", "ness_cli.settings.methods", "methods.{name}.")
+        show_components(console, found, name)

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from ness_cli.cli import options
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import complete, options
 from ness_cli.cli.session import session
 
 
-def networks(json: options.Json = False) -> None:
-    """List the networks and their options; choose one with net.name=NAME."""
-    from ness_cli.cli.components import show_components
+def networks(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Explain this one.",
+            autocompletion=complete.networks,
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """List the networks and their options, or explain one; choose one with net.name=NAME.
+
+    [dim]Examples:[/dim]
+
+      ness networks
+
+      ness networks torchvision
+    """
+    from ness_cli.cli.components import Components, show_components
     from ness_cli.settings.nets.base import NetSettings
 
     with session(json=json) as (console, _stop):
-        show_components(console, "ness_cli.settings.nets", "network", "net.", NetSettings)
+        found = Components("network", "networks", "ness_cli.settings.nets", "net.", NetSettings)
+        show_components(console, found, name)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ness_cli.cli import complete
+
 # typer reads these at run time, where Python 3.10 needs Optional rather than "X | None" strings.
 Run = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
 Runs = Annotated[
@@ -16,15 +18,27 @@ Runs = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...",
-        help="Settings to change, for example [bold]train.lr=0.05 method.name=gpm[/bold].",
+        metavar="KEY=VALUE",
+        help="Settings to change, for example [bold]train.lr=0.05 method.name=gpm[/bold]. "
+        "See: ness settings.",
+        autocompletion=complete.overrides,
         show_default=False,
     ),
 ]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Name of a preset, or a YAML file. See: ness presets ls.", show_default=False
+        help="Name of a preset, or a YAML file. See: ness presets ls.",
+        autocompletion=complete.presets,
+        show_default=False,
+    ),
+]
+PresetName = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a preset, or a YAML file.",
+        autocompletion=complete.presets,
+        show_default=False,
     ),
 ]
 Out = Annotated[
@@ -56,7 +70,9 @@ Task = Annotated[
     typer.Option(help="The task, from 1. Default: the next to do.", show_default=False),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Do the step again although it is done.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="CPU threads. Default: one per core.", show_default=False),

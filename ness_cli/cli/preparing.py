@@ -18,7 +18,8 @@ from ness_cli.errors import MissingFilesError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.units import human_bytes
 from ness_cli.run_state import read_state
-from ness_cli.settings.resolve import Resolved, flatten
+from ness_cli.settings.layers import flatten
+from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.yaml_files import typed
 from ness_cli.stages.context import Workplace
 from ness_cli.stages.plan import Plan, plan_run

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import options
+from ness_cli.cli import complete, options
 from ness_cli.cli.session import session
 
 app = typer.Typer(
     help="The experiments that come with ness, and files of your own.", no_args_is_help=True
 )
-Name = Annotated[str, typer.Argument(help="Name of a preset, or a YAML file.", show_default=False)]
 
 
 @app.command("ls")
@@ -44,7 +43,7 @@ def list_presets(json: options.Json = False) -> None:
 
 
 @app.command("cat")
-def show_preset(name: Name) -> None:
+def show_preset(name: options.PresetName) -> None:
     """Print a preset."""
     from ness_cli.settings import presets
 
@@ -54,7 +53,7 @@ def show_preset(name: Name) -> None:
 
 @app.command("cp")
 def copy_preset(
-    name: Name,
+    name: options.PresetName,
     to: Annotated[Path, typer.Argument(help="The new file.", show_default=False)],
     force: Annotated[
         bool, typer.Option("--force", help="Replace the file if it is there.")
@@ -84,7 +83,12 @@ def copy_preset(
 @app.command("validate")
 def validate_presets(
     names: Annotated[
-        list[str], typer.Argument(help="Names of presets, or YAML files.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="Names of presets, or YAML files.",
+            autocompletion=complete.presets,
+            show_default=False,
+        ),
     ],
 ) -> None:
     """Check presets and say everything that is wrong with each."""

@@ -13,9 +13,7 @@ from ness_cli.cli.typed import command_line
 
 def reproduce(
     context: typer.Context,
-    preset: Annotated[
-        str, typer.Argument(help="Name of a preset, or a YAML file.", show_default=False)
-    ],
+    preset: options.PresetName,
     overrides: options.Overrides = None,
     quick: Annotated[
         bool,

@@ -11,7 +11,8 @@ from ness_cli.errors import SettingsError
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.settings import yaml_files
-from ness_cli.settings.resolve import Resolved, parse_overrides, resolve, resolve_again
+from ness_cli.settings.layers import parse_overrides
+from ness_cli.settings.resolve import Resolved, resolve, resolve_again
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def options_of(model: type[Section], prefix: str) -> Iterator[Option]:
             yield Option(
                 key=key,
                 kind=" | ".join(names) or kind_of(own, schema.get("$defs", {})),
-                text=_plain(field.description),
+                text=plain(field.description),
                 default=own.get("default"),
                 choices=names or choices_of(own),
                 is_required=field.is_required(),
@@ -129,7 +129,7 @@ def all_options(components: Mapping[str, str] | None = None) -> list[Option]:
 def _choice(section: str, key: str) -> Option:
     """Return the setting that chooses the component of a section."""
     names, field = _names_for(key), _BASES[section].model_fields[key.rpartition(".")[2]]
-    text, default = _plain(field.description), DEFAULT_COMPONENTS[section]
+    text, default = plain(field.description), DEFAULT_COMPONENTS[section]
     return Option(key, " | ".join(names), text, default, choices=names)
 
 
@@ -157,6 +157,6 @@ def _names_for(key: str) -> tuple[str, ...]:
     return tuple(registry.names(COMPONENT_KEYS[key])) if key in COMPONENT_KEYS else ()
 
 
-def _plain(text: str | None) -> str:
+def plain(text: str | None) -> str:
     """Return a docstring as it is read on a terminal: one paragraph, code as it is typed."""
     return " ".join((text or "").replace("``", "`").split())

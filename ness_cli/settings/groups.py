@@ -29,7 +29,7 @@ COMPONENT_SECTIONS = {
     "net": ("ness_cli.settings.nets", "name"),
 }
 METHODS = "ness_cli.settings.methods"
-DEFAULT_COMPONENTS = {"data": "digits", "net": "mlp"}
+DEFAULT_COMPONENTS = {"data": "digits", "net": "mlp", "method": MethodSettings().name}
 KEYS = ("seed", *COMPONENT_SECTIONS, *PLAIN_SECTIONS, "methods")
 # The settings that choose a component, and the package of its option models.
 COMPONENT_KEYS = {f"{section}.{key}": pkg for section, (pkg, key) in COMPONENT_SECTIONS.items()}

@@ -15,7 +15,7 @@ from ness_cli.settings.groups import (
     PLAIN_SECTIONS,
     options_model,
 )
-from ness_cli.settings.resolve import flatten
+from ness_cli.settings.layers import flatten
 from ness_cli.settings.sources.base import without_places
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,15 @@ from ness_cli.settings.groups import (
     METHODS,
     PLAIN_SECTIONS,
     options_model,
+)
+from ness_cli.settings.layers import (
+    default_preset,
+    flatten,
+    merge,
+    merge_layers,
+    parse_overrides,
+    preset_layers,
+    without_foreign_options,
 )
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.nets.base import NetSettings
@@ -119,15 +128,6 @@ class Resolved:
     about: About
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``("train.lr", value)`` for every leaf of a nested mapping, in order."""
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None = None) -> Resolved:
     """Build the settings of a new run.
 
@@ -143,17 +143,10 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
         InputError: If a named file is not there.
     """
     command_line = parse_overrides(overrides)
-    path = presets.path_of(preset or _default_preset(command_line))
-    layers = _preset_layers(path, seen=())
+    path = presets.path_of(preset or default_preset(command_line))
     if seed is not None:
         command_line["seed"] = seed
-    layers.append(("command line", command_line))
-    merged: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for origin, layer in layers:
-        kept = protocols.without_unread(_without_foreign_options(merged, layer), layer)
-        merged = _merge(kept, layer)
-        origins.update({key: origin for key, _ in flatten(layer)})
+    merged, origins = merge_layers([*preset_layers(path), ("command line", command_line)])
     settings = build(merged, list(protocols.unread(merged, merged)))
     return Resolved(
         settings=settings,
@@ -180,46 +173,10 @@ def resolve_again(
     command_line = parse_overrides(overrides)
     if seed is not None:
         command_line["seed"] = seed
-    merged = _merge(_without_foreign_options(stored, command_line), command_line)
+    merged = merge(without_foreign_options(stored, command_line), command_line)
     settings = build(merged, list(protocols.unread(command_line, merged)))
     changed = {key: "command line" for key, _ in flatten(command_line)}
     return Resolved(settings, {**about["origins"], **changed}, about["preset"], About())
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the nested mapping that ``key=value`` strings stand for.
-
-    Raises:
-        SettingsError: If one has no ``=`` or an empty key, or two contradict each other.
-    """
-    nested: dict[str, Any] = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")):
-            raise SettingsError(
-                f"{override!r} is not a setting", "write key=value, for example train.lr=0.01"
-            )
-        value = yaml_files.parse(text, place=key)
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        _refuse_two_values(nested, value)
-        nested = _merge(nested, value)
-    return nested
-
-
-def _refuse_two_values(first: Mapping[str, Any], second: Mapping[str, Any], at: str = "") -> None:
-    """Refuse two values of one key: on one command line the later does not silently win.
-
-    Raises:
-        SettingsError: If there are any.
-    """
-    for key in first.keys() & second.keys():
-        one, other = first[key], second[key]
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            _refuse_two_values(one, other, f"{at}{key}.")
-        elif one != other:
-            values = f"{yaml_files.typed(one)} and {yaml_files.typed(other)}"
-            raise SettingsError(f"{at}{key} is given twice: {values}", "leave one of them out")
 
 
 def build(raw: Mapping[str, Any], found: Sequence[str] = ()) -> Settings:
@@ -300,55 +257,6 @@ def about_of(path: Path) -> About:
     if not isinstance(about, About):
         raise refusal(problems)
     return about
-
-
-def _preset_layers(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[str, Any]]]:
-    if path in seen:
-        raise SettingsError(f"{path}: 'extends' leads back to the file itself")
-    values = yaml_files.read(path)
-    values.pop("about", None)
-    below: list[tuple[str, dict[str, Any]]] = []
-    if "extends" in values:
-        below = _preset_layers(presets.path_of(str(values.pop("extends"))), (*seen, path))
-    origin = f"preset {path.stem}" if presets.is_shipped(path) else f"file {path.name}"
-    return [*below, (origin, values)]
-
-
-def _default_preset(command_line: Mapping[str, Any]) -> str:
-    """Return the preset for images of one's own where they are meant: the digits have no path."""
-    data = command_line.get("data")
-    if not isinstance(data, Mapping):
-        return presets.DEFAULT
-    own = data.get("source", "image-folder" if "path" in data else "digits") != "digits"
-    return presets.OWN_IMAGES if own else presets.DEFAULT
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _without_foreign_options(
-    below: Mapping[str, Any], above: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Drop options of a component that the layer above replaces by another one.
-
-    ``net.name=alexnet`` on a preset with an ``mlp`` leaves its widths behind; what the new one has
-    too (``classes_per_task`` of a data source) carries over.
-    """
-    kept = dict(below)
-    for section, (package, name_key) in COMPONENT_SECTIONS.items():
-        old, new = below.get(section), above.get(section)
-        if not isinstance(old, Mapping) or not isinstance(new, Mapping) or name_key not in new:
-            continue
-        model = _options_model(package, new[name_key], section, problems=[])
-        if model is not None and new[name_key] != old.get(name_key, DEFAULT_COMPONENTS[section]):
-            kept[section] = {key: value for key, value in old.items() if key in model.model_fields}
-    return kept
 
 
 def _options_model(

@@ -7,8 +7,9 @@ from ness_cli.settings import presets, yaml_files
 from ness_cli.settings.about import About
 from ness_cli.settings.explain import all_options, options_of
 from ness_cli.settings.groups import COMPONENT_KEYS, options_model
+from ness_cli.settings.layers import flatten
 from ness_cli.settings.methods.ness import Options as Ness
-from ness_cli.settings.resolve import build, flatten, resolve
+from ness_cli.settings.resolve import build, resolve
 from ness_cli.settings.sections import TrainSettings
 
 OPTIONS = [*all_options(), *options_of(About, "about.")]

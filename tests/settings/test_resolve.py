@@ -7,7 +7,8 @@ import pytest
 from ness_cli.errors import SettingsError
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
-from ness_cli.settings.resolve import build, flatten, parse_overrides, resolve
+from ness_cli.settings.layers import flatten, parse_overrides
+from ness_cli.settings.resolve import build, resolve
 from ness_cli.settings.schema import schema
 
 

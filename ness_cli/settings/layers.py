@@ -1,0 +1,161 @@
+"""Layers of settings as nested plain values: defaults < preset < file < key=value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ness_cli import registry
+from ness_cli.errors import SettingsError
+from ness_cli.settings import presets, protocols, yaml_files
+from ness_cli.settings.groups import (
+    COMPONENT_KEYS,
+    COMPONENT_SECTIONS,
+    DEFAULT_COMPONENTS,
+    options_model,
+)
+
+Layer = tuple[str, dict[str, Any]]  # where its values come from, and the values
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``("train.lr", value)`` for every leaf of a nested mapping, in order."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the nested mapping that ``key=value`` strings stand for.
+
+    Raises:
+        SettingsError: If one has no ``=`` or an empty key, or two contradict each other.
+    """
+    nested: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise SettingsError(
+                f"{override!r} is not a setting", "write key=value, for example train.lr=0.01"
+            )
+        value = yaml_files.parse(text, place=key)
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        _refuse_two_values(nested, value)
+        nested = merge(nested, value)
+    return nested
+
+
+def _refuse_two_values(first: Mapping[str, Any], second: Mapping[str, Any], at: str = "") -> None:
+    """Refuse two values of one key: on one command line the later does not silently win.
+
+    Raises:
+        SettingsError: If there are any.
+    """
+    for key in first.keys() & second.keys():
+        one, other = first[key], second[key]
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            _refuse_two_values(one, other, f"{at}{key}.")
+        elif one != other:
+            values = f"{yaml_files.typed(one)} and {yaml_files.typed(other)}"
+            raise SettingsError(f"{at}{key} is given twice: {values}", "leave one of them out")
+
+
+def preset_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
+    """Return the layers of a preset, each with its origin: those that it extends come first.
+
+    Args:
+        path: Its file.
+        seen: Presets that extend it.
+
+    Raises:
+        SettingsError: If a file cannot be used, or extends itself.
+        InputError: If one is not there.
+    """
+    if path in seen:
+        raise SettingsError(f"{path}: 'extends' leads back to the file itself")
+    values = yaml_files.read(path)
+    values.pop("about", None)
+    below: list[tuple[str, dict[str, Any]]] = []
+    if "extends" in values:
+        below = preset_layers(presets.path_of(str(values.pop("extends"))), (*seen, path))
+    origin = f"preset {path.stem}" if presets.is_shipped(path) else f"file {path.name}"
+    return [*below, (origin, values)]
+
+
+def merge_layers(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values of all layers, and the origin of each by its key."""
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        kept = protocols.without_unread(without_foreign_options(merged, layer), layer)
+        merged = merge(kept, layer)
+        origins.update({key: origin for key, _ in flatten(layer)})
+    return merged, origins
+
+
+def components(preset: str | None, overrides: Sequence[str]) -> dict[str, str]:
+    """Return the components of a new run, by the key that chooses them.
+
+    Args:
+        preset: Name or file of a preset; the default one when ``None``.
+        overrides: ``key=value`` strings.
+
+    Raises:
+        SettingsError: If any of it cannot be used; values are not looked at otherwise.
+        InputError: If a named file is not there.
+    """
+    command_line = parse_overrides(overrides)
+    path = presets.path_of(preset or default_preset(command_line))
+    merged, _ = merge_layers([*preset_layers(path), ("command line", command_line)])
+    return {key: _chosen(merged, key.partition(".")[0]) for key in COMPONENT_KEYS}
+
+
+def default_preset(command_line: Mapping[str, Any]) -> str:
+    """Return the preset for images of one's own where they are meant: the digits have no path."""
+    data = command_line.get("data")
+    if not isinstance(data, Mapping):
+        return presets.DEFAULT
+    own = data.get("source", "image-folder" if "path" in data else "digits") != "digits"
+    return presets.OWN_IMAGES if own else presets.DEFAULT
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one nested mapping on top of another."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def without_foreign_options(
+    below: Mapping[str, Any], above: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Drop options of a component that the layer above replaces by another one.
+
+    ``net.name=alexnet`` on a preset with an ``mlp`` leaves its widths behind; what the new one has
+    too (``classes_per_task`` of a data source) carries over.
+    """
+    kept = dict(below)
+    for section, (package, name_key) in COMPONENT_SECTIONS.items():
+        old, new = below.get(section), above.get(section)
+        if not isinstance(old, Mapping) or not isinstance(new, Mapping) or name_key not in new:
+            continue
+        name = str(new[name_key])
+        if name in registry.names(package) and name != _chosen(below, section):
+            fields = options_model(package, name, place=section).model_fields
+            kept[section] = {key: value for key, value in old.items() if key in fields}
+    return kept
+
+
+def _chosen(nested: Mapping[str, Any], section: str) -> str:
+    """Return the name of the component that stands in a section, or the default one."""
+    key = next(key for key in COMPONENT_KEYS if key.startswith(f"{section}."))
+    values = nested.get(section)
+    name = values.get(key.rpartition(".")[2]) if isinstance(values, Mapping) else None
+    return str(DEFAULT_COMPONENTS[section] if name is None else name)
