@@ -27,6 +27,11 @@ def configure(settings: ComputeSettings) -> None:
     _allow_tf32(False)
 
 
+def in_float64(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float64, where it is; on the CPU if its device knows no float64."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def lower_precision(
     settings: ComputeSettings, device: torch.device
 ) -> AbstractContextManager[None]:

@@ -38,7 +38,8 @@ def inspect(
 
     For every layer and update s: ||V||_2, the bound tau ||V||_2, and the largest and mean change
     ||x^T dW|| measured on the inputs of earlier tasks. The bound covers one layer at fixed inputs;
-    what it does not cover, the drift through the whole network, is measured too.
+    what it does not cover, the drift through the whole network, is measured too. Where prepared
+    images are gone from the cache, room and spectra are shown without them.
 
     [dim]Examples:[/dim]
 
@@ -59,12 +60,14 @@ def inspect(
         context = RunContext(RunDir(run), Workplace(cache_dir(), device, threads, console, stop))
         if check:
             refuse_check(context)
-        found = make_inspection(context, num_images=images)
+        found = make_inspection(context, num_images=images, needs_images=check)
         if plot is not None:
             plot_spectra(found.spectra, plot)
             console.note(f"spectra drawn into {plot}")
         for renderable in found.renderables():
             console.result(renderable)
+        if found.left_out:
+            console.note(found.left_out)
         console.document(found.document())
         if check and found.violations:
             for line in found.violations[:10]:

@@ -55,6 +55,7 @@ class Inspection:
         updates: A row per update, layer and earlier task: the bound and the change measured.
         promised: ``max_output_change`` of the run, if it has one.
         drift: A row per earlier task.
+        left_out: A sentence on what could not be measured, and why; empty if nothing.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Inspection:
     updates: tuple[Mapping[str, Any], ...]
     promised: float | None
     drift: tuple[Mapping[str, Any], ...]
+    left_out: str = ""
 
     @property
     def violations(self) -> list[str]:
@@ -95,6 +97,7 @@ class Inspection:
             "updates": [dict(row) for row in self.updates],
             "max_output_change": self.promised,
             "drift": [dict(row) for row in self.drift],
+            "left_out": self.left_out or None,
             "violations": self.violations,
         }
 

@@ -7,15 +7,16 @@ recomputed, as the model before the update saw them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ness_cli.data.batches import Images
-from ness_cli.errors import SettingsError
+from ness_cli.errors import InputError, SettingsError
 from ness_cli.methods.base import Method
+from ness_cli.numerics import in_float64
 from ness_cli.results.inspection import Inspection, room
 from ness_cli.stages.context import RunContext, require_done, stopping
 from ness_cli.stages.models import is_at_hand, load_model
@@ -41,15 +42,22 @@ class _Update:
         return self.tau[layer] * self.norm[layer]
 
 
-def inspect(context: RunContext, *, num_images: int | None = None) -> Inspection:
+def inspect(
+    context: RunContext, *, num_images: int | None = None, needs_images: bool = False
+) -> Inspection:
     """Measure what is known and what is promised of a run.
+
+    Room and spectra are those of its files. The rest is measured on training images of earlier
+    tasks; where prepared images are gone from the cache, it is left out.
 
     Args:
         context: The run.
         num_images: Images looked at per task, rounded up to whole batches; all when ``None``.
+        needs_images: Refuse to leave out what needs images.
 
     Raises:
-        InputError: If nothing is built yet, or files or prepared images are missing.
+        InputError: If nothing is built yet, or files are missing; with ``needs_images``, or if they
+            are there no more, prepared images.
         DamagedError: If a file does not read back.
         StoppedError: If a stop was requested.
     """
@@ -59,19 +67,36 @@ def inspect(context: RunContext, *, num_images: int | None = None) -> Inspection
     built = [t for t in range(1, state.num_tasks + 1) if state.of(t, "build").is_done]
     last = max(t for t in range(1, state.num_tasks + 1) if state.of(t, "train").is_done)
     records = {task: state.of(task, "build").record for task in built}
-    updates = _updates(context, last)
     options = context.settings.options
     promised = getattr(options, "max_output_change", None)
+    images, left_out = _images(context, range(1, last), needs_images=needs_images)
+    updates = _updates(context, last) if images else []
     return Inspection(
         path=str(context.run.path),
         last=last,
         method=context.settings.method.name,
         rooms=room({task: record["layers"] for task, record in records.items()}),
         spectra=_spectra(context, records),
-        updates=tuple(_changes(context, updates, last, num_images)),
+        updates=tuple(_changes(context, updates, images, num_images)),
         promised=promised,
-        drift=tuple(_drift(context, last, num_images)),
+        drift=tuple(_drift(context, images, last, num_images)),
+        left_out=left_out,
     )
+
+
+def _images(
+    context: RunContext, tasks: Sequence[int], *, needs_images: bool
+) -> tuple[dict[int, Images], str]:
+    """Return training images by task, or none and a sentence on what is left out without them."""
+    try:
+        return {task: context.images(task, "train") for task in tasks}, ""
+    except InputError as error:
+        if needs_images:
+            raise
+        return {}, (
+            "changes of earlier outputs and drift are left out, they need images:"
+            f" {error.what} ({error.remedy})"
+        )
 
 
 def refuse_check(context: RunContext) -> None:
@@ -137,15 +162,17 @@ def _updates(context: RunContext, last: int) -> list[_Update]:
 
 
 def _changes(
-    context: RunContext, updates: list[_Update], last: int, num_images: int | None
+    context: RunContext,
+    updates: list[_Update],
+    images: Mapping[int, Images],
+    num_images: int | None,
 ) -> list[dict[str, Any]]:
     """Return one row per update, layer and earlier task."""
     if getattr(context.settings.options, "covariance", "") == "recompute":
         plan = [(u.number - 1, task, [u]) for u in updates for task in range(1, u.number)]
     else:
-        plan = [(task, task, [u for u in updates if u.number > task]) for task in range(1, last)]
+        plan = [(task, task, [u for u in updates if u.number > task]) for task in images]
     plan = [(model, task, later) for model, task, later in plan if later]
-    images = {task: context.images(task, "train") for _, task, _ in plan}
     size = context.settings.evaluate.batch_size
     total = sum(len(_first(images[task].pieces(size), num_images)) for _, task, _ in plan)
     rows: list[dict[str, Any]] = []
@@ -179,6 +206,7 @@ def _changes_on(
             view.matrix(),
             {number: update.changes[name] for number, update in by_number.items()},
             {number: update.bound(name) for number, update in by_number.items()},
+            groups=view.groups,
         )
         for name, view in layers.items()
     }
@@ -186,6 +214,7 @@ def _changes_on(
     def see(name: str, x: torch.Tensor) -> None:
         for rows in chunks_of_rows(layers[name], x):
             sums[name].add(rows)
+            advance(0)
 
     with watching(layers, see), method.task_view(images.task) as model:
         # The very batches that the covariances were summed over.
@@ -208,7 +237,9 @@ def _changes_on(
 
 
 @torch.no_grad()
-def _drift(context: RunContext, last: int, num_images: int | None) -> list[dict[str, Any]]:
+def _drift(
+    context: RunContext, images: Mapping[int, Images], last: int, num_images: int | None
+) -> list[dict[str, Any]]:
     """Return, per earlier task, how far the newest model has drifted from the task's own.
 
     Tasks whose model is not kept are left out.
@@ -217,17 +248,18 @@ def _drift(context: RunContext, last: int, num_images: int | None) -> list[dict[
     """
     found = []
     newest = _method(context, last)
-    with context.place.progress.track("drift of earlier tasks", max(1, last - 1)) as track:
+    with context.place.progress.track("drift of earlier tasks", max(1, len(images))) as track:
         advance = stopping(context.place, f"ness inspect {context.run.path}", track)
-        for task in range(1, last):
+        for task, own in images.items():
             if not is_at_hand(context, task):
                 advance(1)
                 continue
-            then, images = _method(context, task), context.images(task, "train")
+            then = _method(context, task)
             moved: dict[str, list[float]] = {}
             changed, seen, logits = 0, 0, [0.0, 0.0]
-            for piece in _first(newest.pieces(images), num_images):
-                x = images.batch(piece).x
+            for piece in _first(newest.pieces(own), num_images):
+                x = own.batch(piece).x
+                advance(0)
                 old, new = (_inputs(method, task, x) for method in (then, newest))
                 for layer, value in old.items():
                     sums = moved.setdefault(layer, [0.0, 0.0])
@@ -235,8 +267,8 @@ def _drift(context: RunContext, last: int, num_images: int | None) -> list[dict[
                     if layer == "logits":
                         changed += int((new[layer].argmax(1) != value.argmax(1)).sum())
                         sums = logits
-                    sums[0] += float(difference.double().square().sum())
-                    sums[1] += float(value.double().square().sum())
+                    sums[0] += float(in_float64(difference).square().sum())
+                    sums[1] += float(in_float64(value).square().sum())
                 seen += len(x)
             moved.pop("logits", None)
             found.append(

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import brentq
 
+from ness_cli.numerics import in_float64
+
 _MARGIN = 1e-6  # rounding the result to float32 must not exceed the budget
 
 
@@ -134,7 +136,7 @@ def nearest(change: torch.Tensor, directions: Sequence[Directions], allowed: flo
     bases = [own.basis.to(change) for own in directions]
     inner = [part @ basis for part, basis in zip(rows, bases, strict=True)]
     squares = torch.cat([own.squares for own in directions])
-    lengths = torch.cat([a.double().square().sum(dim=0) for a in inner])
+    lengths = torch.cat([in_float64(a).square().sum(dim=0) for a in inner])
     nu = multiplier(squares, lengths, allowed)
     if nu == 0:
         return change

@@ -8,7 +8,7 @@ import torch
 @torch.no_grad()
 def spectral_norm(v: torch.Tensor) -> float:
     """Return ||V||_2, the largest singular value, from float64; 0 for a matrix without entries."""
-    return float(torch.linalg.matrix_norm(v.double(), 2)) if v.numel() else 0.0
+    return float(torch.linalg.matrix_norm(v.cpu().double(), 2)) if v.numel() else 0.0
 
 
 @torch.no_grad()

@@ -63,6 +63,11 @@ class LayerView:
         return int(self.module.weight.shape[0])
 
     @property
+    def groups(self) -> int:
+        """Groups of a convolution, each with its own rows and outputs; 1 for any other layer."""
+        return self.module.groups if isinstance(self.module, nn.Conv2d) else 1
+
+    @property
     def dim(self) -> int:
         """Width ``d`` of an input row."""
         return int(self.module.weight[0].numel()) + self.has_bias_column
@@ -100,7 +105,7 @@ class LayerView:
 
         Returns:
             ``[number of rows, d]``, in the dtype of ``x``; for a grouped convolution those of its
-            groups one after another at every position.
+            groups one after another at every position: row i is one of group i mod groups.
         """
         module, width = self.module, self.dim - self.has_bias_column
         if isinstance(module, nn.Linear):
@@ -136,7 +141,7 @@ class LayerView:
         if isinstance(module, nn.Linear):
             return max(1, x[:1].numel() // (self.dim - self.has_bias_column))
         left, right, above, below = self._margins()
-        positions = module.groups
+        positions = self.groups
         for axis, margin in enumerate((above + below, left + right)):
             span = module.dilation[axis] * (module.kernel_size[axis] - 1) + 1
             positions *= (x.shape[2 + axis] + margin - span) // module.stride[axis] + 1

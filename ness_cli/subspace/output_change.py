@@ -43,24 +43,33 @@ class Change:
 class OutputChange:
     """Sums up what several updates of one weight do, over inputs given bit by bit.
 
+    A row of a grouped convolution is seen by the outputs of its own group only; what changes there
+    is what counts.
+
     Args:
         weight: W, ``[out, d]``, which gave the outputs at the time.
         updates: dW by number, each ``[out, d]``.
         bounds: By number, the largest ||x^T dW|| that is claimed; the check allows for rounding, of
             ||x|| (1e-5 ||dW||_F + 2^-23 ||W||_F).
+        groups: Groups of a convolution: row i is one of group i mod groups.
     """
 
     def __init__(
-        self, weight: torch.Tensor, updates: Mapping[int, torch.Tensor], bounds: Mapping[int, float]
+        self,
+        weight: torch.Tensor,
+        updates: Mapping[int, torch.Tensor],
+        bounds: Mapping[int, float],
+        *,
+        groups: int = 1,
     ) -> None:
         self.numbers: Sequence[int] = list(updates)
-        self._weight = weight
-        self._updates = torch.cat(list(updates.values()))
-        norms = torch.stack([torch.linalg.vector_norm(u.double()) for u in updates.values()])
-        self._slack = _ROUNDING * norms + _LAST_BIT * torch.linalg.vector_norm(weight.double())
-        self._bounds = torch.tensor(
-            [bounds[number] for number in self.numbers], dtype=torch.float64, device=norms.device
-        )
+        self._groups = groups
+        self._weight = _by_group([weight], groups)
+        self._updates = _by_group(list(updates.values()), groups)
+        # Sums are kept on the CPU: not every device has float64.
+        norms = torch.tensor([_norm(update) for update in updates.values()], dtype=torch.float64)
+        self._slack = _ROUNDING * norms + _LAST_BIT * _norm(weight)
+        self._bounds = torch.tensor([bounds[n] for n in self.numbers], dtype=torch.float64)
         self._rows = 0
         self._squares, self._largest, self._relative = (torch.zeros_like(norms) for _ in range(3))
         self._excess = torch.full_like(norms, -torch.inf)
@@ -69,19 +78,20 @@ class OutputChange:
 
     @torch.no_grad()
     def add(self, rows: torch.Tensor) -> None:
-        """Take in input rows ``[n, d]``."""
+        """Take in input rows ``[n, d]``, those of all groups at every position."""
         if not len(rows):
             return
-        out = len(self._weight)
-        changes = _lengths((rows @ self._updates.T).view(len(rows), -1, out))
-        outputs = _lengths(rows @ self._weight.T)[:, None]
+        by_group = rows.view(-1, self._groups, rows.shape[1]).transpose(0, 1)
+        changes = _output_lengths(by_group, self._updates)
+        outputs = _output_lengths(by_group, self._weight)
+        lengths = torch.linalg.vector_norm(by_group, dim=-1).reshape(-1, 1).cpu().double()
         self._rows += len(rows)
         self._squares += changes.square().sum(dim=0)
         self._output_squares += outputs.square().sum()
         self._largest = torch.maximum(self._largest, changes.amax(dim=0))
         share = torch.where(outputs > 0, changes / outputs, 0)
         self._relative = torch.maximum(self._relative, share.amax(dim=0))
-        excess = changes - self._bounds - _lengths(rows)[:, None] * self._slack
+        excess = changes - self._bounds - lengths * self._slack
         self._excess = torch.maximum(self._excess, excess.amax(dim=0))
         self._violations += (excess > 0).sum(dim=0)
 
@@ -102,7 +112,27 @@ class OutputChange:
         }
 
 
-def _lengths(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the norms along the last dimension, float64."""
-    norms: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1)
-    return norms.double()
+def _by_group(matrices: Sequence[torch.Tensor], groups: int) -> torch.Tensor:
+    """Return matrices ``[out, d]`` as ``[groups, number of matrices, out / groups, d]``."""
+    stacked = torch.stack(list(matrices))
+    return stacked.view(len(matrices), groups, -1, stacked.shape[-1]).transpose(0, 1)
+
+
+def _output_lengths(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """Return the norms of what matrices make of rows.
+
+    Args:
+        rows: ``[groups, n, d]``.
+        matrices: ``[groups, number of matrices, out / groups, d]``.
+
+    Returns:
+        ``[groups * n, number of matrices]`` float64 on the CPU.
+    """
+    outputs = rows @ matrices.flatten(1, 2).transpose(1, 2)
+    split = outputs.view(*outputs.shape[:2], *matrices.shape[1:3])
+    norms: torch.Tensor = torch.linalg.vector_norm(split, dim=-1).flatten(0, 1)
+    return norms.cpu().double()
+
+
+def _norm(matrix: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(matrix.cpu().double()))

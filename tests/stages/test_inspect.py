@@ -201,3 +201,29 @@ def test_inputs_of_low_rank_have_a_spectrum_too(tmp_path):
 def test_updates_far_smaller_than_the_weights_are_no_violation(tmp_path):
     out = _run(tmp_path / "run", "methods.ness.eps1=1e-9", "train.lr=1e-4")
     assert _ness("inspect", out, "--check").exit_code == 0
+
+
+def test_room_and_spectra_need_no_images(run, monkeypatch, tmp_path):
+    whole = json.loads(_ness("inspect", run, "--json", "--images", 10).stdout)
+    assert whole["left_out"] is None
+    monkeypatch.setenv("NESS_CACHE", str(tmp_path / "empty"))
+    picture = tmp_path / "spectra.svg"
+    result = _ness("inspect", run, "--json", "--plot", picture)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["room"], found["spectra"]) == (whole["room"], whole["spectra"])
+    assert (found["updates"], found["drift"]) == ([], [])
+    assert "task-01-train.safetensors is missing" in found["left_out"]
+    assert "ness prepare --out" in found["left_out"]
+    assert picture.exists()
+    result = _ness("inspect", run)
+    assert "left out" in result.stderr
+    assert "room after task 3" in result.stdout
+
+
+def test_a_check_needs_images_and_says_which(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("NESS_CACHE", str(tmp_path / "empty"))
+    result = _ness("inspect", run, "--check")
+    assert result.exit_code == 4
+    assert "task-01-train.safetensors is missing" in result.stderr
+    assert "ness prepare --out" in result.stderr

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.output_change import OutputChange
 
 
@@ -39,3 +41,40 @@ def test_outputs_that_are_zero_count_in_nothing_relative():
     assert (one.largest_relative, one.rms_relative) == (0.0, 0.0)
     assert one.largest > 0
     assert one.violations == 0
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_a_group_of_a_convolution_sees_its_own_rows_only(groups):
+    generator = torch.Generator().manual_seed(groups)
+    conv = nn.Conv2d(6, 12, 3, padding=1, stride=2, groups=groups, bias=False)
+    view, x = LayerView("conv", conv), torch.randn(4, 6, 7, 7, generator=generator)
+    later = torch.randn(conv.weight.shape, generator=generator)
+    sums = OutputChange(
+        view.matrix(),
+        {2: later.flatten(1), 3: 2 * later.flatten(1)},
+        {2: 1.0, 3: 1e9},
+        groups=view.groups,
+    )
+    for part in x.split(3):
+        sums.add(view.rows(part))
+    # What the convolution itself puts out, per position and group: [n, groups, out / groups, ...].
+    moved, output = (
+        torch.nn.functional.conv2d(
+            x.double(), weight.detach().double(), padding=1, stride=2, groups=groups
+        ).unflatten(1, (groups, -1))
+        for weight in (later, conv.weight)
+    )
+    changes, outputs = moved.norm(dim=2).flatten(), output.norm(dim=2).flatten()
+    found = sums.result()
+    one, two = found[2], found[3]
+    assert one.rows == len(changes) == 4 * groups * 4 * 4
+    assert one.largest == pytest.approx(float(changes.max()), rel=1e-5)
+    assert two.largest == pytest.approx(2 * float(changes.max()), rel=1e-5)
+    assert one.rms == pytest.approx(float(changes.square().mean().sqrt()), rel=1e-5)
+    assert one.largest_relative == pytest.approx(float((changes / outputs).max()), rel=1e-4)
+    relative = float((changes.square().sum() / outputs.square().sum()).sqrt())
+    assert one.rms_relative == pytest.approx(relative, rel=1e-5)
+    # Rounding is a ten-thousandth here: of the rows just at the bound it decides.
+    lower, upper = (int((changes > b).sum()) for b in (1.01, 1.0))
+    assert lower <= one.violations <= upper
+    assert two.violations == 0
