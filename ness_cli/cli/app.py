@@ -26,6 +26,7 @@ from ness_cli.cli import (
     status,
     train_task,
 )
+from ness_cli.cli.help_text import flow_help
 from ness_cli.cli.typed import Commands
 
 EPILOG = (
@@ -62,6 +63,7 @@ app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=DISCOVERY)
 app.command("settings", rich_help_panel=DISCOVERY)(settings.settings)
 app.command("networks", rich_help_panel=DISCOVERY)(networks.networks)
+flow_help(app)
 
 
 def _show_version(wanted: bool) -> None:

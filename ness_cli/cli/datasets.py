@@ -12,8 +12,6 @@ from ness_cli.cli.session import session
 
 app = typer.Typer(
     cls=SourcesGroup,
-    help="List the data sources and their options, or explain one; choose one with "
-    "data.source=NAME.",
     subcommand_metavar="[NAME | COMMAND [ARGS]...]",
 )
 
@@ -45,7 +43,12 @@ def show(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Explain a data source with all its options; ness datasets NAME is the short form."""
+    """Explain a data source with all its options; ness datasets NAME is the short form.
+
+    [dim]Example:[/dim]
+
+      ness datasets show npz
+    """
     from ness_cli.cli.components import Components, show_components
     from ness_cli.settings.sources.base import DatasetSettings
 

@@ -18,7 +18,6 @@ from ness_cli.errors import MissingFilesError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.units import human_bytes
 from ness_cli.run_state import read_state
-from ness_cli.settings.layers import flatten
 from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.yaml_files import typed
 from ness_cli.stages.context import Workplace
@@ -126,8 +125,10 @@ def tasks_table(manifest: Mapping[str, Any], title: str) -> Group:
 
 def _settings_table(resolved: Resolved) -> Group:
     table, in_effect = plain_table("key", "value", "from", left=3), resolved.settings.in_effect()
-    for key, value in flatten(resolved.settings.to_dict()):
-        origin = resolved.origins.get(key, "default")
+    for key, value in resolved.settings.flat().items():
+        # Of a group with keys of its own, as layers by name, each value has an origin.
+        own = (o for k, o in resolved.origins.items() if k == key or k.startswith(f"{key}."))
+        origin = ", ".join(dict.fromkeys(own)) or "default"
         note = f", in effect {typed(in_effect[key])}" if key in in_effect else ""
         table.add_row(key, typed(value), f"{origin}{note}")
     return titled("Settings", table)

@@ -28,6 +28,21 @@ class Section(BaseModel):
         }
         return cls.model_construct(**fields)
 
+    def flat(self, prefix: str) -> dict[str, Any]:
+        """Return plain values by the keys that they are typed with.
+
+        Args:
+            prefix: What stands before the fields: ``train.``.
+        """
+        found: dict[str, Any] = {}
+        for name, value in self.model_dump(mode="json").items():
+            inner = getattr(self, name)
+            if isinstance(inner, Section):
+                found |= inner.flat(f"{prefix}{name}.")
+            else:
+                found[f"{prefix}{name}"] = value
+        return found
+
     def in_effect(self) -> dict[str, Any]:
         """Return what fields that are null amount to, where these settings alone decide that.
 

@@ -89,13 +89,26 @@ class Settings:
         }
         return plain
 
+    @property
+    def _groups(self) -> dict[str, Section]:
+        """Every group of settings by what stands before its keys."""
+        groups: dict[str, Section] = {
+            f"{name}.": getattr(self, name) for name in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS)
+        }
+        return groups | {f"methods.{name}.": self.methods[name] for name in sorted(self.methods)}
+
+    def flat(self) -> dict[str, Any]:
+        """Return plain values by the keys that they are typed with; ``identity`` is finer."""
+        found: dict[str, Any] = {"seed": self.seed}
+        for prefix, group in self._groups.items():
+            found |= group.flat(prefix)
+        return found
+
     def in_effect(self) -> dict[str, Any]:
         """Return what settings that are null amount to, by key, where the settings decide that."""
-        groups = {name: getattr(self, name) for name in (*COMPONENT_SECTIONS, *PLAIN_SECTIONS)}
-        groups |= {f"methods.{name}": group for name, group in self.methods.items()}
         return {
-            f"{name}.{key}": value
-            for name, group in groups.items()
+            f"{prefix}{key}": value
+            for prefix, group in self._groups.items()
             for key, value in group.in_effect().items()
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -19,6 +20,8 @@ from typer.testing import CliRunner
 from ness_cli.cli.app import app
 from ness_cli.cli.session import cache_dir
 from ness_cli.run_state import COMMANDS
+from ness_cli.settings import yaml_files
+from ness_cli.settings.resolve import resolve
 from ness_cli.stages.train_task import train_task
 
 QUICK = ["data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"]
@@ -558,6 +561,20 @@ def test_a_dry_run_shows_origins_counts_and_disk_and_writes_nothing(tmp_path):
     assert plan["origins"]["train.lr"] == "command line"
     assert plan["stream"]["tasks"][0]["splits"]["test"]["count"] > 300
     assert not out.exists()
+
+
+def test_a_dry_run_shows_every_value_as_it_is_typed(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    changed = ["data.mean=[0.5]", "methods.ness.layer_eps1={fc*: 0.1, '*2': 1e-5}"]
+    arguments = ("prepare", "--dry-run", "--out", tmp_path / "x", *changed)
+    lines = good(*arguments).stdout.splitlines()
+    settings = resolve("digits", changed).settings
+    shown = {line.split()[0]: re.split(r"  +", line.strip())[1:] for line in lines if line.strip()}
+    for key, value in settings.flat().items():
+        assert yaml_files.parse(shown[key][0], place=key) == value
+    assert shown["methods.ness.layer_eps1"][1] == "command line"
+    assert shown["methods.ness.eps1"][0] == "null"
+    assert shown["methods.ness.eps1"][1].endswith(", in effect 0.001")
 
 
 def test_quiet_prints_nothing_and_json_one_document(tmp_path):

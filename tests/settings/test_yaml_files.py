@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings import presets, yaml_files
+from ness_cli.settings.layers import parse_overrides
 from ness_cli.settings.resolve import build, resolve
 
 
@@ -151,9 +152,8 @@ def test_a_value_is_shown_as_one_would_type_it(value, text):
 @pytest.mark.parametrize("name", presets.names())
 def test_every_setting_of_every_preset_survives_being_shown_and_typed(name):
     settings = resolve(name).settings
-    plain = settings.to_dict()
-    for key, value in plain.items():
-        for part, inner in value.items() if isinstance(value, dict) else [("", value)]:
-            assert _same(_parsed(yaml_files.typed(inner)), inner), f"{key}.{part}"
-    assert build(_parsed(yaml_files.typed(plain))).fingerprint() == settings.fingerprint()
-    assert build(_parsed(yaml_files.dump(plain))).fingerprint() == settings.fingerprint()
+    overrides = [f"{key}={yaml_files.typed(value)}" for key, value in settings.flat().items()]
+    typed = build(parse_overrides(overrides))
+    assert typed == settings
+    assert typed.fingerprint() == settings.fingerprint()
+    assert build(_parsed(yaml_files.dump(settings.to_dict()))) == settings
