@@ -85,6 +85,7 @@ def show_plan(found: Sequence[Target], console: Console) -> None:
                 "layers": [dict(layer) for layer in plan.layers],
                 "frozen": dict(plan.frozen),
                 "bytes_per_task": dict(plan.bytes_per_task),
+                "build_memory_bytes": plan.build_memory,
             }
         )
     console.document({"schema": "ness.plan/1", "runs": documents})
@@ -165,4 +166,6 @@ def _disk_table(resolved: Resolved, plan: Plan) -> Group:
         )
     )
     table.add_row(f"the whole run, storage.keep={'latest' if once else 'all'}", human_bytes(kept))
-    return titled("Disk", table)
+    if plan.build_memory:
+        table.add_row("memory of build-subspace, about", human_bytes(plan.build_memory))
+    return titled("Disk and memory", table)

@@ -349,6 +349,10 @@ class Method:
         """Return what is carried to the next task: file name to named tensors."""
         return {}
 
+    def file_sizes(self) -> dict[str, int]:
+        """Return the most bytes that ``update`` and the files of ``memory`` can have, by name."""
+        return {}
+
     # -- using the model ---------------------------------------------------------------------
 
     @contextmanager

@@ -64,6 +64,10 @@ class Gpm(ProjectedMethod):
         """Return what is remembered of layers, by the last part of its names in the file."""
         return {"M": self._memory, "N": self._rest}
 
+    def file_sizes(self) -> dict[str, int]:
+        """Return the bytes of a memory that spans everything."""
+        return {"memory": sum(4 * layer.dim**2 for layer in self.layers.values())}
+
     def projectors(self) -> dict[str, Projector]:
         """Return the projections off the protected directions."""
         device = next(self.model.parameters()).device

@@ -139,6 +139,20 @@ class Ness(ProjectedMethod):
             },
         }
 
+    def file_sizes(self) -> dict[str, int]:
+        """Return the bytes of covariances and updates, and at most those of bases.
+
+        The thinner side of a hard cut has no more than half of the columns.
+        """
+        layers = self.layers.values()
+        is_halved = self.options.scaling == "hard" and not self.needs_open
+        columns = [(x.dim, x.dim // 2 if is_halved else x.dim) for x in layers]
+        return {
+            "covariance": sum(8 * layer.dim**2 for layer in layers),
+            "basis": sum(4 * d * k + 4 * k + 8 * d + 8 for d, k in columns),
+            "update": sum(4 * layer.dim * layer.out for layer in layers),
+        }
+
     # -- training ----------------------------------------------------------------------------
 
     def projectors(self) -> dict[str, Projector]:

@@ -40,6 +40,10 @@ class Sgp(Gpm):
         """Return what is remembered of layers, by the last part of its names in the file."""
         return {**super()._kinds(), "importance": self._importance}
 
+    def file_sizes(self) -> dict[str, int]:
+        """Return the bytes of a memory that spans everything, with its importance."""
+        return {"memory": sum(4 * d**2 + 4 * d for d in (x.dim for x in self.layers.values()))}
+
     def _projector(self, layer: str, device: torch.device) -> Projector:
         rest = self._rest.get(layer)
         return Projector.off(

@@ -19,6 +19,7 @@ from ness_cli.stages.context import (
 )
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.resources import require_room
 from ness_cli.stages.step_record import StepTimer
 
 _MOST = 6  # layers that a note names
@@ -39,6 +40,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         InputError: If the steps before are not done, or files are missing.
         DamagedError: If a file does not read back.
         NumericalError: If a layer's inputs are not finite; names the layer.
+        SystemRefusedError: If the disk cannot take its files.
         StoppedError: If a stop was requested; the step starts over next time.
     """
     state = context.state()
@@ -53,6 +55,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     with run_log(context.run, f"build-subspace, task {number}"), short_of_memory(remedy):
         timer = StepTimer(context, "build", number)
         method = context.method(load_model(context, number, timer.inputs))
+        require_room(context, method, "build")
         if number > 1:
             method.load_memory(context.read_memory(method, "build", number - 1, timer.inputs))
         if context.run.task(number).tensors("update").exists():

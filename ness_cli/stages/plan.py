@@ -14,11 +14,11 @@ from ness_cli.data.prepare import plan
 from ness_cli.errors import SettingsError
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
-from ness_cli.methods.ness import Ness
 from ness_cli.nets.build import build_model
 from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.settings.resolve import Settings
 from ness_cli.stages.context import METHODS
+from ness_cli.stages.resources import build_memory
 
 CPU = torch.device("cpu")
 
@@ -32,13 +32,16 @@ class Plan:
         layers: Name, width of input ``d`` and outputs ``out`` of every layer that tasks after the
             first train in.
         frozen: Parameters that they do not train, by size.
-        bytes_per_task: Bytes of each file of a task; upper bounds for NESS.
+        bytes_per_task: Bytes of each file of a task, at most.
+        build_memory: About how much main memory build-subspace takes beside the network, in bytes;
+            with as many threads as torch would use.
     """
 
     manifest: Mapping[str, Any]
     layers: tuple[Mapping[str, Any], ...]
     frozen: Mapping[str, int]
     bytes_per_task: Mapping[str, int]
+    build_memory: int
 
 
 def plan_run(settings: Settings) -> Plan:
@@ -53,7 +56,8 @@ def plan_run(settings: Settings) -> Plan:
     layers = [
         {"layer": name, "d": view.dim, "out": view.out} for name, view in method.layers.items()
     ]
-    return Plan(manifest, tuple(layers), method.frozen(), _bytes(settings, manifest, method))
+    memory = build_memory(method, torch.get_num_threads())
+    return Plan(manifest, tuple(layers), method.frozen(), _bytes(manifest, method), memory)
 
 
 def check_fit(
@@ -120,17 +124,9 @@ def _refuse_batches_of_one(
                 )
 
 
-def _bytes(settings: Settings, manifest: Mapping[str, Any], method: Method) -> dict[str, int]:
-    model, layers = method.model, method.layers.values()
+def _bytes(manifest: Mapping[str, Any], method: Method) -> dict[str, int]:
+    model = method.model
     backbone = sum(p.numel() for p in model.backbone.parameters())
     head = max(len(task["classes"]) for task in manifest["tasks"]) * model.num_features
     num_heads = 1 if model.shared_head else len(manifest["tasks"])
-    sizes = {"model": 4 * (backbone + head * num_heads)}
-    if isinstance(method, Ness):
-        sizes["covariance"] = sum(8 * layer.dim**2 for layer in layers)
-        # The thinner side of a hard cut has at most half of the columns.
-        is_halved = method.options.scaling == "hard" and not method.needs_open
-        widths = [(layer.dim, layer.dim // 2 if is_halved else layer.dim) for layer in layers]
-        sizes["basis"] = sum(4 * d * columns + 4 * columns + 8 * d + 8 for d, columns in widths)
-        sizes["update"] = sum(4 * layer.dim * layer.out for layer in layers)
-    return sizes
+    return {"model": 4 * (backbone + head * num_heads), **method.file_sizes()}

@@ -25,6 +25,7 @@ from ness_cli.stages.models import (
     state_dict,
 )
 from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.resources import require_room
 from ness_cli.stages.step_record import StepTimer
 
 
@@ -44,6 +45,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         DamagedError: If a file does not read back.
         SettingsError: If the network cannot be trained on the device as deterministically as asked.
         NumericalError: If the loss is not finite.
+        SystemRefusedError: If the disk cannot take its files.
         StoppedError: If a stop was requested; a checkpoint is on disk then.
     """
     state = context.state()
@@ -59,6 +61,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     with run_log(context.run, f"train-task, task {number}"), short_of_memory(remedy):
         timer = StepTimer(context, "train", number)
         method = _method(context, number, timer.inputs)
+        require_room(context, method, "train")
         data = context.task(number, "train")
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
