@@ -86,6 +86,32 @@ def preset_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
     return [*below, (origin, values)]
 
 
+def locate(problem: str, *, path: Path, typed: Sequence[str] = ()) -> str:
+    """Return what is wrong with a setting, with the file and line that it stands in.
+
+    Args:
+        problem: A line that begins with the setting: ``train.lr: 0 should be greater than 0``.
+        path: File of the preset.
+        typed: Keys on the command line, which count more.
+    """
+    lines = _lines(path)
+    key = problem.partition(": ")[0].partition("[")[0]
+    while key and key not in typed:
+        if key in lines:
+            return f"{problem} ({lines[key]})"
+        key = key.rpartition(".")[0]
+    return problem
+
+
+def _lines(path: Path) -> dict[str, str]:
+    """Return where every key of a preset stands, with those of the presets that it extends."""
+    below = yaml_files.read(path).get("extends")
+    lines = {} if below is None else _lines(presets.path_of(str(below)))
+    return lines | {
+        key: f"{path.name}, line {line}" for key, line in yaml_files.lines(path).items()
+    }
+
+
 def merge_layers(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the values of all layers, and the origin of each by its key."""
     merged: dict[str, Any] = {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ness_cli.settings.groups import (
 from ness_cli.settings.layers import (
     default_preset,
     flatten,
+    locate,
     merge,
     merge_layers,
     parse_overrides,
@@ -160,7 +162,8 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
     if seed is not None:
         command_line["seed"] = seed
     merged, origins = merge_layers([*preset_layers(path), ("command line", command_line)])
-    settings = build(merged, list(protocols.unread(merged, merged)))
+    located = partial(locate, path=path, typed=[key for key, _ in flatten(command_line)])
+    settings = build(merged, list(protocols.unread(merged, merged)), located)
     return Resolved(
         settings=settings,
         origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
@@ -192,12 +195,15 @@ def resolve_again(
     return Resolved(settings, {**about["origins"], **changed}, about["preset"], About())
 
 
-def build(raw: Mapping[str, Any], found: Sequence[str] = ()) -> Settings:
+def build(
+    raw: Mapping[str, Any], found: Sequence[str] = (), located: Callable[[str], str] = str
+) -> Settings:
     """Validate nested plain values and return settings, defaults filled in.
 
     Args:
         raw: The values, without defaults or with them.
         found: Problems found before, a line each.
+        located: Called with every problem, to add the file and line that it comes from.
 
     Raises:
         SettingsError: With every problem of every section, one per line.
@@ -210,7 +216,7 @@ def build(raw: Mapping[str, Any], found: Sequence[str] = ()) -> Settings:
                 f"{key}: expected a group of settings, got {raw[key]!r}{_meant(key, raw)}"
             )
     if problems:
-        raise refusal([*found, *problems])
+        raise refusal([located(each) for each in (*found, *problems)])
 
     problems = [*found]
     built: dict[str, Any] = {"seed": raw.get("seed", 1)}
@@ -228,7 +234,7 @@ def build(raw: Mapping[str, Any], found: Sequence[str] = ()) -> Settings:
     if not problems:
         problems += built["methods"][built["method"].name].problems(built["train"])
     if problems:
-        raise refusal(problems)
+        raise refusal([located(each) for each in problems])
     return Settings(**built)
 
 
@@ -268,7 +274,7 @@ def about_of(path: Path) -> About:
     problems: list[str] = []
     about = validate(About, yaml_files.read(path).get("about", {}), "about", problems)
     if not isinstance(about, About):
-        raise refusal(problems)
+        raise refusal([locate(each, path=path) for each in problems])
     return about
 
 

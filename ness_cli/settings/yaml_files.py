@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,18 @@ def read(path: Path) -> dict[str, Any]:
             "write 'key: value' lines, as in 'train: {lr: 0.1}'",
         )
     return value
+
+
+def lines(path: Path) -> dict[str, int]:
+    """Return the line of every key in a YAML file that ``read`` can read: ``{"train.lr": 3}``."""
+    text = _text(path.read_bytes(), path)
+    return dict(_key_lines(yaml.compose(text, Loader=_Loader), ""))
+
+
+def _key_lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        yield f"{prefix}{key.value}", key.start_mark.line + 1
+        yield from _key_lines(value, f"{prefix}{key.value}.")
 
 
 def _text(data: bytes, path: Path) -> str:

@@ -76,6 +76,29 @@ def test_a_file_that_cannot_be_read_is_named_with_line_and_remedy(
     assert "\n" not in error.value.what + error.value.remedy
 
 
+def test_a_wrong_value_is_named_with_file_and_line(tmp_path):
+    below, mine = tmp_path / "below.yaml", tmp_path / "mine.yaml"
+    below.write_text("extends: digits\n\ntrain:\n  epochs: yes\n  sam:\n    rho: off\n")
+    mine.write_text(f"extends: {below}\nnet: {{hiden: [5]}}\ndata:\n  mean: [x]\n")
+    with pytest.raises(SettingsError) as error:
+        resolve(str(mine), ["compute.channels_last=on", "train.sam.rho=no"])
+    _, *lines = error.value.what.splitlines()
+    assert set(map(str.strip, lines)) == {
+        "train.epochs: 'yes' should be a whole number (below.yaml, line 4)",
+        "net.hiden: unknown key; did you mean 'net.hidden'? (mine.yaml, line 2)",
+        "data.mean[0]: 'x' should be a number (mine.yaml, line 4)",
+        "compute.channels_last: 'on' should be true or false",
+        "train.sam.rho: 'no' should be a number",
+    }
+
+
+def test_what_a_preset_says_about_itself_is_located_too(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: digits\nabout:\n  acc_tolerance: -1\n")
+    with pytest.raises(SettingsError, match=r"about.acc_tolerance: .* \(mine.yaml, line 3\)$"):
+        resolve(str(mine))
+
+
 @pytest.mark.parametrize("text", ["a: &a {b: *a}", "a: &a [*a]"])
 def test_an_alias_of_its_own_group_is_refused(text):
     with pytest.raises(SettingsError, match="without end"):
