@@ -31,8 +31,10 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     """Return the nested mapping that ``key=value`` strings stand for.
 
+    Of two for the same key the later counts, so that a script's own can be followed by others.
+
     Raises:
-        SettingsError: If one has no ``=`` or an empty key, or two contradict each other.
+        SettingsError: If one has no ``=`` or an empty key.
     """
     nested: dict[str, Any] = {}
     for override in overrides:
@@ -44,24 +46,8 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         value = yaml_files.parse(text, place=key)
         for part in reversed(key.split(".")):
             value = {part: value}
-        _refuse_two_values(nested, value)
         nested = merge(nested, value)
     return nested
-
-
-def _refuse_two_values(first: Mapping[str, Any], second: Mapping[str, Any], at: str = "") -> None:
-    """Refuse two values of one key: on one command line the later does not silently win.
-
-    Raises:
-        SettingsError: If there are any.
-    """
-    for key in first.keys() & second.keys():
-        one, other = first[key], second[key]
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            _refuse_two_values(one, other, f"{at}{key}.")
-        elif one != other:
-            values = f"{yaml_files.typed(one)} and {yaml_files.typed(other)}"
-            raise SettingsError(f"{at}{key} is given twice: {values}", "leave one of them out")
 
 
 def preset_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:

@@ -109,6 +109,11 @@ def test_a_key_that_stands_twice_is_an_error_with_its_line():
         yaml_files.parse("a: 1\na: 2", place="f.yaml")
 
 
+def test_of_two_values_for_one_key_the_later_counts():
+    overrides = ["train.lr=1", "train.sam={rho: 0.1, tasks: all}", "train.lr=2", "train.sam.rho=3"]
+    assert parse_overrides(overrides) == {"train": {"lr": 2, "sam": {"rho": 3, "tasks": "all"}}}
+
+
 @pytest.mark.parametrize("override", ["lr", "=3", ".lr=3", "train..lr=3"])
 def test_an_override_without_key_or_value_is_refused(override):
     with pytest.raises(SettingsError, match="is not a setting"):
