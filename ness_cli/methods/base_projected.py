@@ -19,6 +19,7 @@ from torch import nn
 from ness_cli.data.batches import Batch, Images
 from ness_cli.methods.base import Method, Task
 from ness_cli.optim.make import ParameterGroup
+from ness_cli.subspace.covariance import work_of_rows
 from ness_cli.subspace.layer_view import LayerView, split
 from ness_cli.subspace.projected_linear import ProjectedLinear, is_linear
 from ness_cli.subspace.projection import Projector
@@ -65,13 +66,13 @@ class ProjectedMethod(Method, ABC):
 
     @torch.no_grad()
     def work_per_image(self, images: Images) -> int:
-        """Return the multiply-adds of adding an image to the covariances, from a look at two."""
+        """Return the work of an image in a pass that adds up inputs, from a look at two."""
         layers = self.layers
         found: dict[str, int] = {}
 
         def see(name: str, x: torch.Tensor) -> None:
             layer = layers[name]
-            found[name] = layer.rows_per_image(x) * layer.dim * (layer.dim + layer.out)
+            found[name] = work_of_rows(layer, layer.rows_per_image(x))
 
         with watching(layers, see), self.task_view(images.task) as model:
             model(images.batch(slice(0, 2)).x)

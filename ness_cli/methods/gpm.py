@@ -27,7 +27,7 @@ from ness_cli.errors import SettingsError
 from ness_cli.methods.base import LayerRow, Task, Tensors
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.settings.methods.gpm import Options
-from ness_cli.subspace.covariance import CovarianceAccumulator
+from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
@@ -106,13 +106,14 @@ class Gpm(ProjectedMethod):
         thresholds, limits = self._thresholds_and_limits()
         generator = seeding.generator(self.seed, "gpm-samples", task.number)
         sample = torch.randperm(len(task.train), generator=generator)[: self.options.samples]
+        progress = PassProgress(advance, self.work_per_image(task.train))
         accumulator = CovarianceAccumulator(
-            layers, dict(zip(names, map(int, limits), strict=True)), tick=lambda: advance(0)
+            layers, dict(zip(names, map(int, limits), strict=True)), progress.chunk
         )
         # One forward pass for the whole sample: with batch statistics it normalises by itself.
         with torch.no_grad(), accumulator.watch(), self.task_view(task.number) as model:
             model(task.train.batch(sample).x)
-        advance(len(sample) * self.work_per_image(task.train))
+        progress.images(len(sample))
         grams = accumulator.covariances()
         increase = self.options.threshold_increase * (task.number - 1)
         thetas = dict(zip(names, (min(1.0, theta + increase) for theta in thresholds), strict=True))

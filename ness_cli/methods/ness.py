@@ -48,7 +48,7 @@ from ness_cli.subspace.basis import (
 )
 from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
 from ness_cli.subspace.clip import clip_spectral_norm
-from ness_cli.subspace.covariance import CovarianceAccumulator
+from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
@@ -306,10 +306,10 @@ class Ness(ProjectedMethod):
             NumericalError: If a layer's inputs are not finite, naming the layer.
         """
         self._bases = {}
-        per_image = self.work_per_image(task.train)
-        accumulator = CovarianceAccumulator(self.layers, tick=lambda: advance(0))
+        progress = PassProgress(advance, self.work_per_image(task.train))
+        accumulator = CovarianceAccumulator(self.layers, tick=progress.chunk)
         with accumulator.watch():
-            self.look_at(self._consolidation_sets(task), lambda n: advance(n * per_image))
+            self.look_at(self._consolidation_sets(task), progress.images)
         accumulator.sum_over_processes()
         earlier = self._covariances
         if self.options.covariance == "recompute" or task.is_first:

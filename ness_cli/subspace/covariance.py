@@ -25,14 +25,15 @@ class CovarianceAccumulator:
     Args:
         layers: Layers to watch, by name.
         max_images: Of every batch only this many images are added, per layer; all when absent.
-        tick: Called between chunks of rows; an exception that it raises ends the pass.
+        tick: Called with the work of every chunk of rows, see ``work_of_rows``, and with 0; an
+            exception that it raises ends the pass.
     """
 
     def __init__(
         self,
         layers: Mapping[str, LayerView],
         max_images: Mapping[str, int] | None = None,
-        tick: Callable[[], None] = lambda: None,
+        tick: Callable[[int], None] = lambda work: None,
     ) -> None:
         self.layers = layers
         self.max_images = max_images or {}
@@ -55,7 +56,7 @@ class CovarianceAccumulator:
             c = self._sum(name)
             c.copy_(torch.triu(c) + torch.triu(c, 1).T)
             found[name] = onto[name].add_(c.cpu()) if onto else c.cpu()
-            self.tick()
+            self.tick(0)
         return found
 
     def sum_over_processes(self) -> None:
@@ -103,7 +104,35 @@ class CovarianceAccumulator:
         for rows in chunks_of_rows(layer, x):
             # Where there is no float64 the rows go to the CPU first.
             add_gram(total, rows.to(total.device).double())
-            self.tick()
+            self.tick(work_of_rows(layer, len(rows)))
+
+
+def work_of_rows(layer: LayerView, num_rows: int) -> int:
+    """Return the multiply-adds of computing a layer's outputs on rows and of adding them to C."""
+    return num_rows * layer.dim * (layer.dim + layer.out)
+
+
+class PassProgress:
+    """Progress of a pass over images: chunk by chunk here, by images where others compute.
+
+    Args:
+        advance: Told of the work done.
+        per_image: Work of an image in all layers.
+    """
+
+    def __init__(self, advance: Callable[[int], None], per_image: int) -> None:
+        self._advance, self._per_image = advance, per_image
+        self._told = 0
+
+    def chunk(self, work: int) -> None:
+        """Take notice of the work of a chunk."""
+        self._told += work
+        self._advance(work)
+
+    def images(self, count: int) -> None:
+        """Take notice that these images are done: tell of what no chunk has told."""
+        self._advance(count * self._per_image - self._told)
+        self._told = 0
 
 
 def add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:

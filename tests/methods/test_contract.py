@@ -151,6 +151,9 @@ def test_the_progress_of_consolidation_adds_up_to_what_was_announced(name, extra
     announced = method.consolidation_work(task)
     rows = method.consolidate(task, done.append)
     assert sum(done) == announced
+    assert min(done, default=0) >= 0
+    # Not all at once: layers and chunks are told of one by one.
+    assert len([work for work in done if work]) >= 2 * len(rows)
     assert (announced > 0) == bool(rows)
 
 
