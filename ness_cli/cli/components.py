@@ -121,7 +121,7 @@ def explain_settings(console: Console, place: str | None) -> None:
     else:
         options = [o for o in options if o.key == place or o.key.startswith(f"{place}.")]
         if not options:
-            raise SettingsError(unknown_key(place), "see: ness settings")
+            raise SettingsError(unknown_key(place), "ness settings lists them all")
         console.result(_apart(map(explained, options)))
     found: dict[str, list[dict[str, Any]]] = {}
     for option in options:

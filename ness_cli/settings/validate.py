@@ -28,7 +28,7 @@ _KINDS = {
     "string_type": "text",
     "tuple_type": "a list",
 }
-_REMEDY = "see: ness settings, or ness settings KEY for one of them"
+_REMEDY = "ness settings explains them all, ness settings KEY one of them"
 _BRANCHES = {*_KINDS, "literal_error"}  # what each branch of a union says of the value as a whole
 
 

@@ -71,4 +71,4 @@ def test_every_unknown_key_of_a_group_is_named():
         build({"trian": {"lr": 1, "sam": {"rho": 2}}, "foo": {}})
     lines = error.value.what.splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == ["trian.lr", "trian.sam.rho", "foo"]
-    assert error.value.remedy == "see: ness settings, or ness settings KEY for one of them"
+    assert error.value.remedy == "ness settings explains them all, ness settings KEY one of them"
