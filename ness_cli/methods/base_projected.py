@@ -22,7 +22,7 @@ from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace.covariance import work_of_rows
 from ness_cli.subspace.layer_view import LayerView, split
 from ness_cli.subspace.projected_linear import ProjectedLinear, is_linear
-from ness_cli.subspace.projection import Projector
+from ness_cli.subspace.projection import Projector, project_all_
 from ness_cli.subspace.watch import watching
 
 
@@ -33,6 +33,7 @@ class ProjectedMethod(Method, ABC):
     _anchors: dict[str, torch.Tensor]
     _views: dict[str, LayerView]
     _linears: dict[str, ProjectedLinear]
+    _owners: dict[int, tuple[str, str]]  # by parameter: its layer and its part of the matrix
 
     @abstractmethod
     def projectors(self) -> dict[str, Projector]:
@@ -43,6 +44,11 @@ class ProjectedMethod(Method, ABC):
         self._views = self.layers
         self._projectors = {} if task.is_first else self.projectors()
         self._anchors = {name: self._views[name].matrix().clone() for name in self._projectors}
+        self._owners = {
+            id(parameter): (name, part)
+            for name in self._projectors
+            for part, parameter in self._views[name].parameters.items()
+        }
         self._linears = {}
         super().begin_task(task)
         for name, projector in self._projectors.items():
@@ -58,7 +64,7 @@ class ProjectedMethod(Method, ABC):
         """Give the layers their own forward pass back; the model was plain all along."""
         for linear in self._linears.values():
             linear.detach()
-        self._projectors, self._anchors, self._linears = {}, {}, {}
+        self._projectors, self._anchors, self._linears, self._owners = {}, {}, {}, {}
 
     def _is_projected(self, name: str) -> bool:
         """Return whether a layer's gradient comes out of the backward pass projected."""
@@ -95,39 +101,35 @@ class ProjectedMethod(Method, ABC):
 
         Decay is the optimiser's, toward zero; ``edit_gradients`` moves its goal to W_prev.
         """
-        confined = {
-            id(parameter)
-            for name in self._projectors
-            for parameter in self._views[name].parameters.values()
-        }
         everything = self.trainable()
         return [
-            ParameterGroup({n: p for n, p in everything.items() if id(p) in confined}),
-            ParameterGroup({n: p for n, p in everything.items() if id(p) not in confined}),
+            ParameterGroup({n: p for n, p in everything.items() if id(p) in self._owners}),
+            ParameterGroup({n: p for n, p in everything.items() if id(p) not in self._owners}),
         ]
 
     def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
         """Return the projected gradient of a confined weight, the gradient of any other."""
-        for name, projector in self._projectors.items():
-            layer = self._views[name]
-            for part, own in layer.parameters.items():
-                if own is parameter:
-                    gradient = layer.gradient()
-                    projected = gradient if self._is_projected(name) else projector(gradient)
-                    return split(projected, layer.parameters)[part]
-        return super().ascent_direction(parameter)
+        if id(parameter) not in self._owners:
+            return super().ascent_direction(parameter)
+        name, part = self._owners[id(parameter)]
+        layer, projector = self._views[name], self._projectors[name]
+        gradient = layer.gradient()
+        projected = gradient if self._is_projected(name) else projector(gradient)
+        return split(projected, layer.parameters)[part]
 
     @torch.no_grad()
     def edit_gradients(self, batch: Batch) -> None:
         """Replace G by G P - lambda W_prev in every confined layer; the optimiser adds lambda W."""
-        decay = self.train.weight_decay
-        for name, projector in self._projectors.items():
-            layer = self._views[name]
-            if layer.weight.grad is None:
-                continue
-            gradient = layer.gradient()
-            if not self._is_projected(name):
-                gradient = projector.project_(gradient)
-            if decay:
-                gradient.add_(self._anchors[name], alpha=-decay)
-            layer.set_gradient(gradient)
+        views = self._views
+        names = [name for name in self._projectors if views[name].weight.grad is not None]
+        gradients = {name: views[name].gradient() for name in names}
+        project_all_(
+            (self._projectors[name], gradient)
+            for name, gradient in gradients.items()
+            if not self._is_projected(name)
+        )
+        if self.train.weight_decay and names:
+            anchors = [self._anchors[name] for name in names]
+            torch._foreach_add_([*gradients.values()], anchors, alpha=-self.train.weight_decay)
+        for name, gradient in gradients.items():
+            views[name].set_gradient(gradient)

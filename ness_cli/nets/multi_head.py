@@ -90,6 +90,8 @@ class MultiHead(nn.Module):
 
     def select(self, number: int) -> None:
         """Make ``number`` the task whose head and normalisation state are used."""
+        if number == self.task:  # at every step of a task
+            return
         self.task = number
         for norm in self.norms():
             norm.task = number

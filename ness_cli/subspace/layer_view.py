@@ -85,6 +85,10 @@ class LayerView:
 
     def gradient(self) -> torch.Tensor:
         """Return the gradient as ``[out, d]``; it may share memory with the parameters'."""
+        if not self.has_bias_column:  # at every step, of every layer
+            gradient = self.module.weight.grad
+            assert gradient is not None
+            return gradient.reshape(len(gradient), -1)
         gradients = {}
         for name, parameter in self.parameters.items():
             assert parameter.grad is not None
@@ -93,6 +97,11 @@ class LayerView:
 
     def set_gradient(self, gradient: torch.Tensor) -> None:
         """Give the parameters the gradient ``[out, d]``."""
+        if not self.has_bias_column:
+            weight = self.module.weight
+            if weight.grad is None or weight.grad.data_ptr() != gradient.data_ptr():
+                weight.grad = gradient.view(weight.shape)
+            return
         parameters = self.parameters
         for name, part in split(gradient, parameters).items():
             parameters[name].grad = part

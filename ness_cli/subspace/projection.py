@@ -9,6 +9,9 @@ training costs plus two thin products. Directions may be slowed instead of close
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import nullcontext
+
 import torch
 
 from ness_cli.numerics import full_float32
@@ -89,14 +92,29 @@ class Projector:
 
     def project_(self, rows: torch.Tensor) -> torch.Tensor:
         """Project rows ``[n, d]`` in place and return them."""
+        project_all_([(self, rows)])
+        return rows
+
+    def project_as_is_(self, rows: torch.Tensor) -> None:
+        """Project rows in place, in the precision that the process is in: see ``project_all_``."""
         if self.columns.shape[1] == 0:
-            return rows if self.is_complement else rows.zero_()
-        with full_float32(rows.device):
-            inner = self._inner(rows)
-            if self.is_complement:
-                return rows.addmm_(inner, self.columns.T, alpha=-1)
-            return torch.mm(inner, self.columns.T, out=rows)
+            if not self.is_complement:
+                rows.zero_()
+            return
+        inner = self._inner(rows)
+        if self.is_complement:
+            rows.addmm_(inner, self.columns.T, alpha=-1)
+        else:
+            torch.mm(inner, self.columns.T, out=rows)
 
     def _inner(self, rows: torch.Tensor) -> torch.Tensor:
         inner = rows @ self.columns
         return inner if self.weights is None else inner.mul_(self.weights)
+
+
+def project_all_(parts: Iterable[tuple[Projector, torch.Tensor]]) -> None:
+    """Project the rows ``[n, d]`` of several layers in place, in float32 in any case."""
+    pairs = list(parts)
+    with full_float32(pairs[0][1].device) if pairs else nullcontext():
+        for projector, rows in pairs:
+            projector.project_as_is_(rows)

@@ -127,3 +127,20 @@ def test_patterns_choose_layers_and_must_match_some():
     assert list(adapted_layers(net, None, patterns=["3"])) == ["3"]
     with pytest.raises(SettingsError, match="no layer matches 'fc'"):
         adapted_layers(net, None, patterns=["*", "fc"])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_gradient_that_was_edited_and_set_is_the_edited_one(layout, augment):
+    """Whether the matrix shares the gradient's memory or is a copy of it."""
+    module = nn.Conv2d(3, 4, 2, bias=augment).to(memory_format=layout)
+    view = LayerView("conv", module, augment_bias=augment)
+    expected = {}
+    for name, parameter in view.parameters.items():
+        parameter.grad = torch.randn_like(parameter)
+        expected[name] = 3 * parameter.grad
+    gradient = view.gradient()
+    gradient.mul_(3)
+    view.set_gradient(gradient)
+    for name, parameter in view.parameters.items():
+        assert torch.equal(parameter.grad, expected[name])
