@@ -25,7 +25,8 @@ def test_hooks_and_workflow_run_commands_that_exist():
     assert {hook["entry"].split()[0] for hook in hooks} == {".venv/bin/ruff", ".venv/bin/mypy"}
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     commands = [step.get("run") for step in workflow["jobs"]["check"]["steps"]]
-    assert "bash .ci/run" in commands and (ROOT / ".ci" / "run").exists()
+    assert "bash .ci/run" in commands
+    assert (ROOT / ".ci" / "run").exists()
 
 
 def test_links_in_documents_lead_somewhere():

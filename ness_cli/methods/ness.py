@@ -77,7 +77,7 @@ class Ness(ProjectedMethod):
         """Whether V itself is trained; otherwise the dense weight is, projected."""
         if self.options.form == "auto":
             # Adam scales coordinate by coordinate, so the coordinates must be those of V.
-            return self.train.optimizer == "adam"
+            return self.train.is_adaptive
         return self.options.form == "factored"
 
     @property

@@ -41,8 +41,10 @@ def make_optimizer(groups: Sequence[ParameterGroup], train: TrainSettings) -> to
         for group in groups
         if group.parameters
     ]
-    if train.optimizer == "adam":
-        return torch.optim.Adam(torch_groups, lr=train.lr)
+    if train.is_adaptive:
+        is_decoupled = train.optimizer == "adamw"
+        kind = torch.optim.AdamW if is_decoupled else torch.optim.Adam
+        return kind(torch_groups, lr=train.lr)
     # Momentum, decay and step in one pass over the weights; the same bits as the plain step.
     kinds = {parameter.device.type for group in groups for parameter in group.parameters.values()}
     can_fuse = kinds <= {"cpu", "cuda"}

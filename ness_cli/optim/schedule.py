@@ -18,7 +18,8 @@ class Schedule:
 
     Attributes:
         train: The settings.
-        num_steps: Steps of the whole phase, for ``cosine``.
+        num_steps: Steps of the whole phase.
+        num_epochs: Epochs of the whole phase, for ``exponential``.
         lr: Rate now, for ``plateau``.
         best: Lowest validation loss so far.
         patience_left: Epochs without improvement that are left before the rate drops.
@@ -26,22 +27,30 @@ class Schedule:
 
     train: TrainSettings
     num_steps: int
+    num_epochs: int
     lr: float
     best: float = math.inf
     patience_left: int = 0
 
     @classmethod
-    def start(cls, train: TrainSettings, num_steps: int) -> Schedule:
+    def start(cls, train: TrainSettings, num_steps: int, num_epochs: int = 1) -> Schedule:
         """Return the schedule at the first step."""
-        return cls(train, num_steps, train.lr, patience_left=train.patience)
+        return cls(train, num_steps, num_epochs, train.lr, patience_left=train.patience)
 
     def at(self, step: int) -> float:
         """Return the learning rate of step ``step``, counted from 0 over the whole phase."""
-        if self.train.schedule != "cosine":
-            return self.lr
-        low = min(self.train.lr_min, self.train.lr)
         share = step / max(1, self.num_steps)
-        return low + (self.train.lr - low) * (1 + math.cos(math.pi * share)) / 2
+        warmup = self.train.warmup
+        if share < warmup:
+            # The first step is not lost: it has the rate of the end of its part of the slope.
+            return self.train.lr * min(1.0, (step + 1) / (warmup * self.num_steps))
+        if self.train.schedule == "cosine":
+            low = min(self.train.lr_min, self.train.lr)
+            share = (share - warmup) / (1 - warmup) if warmup else share
+            return low + (self.train.lr - low) * (1 + math.cos(math.pi * share)) / 2
+        if self.train.schedule == "exponential":
+            return float(self.train.lr * self.train.lr_decay ** (share * self.num_epochs))
+        return self.lr
 
     def after_epoch(self, loss: float) -> tuple[bool, float | None]:
         """Take in the validation loss of an epoch.

@@ -39,22 +39,30 @@ class TrainSettings(Section):
     """Passes over the task's training images, at most."""
     batch_size: int = Field(default=64, ge=1)
     """Images per step; the last batch of an epoch may be smaller."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """Optimiser, made anew for every task."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Optimiser, made anew for every task; ``adamw`` decays weights apart from the gradient."""
     lr: float = Field(default=0.01, gt=0)
     """Learning rate at the start of every task."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of ``sgd``."""
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 decay. Methods that protect directions decay toward the previous task's weights."""
-    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
-    """``plateau`` divides the rate when the validation loss stops improving, as published."""
+    schedule: Literal["constant", "cosine", "exponential", "plateau"] = "cosine"
+    """``plateau`` divides the rate when the validation loss stops improving, as published.
+    ``exponential`` multiplies it by ``lr_decay`` in every epoch, a little at every step."""
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps, at the start of a task, over which the rate rises from zero."""
+    lr_decay: float = Field(default=0.95, gt=0, le=1)
+    """``exponential``: factor on the rate over an epoch."""
     lr_factor: float = Field(default=2.0, gt=1)
     """``plateau``: divisor of the learning rate."""
     patience: int = Field(default=6, ge=1)
     """``plateau``: epochs without improvement before the rate drops."""
     lr_min: float = Field(default=1e-5, ge=0)
     """``plateau``: the task ends when the rate falls below this. ``cosine``: the final rate."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Scale gradients down to this norm, that of all of them together, before every step. What a
+    method protects is projected before."""
     weights: Literal["best", "last"] = "last"
     """Which weights a task ends with: those of the lowest validation loss, or the last."""
     average: float = Field(default=0.0, ge=0, le=1)
@@ -75,6 +83,11 @@ class TrainSettings(Section):
     """Random changes of training images: names of torchvision's transforms (v2), each alone or with
     its arguments, as in ``[RandomHorizontalFlip, {RandomCrop: {size: 32, padding: 4}}]``."""
 
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the optimiser scales every coordinate on its own, as Adam does."""
+        return self.optimizer in ("adam", "adamw")
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.head_epochs >= self.epochs:
@@ -82,7 +95,7 @@ class TrainSettings(Section):
             raise ValueError(f"head_epochs = {self.head_epochs} {left}")
         if self.average and (self.weights == "best" or self.schedule == "plateau"):
             raise ValueError(
-                "average needs weights=last and schedule=cosine or constant: "
+                "average needs weights=last and schedule=cosine, exponential or constant: "
                 "the end of training must be known"
             )
         return self

@@ -25,6 +25,8 @@ def test_groups_keep_their_own_decay_and_rate():
 def test_the_optimizer_is_the_one_asked_for():
     group = [ParameterGroup({"a": nn.Parameter(torch.ones(1))})]
     assert isinstance(make_optimizer(group, TrainSettings(optimizer="adam")), torch.optim.Adam)
+    adamw = make_optimizer(group, TrainSettings(optimizer="adamw", weight_decay=0.1))
+    assert isinstance(adamw, torch.optim.AdamW)
     sgd = make_optimizer(group, TrainSettings(optimizer="sgd", momentum=0.7))
     assert sgd.param_groups[0]["momentum"] == 0.7
 

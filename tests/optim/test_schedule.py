@@ -62,3 +62,22 @@ def test_improvement_refills_patience_and_nan_does_not():
     schedule.after_epoch(math.nan)
     assert schedule.after_epoch(math.nan) == (False, 2.0)
     assert schedule.lr == pytest.approx(0.05)
+
+
+def test_exponential_decays_by_its_factor_in_every_epoch():
+    settings = TrainSettings(schedule="exponential", lr=0.1, lr_decay=0.5)
+    schedule = Schedule.start(settings, num_steps=30, num_epochs=3)
+    assert [schedule.at(step) for step in (0, 10, 20)] == pytest.approx([0.1, 0.05, 0.025])
+    assert schedule.at(5) == pytest.approx(0.1 * 0.5**0.5)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_a_warm_up_rises_in_equal_steps_and_the_rest_follows(name):
+    settings = TrainSettings(schedule=name, lr=0.1, lr_min=0.0, warmup=0.1)
+    schedule = Schedule.start(settings, num_steps=100)
+    assert [schedule.at(step) for step in range(10)] == pytest.approx(
+        [0.01 * (step + 1) for step in range(10)]
+    )
+    assert schedule.at(10) == pytest.approx(0.1)
+    assert schedule.at(55) == pytest.approx(0.1 if name == "constant" else 0.05)
+    assert schedule.at(100) == pytest.approx(0.1 if name == "constant" else 0.0)

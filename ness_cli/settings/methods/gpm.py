@@ -39,7 +39,7 @@ class Options(MethodOptions):
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
-        if train.optimizer == "adam":
+        if train.is_adaptive:
             return ("train.optimizer: a projected gradient does not confine adam; use sgd",)
         return ()
 

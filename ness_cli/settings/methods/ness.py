@@ -87,9 +87,9 @@ class Options(MethodOptions):
         Adam is not rotation invariant: its coordinates must be those of V.
         """
         found = []
-        if train.optimizer == "adam" and self.form == "projected":
+        if train.is_adaptive and self.form == "projected":
             found.append("methods.ness.form: adam needs the factored form; use auto or factored")
-        if train.optimizer == "adam" and self.anchor:
+        if train.is_adaptive and self.anchor:
             found.append("methods.ness.anchor: cannot be used with adam; set it to 0, or use sgd")
         if self.layer_budget and self.budget is None:
             found.append(
