@@ -24,9 +24,10 @@ from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.prepare import prepare
 from ness_cli.data.task_stream import TaskStream
-from ness_cli.methods.base import Method, StepProgress, Task
+from ness_cli.engine.stepper import Stepper
+from ness_cli.methods.base import Method, Task
+from ness_cli.methods.step import StepProgress
 from ness_cli.nets.build import build_model
-from ness_cli.optim.make import make_optimizer
 from ness_cli.settings.resolve import resolve
 
 IMAGES = ["data.size=32", "data.channels=rgb", "norm.statistics=task", "train.weight_decay=1e-4"]
@@ -43,7 +44,7 @@ METHODS = {
 }
 
 
-class Stepper:
+class SecondTask:
     """A method in the middle of its second task."""
 
     def __init__(self, net: str, overrides: list[str], cache: Path, device: str = "cpu") -> None:
@@ -72,8 +73,7 @@ class Stepper:
             model.to(self.device)
             model.select(number)
             self.method.begin_task(task)
-            groups = self.method.parameter_groups(task)
-            self.optimizer = make_optimizer(groups, settings.train)
+            self.stepper = Stepper(self.method, task)
             if number == 1:
                 self.seconds(20)
                 self.method.end_task(task)
@@ -87,13 +87,7 @@ class Stepper:
         self._wait()
         start = time.perf_counter()
         for step in range(num_steps):
-            batch = self.images.batch(positions)
-            progress = StepProgress(0, step, num_steps, 1)
-            self.optimizer.zero_grad(set_to_none=True)
-            self.method.backward(batch, progress)
-            self.method.edit_gradients(batch)
-            self.method.apply(self.optimizer)
-            self.method.after_step(batch, progress)
+            self.stepper.step(self.images, positions, StepProgress(0, step, num_steps, 1))
         self._wait()
         return time.perf_counter() - start
 
@@ -190,10 +184,10 @@ def main() -> None:
     for net in arguments.net or NETS:
         with tempfile.TemporaryDirectory() as folder:
             cache = Path(folder)
-            sides = {"finetune": Stepper(net, ["method.name=finetune"], cache).seconds}
+            sides = {"finetune": SecondTask(net, ["method.name=finetune"], cache).seconds}
             sides["plain loop"] = PlainLoop(net, cache).seconds
             for name, overrides in METHODS.items():
-                sides[name] = Stepper(net, overrides, cache).seconds
+                sides[name] = SecondTask(net, overrides, cache).seconds
             steps = arguments.steps * (10 if net == "mlp" else 1)
             results[net] = compare(sides, "finetune", rounds=arguments.rounds, steps=steps)
         print(f"{net}, batch 64, {arguments.threads} threads")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from ness_cli import registry
 from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.task_stream import Split
+from ness_cli.engine.stepper import Stepper
 from ness_cli.methods.base import Method, Task
+from ness_cli.methods.step import StepProgress, TrainingForward, TrainStep
 from ness_cli.nets.build import build_model
 from ness_cli.settings.resolve import Settings, build
 
@@ -92,3 +96,21 @@ def add_task(method: Method, number: int) -> None:
     torch.manual_seed(1000 + number)
     method.model.add_task(number, NUM_CLASSES)
     method.model.select(number)
+
+
+def make_steps(method: Method, task: Task, num_steps: int, *, size: int = 8) -> Iterator[Stepper]:
+    """Make steps of a task that has begun, as the engine does, and stop after each of them."""
+    stepper = Stepper(method, task)
+    method.model.train()
+    for step in range(num_steps):
+        positions = torch.arange(step, step + size)
+        stepper.step(task.train, positions, StepProgress(0, step, num_steps, 1))
+        yield stepper
+
+
+def make_train_step(method: Method, images: Images, where: slice = slice(None)) -> TrainStep:
+    """Return a step on some images, for a hook that is called alone."""
+    positions = torch.arange(len(images))[where]
+    forward = TrainingForward(method.model, method.compute)
+    batch = images.batch(positions)
+    return TrainStep(forward, batch, StepProgress(0, 0, 1, 1), images, positions)

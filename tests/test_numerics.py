@@ -5,13 +5,20 @@ from functools import partial
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task
+from factory import (
+    add_task,
+    make_method,
+    make_settings,
+    make_steps,
+    make_task,
+    make_train_step,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ness_cli import numerics
+from ness_cli.engine.stepper import Stepper
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import StepProgress
-from ness_cli.optim.make import make_optimizer
+from ness_cli.methods.step import StepProgress
 from ness_cli.settings.sections import ComputeSettings
 from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.projected_linear import ProjectedLinear
@@ -136,15 +143,13 @@ def test_compiled_bf16_leaves_the_subspace_by_float32_rounding_only(backend, mon
         method.begin_task(task)
         views = method.layers
         before = {name: view.matrix().clone() for name, view in views.items()}
-        optimizer = make_optimizer(method.parameter_groups(task), settings.train)
+        stepper = Stepper(method, task)
         bound = dict.fromkeys(views, 0.0)
         for step in range(5):
-            batch = task.train.batch(torch.arange(step, step + n))
+            positions = torch.arange(step, step + n)
+            batch = task.train.batch(positions)
             factors = _norms_of_factors(method, batch) if number == 2 else {}
-            optimizer.zero_grad()
-            method.backward(batch, StepProgress(0, step, 5, 1))
-            method.edit_gradients(batch)
-            method.apply(optimizer)
+            stepper.step(task.train, positions, StepProgress(0, step, 5, 1))
             for name, product in factors.items():
                 projector, m = method._projectors[name], method._memory[name].double()
                 own = projector(torch.eye(projector.dim)).double() @ m
@@ -195,13 +200,8 @@ def test_bf16_keeps_every_step_inside_the_subspace(form, batch_size):
         task = make_task(number)
         method.begin_task(task)
         before = {name: view.module.weight.clone() for name, view in method.layers.items()}
-        optimizer = make_optimizer(method.parameter_groups(task), settings.train)
-        for step in range(10):
-            batch = task.train.batch(torch.arange(step, step + 4))
-            optimizer.zero_grad()
-            method.backward(batch, StepProgress(0, step, 5, 1))
-            method.edit_gradients(batch)
-            method.apply(optimizer)
+        for _ in make_steps(method, task, 10, size=4):
+            pass
         if number == 2:
             for name, view in method.layers.items():
                 basis = method._bases[name]
@@ -220,7 +220,7 @@ def test_bf16_gradients_are_near_those_of_float32():
         method = make_method(make_settings(compute={"precision": precision}))
         add_task(method, 1)
         method.begin_task(make_task(1))
-        method.backward(make_task(1).train.batch(slice(0, 16)), StepProgress(0, 0, 1, 1))
+        method.gradients(make_train_step(method, make_task(1).train, slice(0, 16)))
         gradients[precision] = [p.grad for p in method.trainable().values()]
     for full, half in zip(gradients["fp32"], gradients["bf16"], strict=True):
         assert half.dtype == torch.float32
@@ -243,12 +243,10 @@ def test_a_compiled_step_is_the_plain_step_to_rounding(name):
             task = make_task(number)
             method.begin_task(task)
             if number == 2:
-                for size in (16, 5):  # a smaller last batch
-                    batch = task.train.batch(slice(0, size))
-                    for parameter in method.trainable().values():
-                        parameter.grad = None
-                    method.backward(batch, StepProgress(0, 0, 1, 1))
-                    method.edit_gradients(batch)
+                stepper = Stepper(method, task)
+                for step, size in enumerate((16, 5)):  # a smaller last batch
+                    progress = StepProgress(0, step, 2, 1)
+                    stepper.step(task.train, torch.arange(size), progress)
                 gradients[compile_] = [p.grad for p in method.trainable().values()]
             method.end_task(task)
             method.consolidate(task, lambda _: None)

@@ -20,7 +20,8 @@ class Batch:
     ``x`` is float32 ``[n, c, h, w]``, ``y`` int64 ``[n]``, ``task`` the number of the task (from
     1) that the images belong to. ``weight`` is the share of a whole batch that these images are,
     less than 1 if several processes have divided it. With mixup ``x`` holds the given ``share`` of
-    each image, and the rest of another one, whose label is in ``partner_y``.
+    each image (one for all, or one for each, ``[n]``), and the rest of another one, whose label is
+    in ``partner_y``.
     """
 
     x: torch.Tensor
@@ -28,7 +29,7 @@ class Batch:
     task: int
     weight: float = 1.0
     partner_y: torch.Tensor | None = None
-    share: float = 1.0
+    share: float | torch.Tensor = 1.0
 
     def __len__(self) -> int:
         return len(self.y)

@@ -10,26 +10,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from ness_cli import seeding, world
-from ness_cli.data.augment import Augment
-from ness_cli.data.batches import Images
-from ness_cli.data.mixup import mixed
 from ness_cli.engine import checkpoint as ckpt
 from ness_cli.engine.average import WeightAverage
 from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.epoch import epoch_batches
 from ness_cli.engine.score import Score, refuse_non_finite
+from ness_cli.engine.stepper import Stepper
 from ness_cli.engine.stop import StopRequest
 from ness_cli.engine.validation import Validation
-from ness_cli.methods.base import Method, Phase, StepProgress, Task
-from ness_cli.optim.make import make_optimizer, set_lr
-from ness_cli.optim.sam import perturbed
+from ness_cli.methods.base import Method, Phase, Task
+from ness_cli.methods.step import StepProgress, TrainingForward
+from ness_cli.optim.make import set_lr
 from ness_cli.optim.schedule import Schedule
 from ness_cli.settings.sections import TrainSettings
 
@@ -108,15 +105,10 @@ class Fit:
         self.smallest = 1 if method.model.statistics == "none" else 2
         size = context.train.batch_size
         self.steps_per_epoch = sum(len(i.pieces(size, self.smallest)) for i in self.sets)
+        self.forward = TrainingForward(method.model, method.compute)
         self.device = task.train.labels.device
         self.loss_sum = torch.zeros((), device=self.device)
         self.best: dict[str, torch.Tensor] = {}
-        shape, steps = task.train.images.shape[1:], context.train.augment
-        self.augment = Augment(steps, shape) if steps else None
-        sam = context.train.sam
-        self.sam_rho = (
-            sam.rho if sam.tasks == "all" or (sam.tasks == "first" and task.is_first) else None
-        )
 
     @property
     def num_steps(self) -> int:
@@ -152,20 +144,20 @@ class Fit:
         self, phase: Phase, saved: tuple[dict[str, torch.Tensor], dict[str, Any]] | None
     ) -> None:
         context, state = self.context, self.state
+        is_resumed = saved is not None
         if saved is not None:
             self.method.load_state_tensors(_part(saved[0], "method"))
-        self.method.begin_phase(self.task, phase)
-        groups = self.method.parameter_groups(self.task)
-        self.parameters: dict[str, nn.Parameter] = {}
-        for group in groups:
-            self.parameters.update(group.parameters)
-        if not any(parameter.numel() for parameter in self.parameters.values()):
+        self.method.begin_phase(self.task, phase, is_resumed=is_resumed)
+        train = phase.train or context.train
+        self.stepper = Stepper(self.method, self.task, train, self.forward)
+        self.parameters = self.stepper.parameters
+        if self.stepper.optimizer is None:
             self._skip(phase)
             return
-        self.optimizer = make_optimizer(groups, context.train)
+        self.optimizer = self.stepper.optimizer
         num_steps = self.steps_per_epoch * phase.num_epochs
-        self.schedule = Schedule.start(context.train, num_steps)
-        averaged = math.ceil(context.train.average * num_steps)
+        self.schedule = Schedule.start(train, num_steps, phase.num_epochs)
+        averaged = math.ceil(train.average * num_steps)
         self.average = WeightAverage(num_steps - averaged)
         if saved is not None:
             self._restore(saved[0])
@@ -221,39 +213,14 @@ class Fit:
             images, positions = batches[state.step]
             progress = StepProgress(state.epoch, state.step, len(batches), phase.num_epochs)
             set_lr(self.optimizer, self.schedule.at(state.epoch * len(batches) + state.step))
-            self._step(images, positions, progress)
+            loss = self.stepper.step(images, positions, progress)
+            self.loss_sum += loss * len(positions)
             self.average.add(self.parameters, state.epoch * len(batches) + state.step)
             state.step += 1
             state.num_steps_done += 1
             state.seconds += time.monotonic() - started
             self.context.advance(1, f"epoch {state.epoch + 1}/{phase.num_epochs}{self._recent()}")
             self._step_boundary()
-
-    def _step(self, images: Images, positions: torch.Tensor, progress: StepProgress) -> None:
-        method, processes = self.method, world.current()
-        own, weight = processes.share(positions)
-        batch = replace(images.batch(own, self.augment), weight=weight)
-        if self.context.train.mixup:
-            batch = mixed(batch, self.context.train.mixup)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = method.backward(batch, progress)
-        self._sum_gradients()
-        if self.sam_rho is not None:
-            uphill = perturbed(
-                list(self.parameters.values()), method.ascent_direction, self.sam_rho
-            )
-            with uphill:
-                self.optimizer.zero_grad(set_to_none=True)
-                method.backward(batch, progress)
-                self._sum_gradients()
-        method.edit_gradients(batch)
-        method.apply(self.optimizer)
-        method.after_step(batch, progress)
-        self.loss_sum += loss * (weight * len(positions))
-
-    def _sum_gradients(self) -> None:
-        """Make the gradients those of the whole batch, where several processes divided it."""
-        world.current().sum_([p.grad for p in self.parameters.values() if p.grad is not None])
 
     def _end_epoch(self, phase: Phase) -> bool:
         """Validate, record, adapt the rate; return whether the task is to end early."""

@@ -54,7 +54,9 @@ class Validation:
 
     @torch.no_grad()
     def score(self, where: str) -> Score:
-        """Return mean cross-entropy and accuracy over the images of all tasks trained.
+        """Return loss and accuracy over the images of all tasks trained.
+
+        The loss is the mean cross-entropy, and the method's penalty if it has one.
 
         Args:
             where: What has just been trained, for the message of an error.
@@ -69,6 +71,8 @@ class Validation:
                 refuse_non_finite(self.method, images, where)
             loss += len(images) * score.loss
             accuracy += len(images) * score.accuracy
+        if (penalty := self.method.penalty(None)) is not None:
+            loss += total * float(penalty)
         # All processes go by the numbers of the first.
         return Score(*world.current().of_main(loss / total, accuracy / total))
 

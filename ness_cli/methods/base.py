@@ -4,7 +4,7 @@ The empty subclass is plain finetuning. A method gets a model, a task and batche
 opens files or parses arguments. The stages call the hooks in this order:
 
     train-task       load_memory, begin_task; per phase begin_phase, parameter_groups; per step
-                     backward (twice with SAM), edit_gradients, apply, after_step; per epoch
+                     gradients (twice with SAM), edit_gradients, apply, after_step; per epoch
                      after_epoch; then end_task, update
     build-subspace   load_memory, load_update, consolidate, memory
     evaluate         load_memory, task_view around every task scored
@@ -18,15 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from ness_cli import numerics, world
-from ness_cli.data.batches import Batch, Images
+from ness_cli import world
+from ness_cli.data.batches import Images
+from ness_cli.methods.step import StepProgress, TrainStep, cross_entropy
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.nets.norm import TaskNorm
 from ness_cli.optim.make import ParameterGroup
@@ -67,26 +66,18 @@ class Task:
 
 
 @dataclass(frozen=True)
-class StepProgress:
-    """Where in a phase a training step is; all counted from 0."""
-
-    epoch: int
-    step: int
-    steps_per_epoch: int
-    num_epochs: int
-
-    @property
-    def fraction(self) -> float:
-        """Share of the phase that lies behind, in [0, 1)."""
-        return (self.epoch + self.step / self.steps_per_epoch) / self.num_epochs
-
-
-@dataclass(frozen=True)
 class Phase:
-    """One pass of the training loop over a task; most methods have a single one."""
+    """One pass of the training loop over a task; most methods have a single one.
+
+    Attributes:
+        name: Its name in ``history.jsonl``.
+        num_epochs: Epochs, at most.
+        train: Settings of its own, where rate or schedule are not those of the run.
+    """
 
     name: str
     num_epochs: int
+    train: TrainSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -227,11 +218,15 @@ class Method:
             return [Phase(HEAD, head), Phase("train", epochs - head)]
         return [Phase("train", epochs)]
 
-    def begin_phase(self, task: Task, phase: Phase) -> None:
+    def begin_phase(self, task: Task, phase: Phase, *, is_resumed: bool = False) -> None:
         """Set up a phase, before ``parameter_groups`` is asked for.
 
-        A resumed task calls it for the phase it stopped in only, after ``load_state_tensors``; what
-        a later phase needs of an earlier one belongs into ``state_tensors``.
+        Args:
+            task: The task.
+            phase: The phase.
+            is_resumed: Whether it had begun before, in another process. A resumed task calls this
+                for the phase it stopped in only, after ``load_state_tensors``; what a later phase
+                needs of an earlier one belongs into ``state_tensors``.
         """
         for parameter in self._resting:
             parameter.requires_grad_(True)
@@ -260,44 +255,55 @@ class Method:
 
     # -- a training step ---------------------------------------------------------------------
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the mean cross-entropy on the head of the batch's task, a scalar."""
-        self.model.select(batch.task)
-        with numerics.lower_precision(self.compute, batch.x.device):
-            logits = self._forward(batch.x)
-        smoothing = self.train.label_smoothing
-        loss = functional.cross_entropy(logits.float(), batch.y, label_smoothing=smoothing)
-        if batch.partner_y is None:
-            return loss
-        other = functional.cross_entropy(logits.float(), batch.partner_y, label_smoothing=smoothing)
-        return batch.share * loss + (1 - batch.share) * other
+    def loss(self, step: TrainStep) -> torch.Tensor:
+        """Return the mean cross-entropy of the step's batch, and any penalty; a scalar.
 
-    @cached_property
-    def _forward(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The model's forward pass as training takes it."""
-        return numerics.compiled(self.model) if self.compute.compile == "on" else self.model
+        Of several processes each returns the mean over its own part of the batch.
+        """
+        loss = cross_entropy(step.logits(), step.batch, self.train.label_smoothing)
+        penalty = self.penalty(step.progress)
+        return loss if penalty is None else loss + penalty
 
-    def backward(self, batch: Batch, progress: StepProgress) -> torch.Tensor:
-        """Leave gradients in ``.grad`` and return the loss, detached."""
-        with numerics.tensor_cores(self.compute):
-            loss = self.loss(batch)
-            (loss * batch.weight).backward()  # type: ignore[no-untyped-call]
+    def penalty(self, progress: StepProgress | None) -> torch.Tensor | None:
+        """Return what is added to the loss whatever the batch, a scalar; ``None`` for nothing.
+
+        Args:
+            progress: Where in training the step is; ``None`` for the loss of validation.
+        """
+        return None
+
+    def gradients(self, step: TrainStep) -> torch.Tensor:
+        """Leave gradients in ``.grad``, where there are none yet, and return the loss, detached.
+
+        Called once a step, with SAM a second time at the perturbed weights. What is left is raw:
+        neither summed over processes, which is done next, nor projected, except where a layer's
+        backward pass projects.
+        """
+        loss = self.loss(step)
+        step.backward(loss)
         return loss.detach()
 
     def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
-        """Return where SAM may go uphill: the gradient, unless training is confined."""
+        """Return where SAM may go uphill: the gradient, unless training is confined.
+
+        ``.grad`` is summed over processes, and not projected.
+        """
         assert parameter.grad is not None
         return parameter.grad
 
-    def edit_gradients(self, batch: Batch) -> None:
-        """Project, mask or combine the gradients before the step."""
+    def edit_gradients(self, step: TrainStep) -> None:
+        """Project, mask or combine the gradients before the step.
 
-    def apply(self, optimizer: torch.optim.Optimizer) -> None:
-        """Make the step; override to edit the step itself."""
+        ``.grad`` is summed over processes; with SAM it is that of the perturbed weights, and the
+        weights are back where they were. Norms are clipped after it.
+        """
+
+    def apply(self, step: TrainStep, optimizer: torch.optim.Optimizer) -> None:
+        """Make the step with edited gradients; override to edit the step itself."""
         optimizer.step()
 
-    def after_step(self, batch: Batch, progress: StepProgress) -> None:
-        """Clamp parameters, feed an episodic memory."""
+    def after_step(self, step: TrainStep) -> None:
+        """Clamp parameters, feed an episodic memory. ``.grad`` is what the step was made with."""
 
     def after_epoch(self, task: Task) -> None:
         """Constrain what was learned; validation and the choice of weights come after it."""

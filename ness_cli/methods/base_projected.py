@@ -16,8 +16,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from ness_cli.data.batches import Batch, Images
+from ness_cli.data.batches import Images
 from ness_cli.methods.base import Method, Task
+from ness_cli.methods.step import TrainStep
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace.covariance import work_of_rows
 from ness_cli.subspace.layer_view import LayerView, split
@@ -118,7 +119,7 @@ class ProjectedMethod(Method, ABC):
         return split(projected, layer.parameters)[part]
 
     @torch.no_grad()
-    def edit_gradients(self, batch: Batch) -> None:
+    def edit_gradients(self, step: TrainStep) -> None:
         """Replace G by G P - lambda W_prev in every confined layer; the optimiser adds lambda W."""
         views = self._views
         names = [name for name in self._projectors if views[name].weight.grad is not None]

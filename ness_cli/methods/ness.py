@@ -31,10 +31,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ness_cli.data.batches import Batch, Images
+from ness_cli.data.batches import Images
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.methods.base import LayerRow, StepProgress, Task, Tensors
+from ness_cli.methods.base import LayerRow, Task, Tensors
 from ness_cli.methods.base_projected import ProjectedMethod
+from ness_cli.methods.step import TrainStep
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
 from ness_cli.subspace.basis import (
@@ -190,9 +191,9 @@ class Ness(ProjectedMethod):
         return found
 
     @torch.no_grad()
-    def edit_gradients(self, batch: Batch) -> None:
+    def edit_gradients(self, step: TrainStep) -> None:
         """Project the gradients; with an anchor, decay along protected directions only."""
-        super().edit_gradients(batch)
+        super().edit_gradients(step)
         if not self.options.anchor:
             return
         for name, projector in self._projectors.items():
@@ -204,11 +205,10 @@ class Ness(ProjectedMethod):
             gradient.add_(change - projector(change), alpha=self.options.anchor)
             layer.set_gradient(gradient)
 
-    def after_step(self, batch: Batch, progress: StepProgress) -> None:
+    def after_step(self, step: TrainStep) -> None:
         """Move updates into their budget, if that is due after so many steps."""
-        done = progress.epoch * progress.steps_per_epoch + progress.step + 1
-        every = self.options.budget_steps or 0
-        if every and done % every == 0:
+        every = self.options.budget_steps
+        if every is not None and (step.progress.num_done + 1) % every == 0:
             self._keep_to_limits()
 
     def after_epoch(self, task: Task) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task
+from factory import add_task, make_method, make_settings, make_task, make_train_step
 from scipy.stats import beta
 from torch.nn import functional
 
@@ -30,12 +31,15 @@ def test_images_are_mixed_with_others_of_the_batch_in_one_share():
 def test_the_loss_is_that_of_mixed_labels():
     method = make_method(make_settings())
     add_task(method, 1)
-    batch = mixed(make_task(1).train.batch(slice(0, 9)), 1.0)
+    step = make_train_step(method, make_task(1).train, slice(0, 9))
+    batch = mixed(step.batch, 1.0)
     logits = method.model(batch.x)
     labels = batch.share * functional.one_hot(batch.y, 3).double()
     labels += (1 - batch.share) * functional.one_hot(batch.partner_y, 3)
     expected = -(labels * logits.double().log_softmax(1)).sum(1).mean()
-    assert method.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert method.loss(replace(step, batch=batch)).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("alpha", [1e-320, 1e-6, 1e-4, 0.02, 0.2, 1.0, 5.0, 1e6])

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task
+from factory import add_task, make_method, make_settings, make_task, make_train_step
 
 from ness_cli import registry, seeding
 from ness_cli.engine.boundary import Boundary
@@ -73,16 +73,16 @@ class TwoPhases(Finetune):
     def phases(self, task):
         return [Phase("all", 2), Phase("head", 2)]
 
-    def begin_phase(self, task, phase):
+    def begin_phase(self, task, phase, *, is_resumed=False):
         if phase.name == "head":
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(name == "heads.2.weight")
 
-    def loss(self, batch):
-        return super().loss(batch) * (1 + 0.01 * self.noted)
+    def loss(self, step):
+        return super().loss(step) * (1 + 0.01 * self.noted)
 
-    def after_step(self, batch, progress):
-        self.noted = self.noted + batch.x.mean()
+    def after_step(self, step):
+        self.noted = self.noted + step.batch.x.mean()
 
     def state_tensors(self):
         return {"noted": self.noted}
@@ -295,7 +295,7 @@ def test_the_loss_of_history_is_the_mean_over_images(tmp_path):
     _, _, state = _fit(settings, tmp_path / "c")
     method, task = _begin(settings)
     with torch.no_grad():
-        expected = float(method.loss(task.train.batch(slice(None))))
+        expected = float(method.loss(make_train_step(method, task.train)))
     assert math.isclose(state.history[0]["train_loss"], expected, rel_tol=1e-4)
 
 

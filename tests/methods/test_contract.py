@@ -8,10 +8,10 @@ from factory import add_task, make_method, make_settings, make_task
 
 from ness_cli import registry
 from ness_cli.engine.score import record_statistics
+from ness_cli.engine.stepper import Stepper
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import StepProgress
+from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import load_tasks
-from ness_cli.optim.make import make_optimizer
 from ness_cli.settings.resolve import METHODS
 
 CASES = [
@@ -39,6 +39,7 @@ CASES = [
             "train": {"optimizer": "adam"},
         },
     ),
+    ("ness", {"train": {"sam": {"tasks": "all"}, "head_epochs": 1, "clip_norm": 0.5}}),
     ("ness", {"compute": {"precision": "bf16"}, "net": {"batch_norm": True}}),
     ("ness", {"compute": {"precision": "bf16"}, "train": {"optimizer": "adam"}}),
     ("sgp", {"compute": {"precision": "bf16", "determinism": "seeded"}}),
@@ -65,16 +66,14 @@ def _past(settings, step):
 def _train(method, settings, number):
     task = make_task(number, past=_past(settings, "train"))
     method.begin_task(task)
-    groups = method.parameter_groups(task)
-    optimizer = make_optimizer(groups, settings.train)
-    method.model.train()
-    for step in range(6):
-        batch = task.train.batch(torch.arange(step, step + 8))
-        optimizer.zero_grad()
-        method.backward(batch, StepProgress(0, step, 6, 1))
-        method.edit_gradients(batch)
-        method.apply(optimizer)
-        method.after_step(batch, StepProgress(0, step, 6, 1))
+    for phase in method.phases(task):
+        method.begin_phase(task, phase)
+        stepper = Stepper(method, task, phase.train)
+        method.model.train()
+        for step in range(4):
+            positions = torch.arange(step, step + 8)
+            stepper.step(task.train, positions, StepProgress(0, step, 4, 1))
+        method.after_epoch(task)
     method.end_task(task)
     record_statistics(method, method.training_sets(task))
     return {k: v.clone() for k, v in method.update().items()}

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task
+from factory import add_task, make_method, make_settings, make_steps, make_task
 
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import StepProgress
 from ness_cli.methods.gpm import captured, extend, separate
-from ness_cli.optim.make import make_optimizer
 from ness_cli.subspace.spectrum import spectrum
 
 
@@ -109,13 +107,8 @@ def test_a_step_is_orthogonal_to_the_memory():
         task = make_task(number)
         method.begin_task(task)
         before = {n: v.matrix().clone() for n, v in method.layers.items()}
-        optimizer = make_optimizer(method.parameter_groups(task), settings.train)
-        for step in range(5):
-            batch = task.train.batch(torch.arange(step, step + 8))
-            optimizer.zero_grad()
-            method.backward(batch, StepProgress(0, step, 5, 1))
-            method.edit_gradients(batch)
-            method.apply(optimizer)
+        for _ in make_steps(method, task, 5):
+            pass
         if number == 2:
             for name, view in method.layers.items():
                 change = view.matrix() - before[name]

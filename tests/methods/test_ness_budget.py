@@ -8,16 +8,15 @@ import pytest
 import torch
 from factory import add_task, make_method, make_settings, make_task
 
-from ness_cli.methods.base import StepProgress
+from ness_cli.engine.stepper import Stepper
 from ness_cli.methods.ness import Ness
-from ness_cli.optim.make import make_optimizer
-from ness_cli.optim.sam import perturbed
+from ness_cli.methods.step import StepProgress
 from ness_cli.subspace.watch import watching
 
 STEPS = 30
 
 
-def _trained(tasks=3, *, net=None, sam=False, train=None, **ness):
+def _trained(tasks=3, *, net=None, train=None, **ness):
     """Train some tasks; return the method and, per update, rho measured on all earlier inputs."""
     options = {"scaling": "none", "budget": 0.1, **ness}
     settings = make_settings(
@@ -33,20 +32,9 @@ def _trained(tasks=3, *, net=None, sam=False, train=None, **ness):
         add_task(method, number)
         before = {name: view.matrix().clone() for name, view in method.layers.items()}
         method.begin_task(task)
-        groups = method.parameter_groups(task)
-        optimizer = make_optimizer(groups, settings.train)
-        parameters = [p for group in groups for p in group.parameters.values()]
+        stepper = Stepper(method, task)
         for step in range(STEPS):
-            batch, progress = task.train.batch(torch.arange(8)), StepProgress(0, step, STEPS, 1)
-            optimizer.zero_grad()
-            method.backward(batch, progress)
-            if sam:
-                with perturbed(parameters, method.ascent_direction, 0.05):
-                    optimizer.zero_grad()
-                    method.backward(batch, progress)
-            method.edit_gradients(batch)
-            method.apply(optimizer)
-            method.after_step(batch, progress)
+            stepper.step(task.train, torch.arange(8), StepProgress(0, step, STEPS, 1))
         method.after_epoch(task)
         method.end_task(task)
         if number > 1:
@@ -82,7 +70,7 @@ CASES = {
     "pool": {"budget_over": "pool"},
     "every-third-step": {"budget_steps": 3},
     "bias": {"net": {"biases": True, "bias": "augmented"}},
-    "sam-decay": {"sam": True, "train": {"sam": {"tasks": "all"}, "weight_decay": 1e-3}},
+    "sam-decay": {"train": {"sam": {"tasks": "all"}, "weight_decay": 1e-3}},
     "adam": {"train": {"optimizer": "adam", "lr": 0.05}},
     "adam-bounded": {"train": {"optimizer": "adam", "lr": 0.05}, "scaling": "bounded", "eps1": 0.3},
     "with-clip": {"max_output_change": 1.0, "scaling": "bounded", "eps1": 0.3},

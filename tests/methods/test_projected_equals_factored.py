@@ -6,13 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task
+from factory import add_task, make_method, make_settings, make_steps, make_task
 
-from ness_cli.methods.base import StepProgress
-from ness_cli.optim.make import make_optimizer
-from ness_cli.optim.sam import perturbed
 from ness_cli.subspace.basis import OpenBasis
 from ness_cli.subspace.spectrum import spectrum
+
+
+class _InDtype:
+    """Images whose batches come in another dtype."""
+
+    def __init__(self, images, dtype):
+        self._images, self._dtype = images, dtype
+        self.images = images.images
+
+    def batch(self, index, change=None):
+        batch = self._images.batch(index, change)
+        return replace(batch, x=batch.x.to(self._dtype))
 
 
 def _trajectory(
@@ -24,7 +33,7 @@ def _trajectory(
         train={
             "momentum": 0.9,
             "lr": 0.05,
-            "sam": {"tasks": "none" if rho is None else "all"},
+            "sam": {"tasks": "none"} if rho is None else {"tasks": "all", "rho": rho},
             **train,
         },
         methods={"ness": {"form": form, "eps1": eps1, **(ness or {})}},
@@ -45,22 +54,9 @@ def _trajectory(
         columns = found.between(start, start + k).to(dtype)
         method._bases[name] = replace(kept, columns=columns, scale=kept.scale.to(dtype))
     method.begin_task(second)
-    groups = method.parameter_groups(second)
-    parameters = [p for g in groups for p in g.parameters.values()]
-    optimizer = make_optimizer(groups, settings.train)
+    second = replace(second, train=_InDtype(second.train, dtype))
     weights = []
-    for step in range(12):
-        batch = second.train.batch(torch.arange(step, step + 8))
-        batch = type(batch)(batch.x.to(dtype), batch.y, batch.task)
-        progress = StepProgress(0, step, 12, 1)
-        optimizer.zero_grad()
-        method.backward(batch, progress)
-        if rho is not None:
-            with perturbed(parameters, method.ascent_direction, rho):
-                optimizer.zero_grad()
-                method.backward(batch, progress)
-        method.edit_gradients(batch)
-        method.apply(optimizer)
+    for _ in make_steps(method, second, 12):
         layers = {name: view.module.weight for name, view in method.layers.items()}
         for name, view in method.layers.items():
             if view.module.bias is not None:

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task
+from factory import add_task, make_method, make_settings, make_steps, make_task, make_train_step
 
-from ness_cli.methods.base import StepProgress
 from ness_cli.methods.gpm import separate
 from ness_cli.methods.sgp import importance
-from ness_cli.optim.make import make_optimizer
 from ness_cli.subspace.spectrum import spectrum
 
 
@@ -90,13 +88,10 @@ def test_a_step_is_slowed_along_every_direction_by_its_importance():
     add_task(method, 2)
     task = make_task(2)
     method.begin_task(task)
-    optimizer = make_optimizer(method.parameter_groups(task), settings.train)
     before = {n: v.matrix().clone().double() for n, v in method.layers.items()}
-    batch = task.train.batch(slice(0, 8))
-    method.backward(batch, StepProgress(0, 0, 1, 1))
+    method.gradients(make_train_step(method, task.train, slice(0, 8)))
     raw = {n: v.gradient().clone().double() for n, v in method.layers.items()}
-    method.edit_gradients(batch)
-    method.apply(optimizer)
+    next(make_steps(method, task, 1, size=8))
     stored = method.memory()["memory"]
     for name, view in method.layers.items():
         m, scale = stored[f"{name}.M"].double(), stored[f"{name}.importance"].double()
