@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from steps import NETS, Stepper, save
+from steps import NETS, SecondTask, save
 from torch.profiler import ProfilerActivity, profile
 
 KINDS = {
@@ -36,7 +36,7 @@ def main() -> None:
     results = {}
     for net in arguments.net or NETS:
         with tempfile.TemporaryDirectory() as folder:
-            stepper = Stepper(net, ["method.name=finetune"], Path(folder))
+            stepper = SecondTask(net, ["method.name=finetune"], Path(folder))
         stepper.seconds(3)
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             seconds = stepper.seconds(arguments.steps)
