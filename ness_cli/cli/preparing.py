@@ -146,26 +146,12 @@ def _layers_table(plan: Plan) -> Group:
 def _disk_table(resolved: Resolved, plan: Plan) -> Group:
     manifest, sizes = plan.manifest, plan.bytes_per_task
     images = sum(split["bytes"] for task in manifest["tasks"] for split in task["splits"].values())
-    num_tasks = len(manifest["tasks"])
     table = plain_table("what", "bytes")
     table.add_row("prepared images, shared by all runs", human_bytes(images))
     for name, size in sizes.items():
         table.add_row(f"each task: {name}, at most", human_bytes(size))
-    once = resolved.settings.storage.keep == "latest"
-    per_task = sum(
-        size for name, size in sizes.items() if not (once and name in ("model", "covariance"))
-    )
-    kept = (
-        sum(sizes.values()) * num_tasks
-        if not once
-        else per_task * num_tasks
-        + sum(
-            sizes[name] * (2 if name == "model" else 1)
-            for name in ("model", "covariance")
-            if name in sizes
-        )
-    )
-    table.add_row(f"the whole run, storage.keep={'latest' if once else 'all'}", human_bytes(kept))
+    keep = resolved.settings.storage.keep
+    table.add_row(f"the whole run, storage.keep={keep}", human_bytes(plan.total_bytes(keep)))
     if plan.build_memory:
         table.add_row("memory of build-subspace, about", human_bytes(plan.build_memory))
     return titled("Disk and memory", table)

@@ -5,35 +5,42 @@ opens files or parses arguments. The stages call the hooks in this order:
 
     train-task       load_memory, begin_task; per phase begin_phase, parameter_groups; per step
                      gradients (twice with SAM), edit_gradients, apply, after_step; per epoch
-                     after_epoch; then end_task, update
-    build-subspace   load_memory, load_update, consolidate, memory
+                     after_epoch; then end_task, outputs
+    build-subspace   load_memory, consolidate, outputs
     evaluate         load_memory, task_view around every task scored
 
-``memory`` is what is carried from task to task, ``update`` what a task's training leaves behind,
-``state_tensors`` what changes while a task is being trained and so belongs to its checkpoints.
+``files`` declares what is left with every task, ``outputs`` returns it, ``reads`` says what a later
+step needs of it; ``state_tensors`` is what changes while a task is being trained and so belongs to
+its checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from ness_cli import world
 from ness_cli.data.batches import Images
+from ness_cli.methods.files import (
+    Files,
+    LayerSpectrum,
+    MethodFile,
+    Recomposition,
+    Tensors,
+    UpdateBound,
+)
 from ness_cli.methods.step import StepProgress, TrainStep, cross_entropy
 from ness_cli.nets.multi_head import MultiHead
-from ness_cli.nets.norm import TaskNorm
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import ComputeSettings, TrainSettings
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
-Tensors = dict[str, torch.Tensor]
 HEAD = "head"
 """Name of the phase in which the head of a task learns alone."""
 
@@ -105,14 +112,14 @@ class LayerRow:
         return asdict(self) | {"free_percent": 100 * self.rank / self.d}
 
 
-def _is_of_a_task(name: str) -> bool:
-    """Return whether a parameter is the scale or shift of a single task."""
-    *_, kind, leaf = ("", *name.split("."))
-    return kind in ("scale", "shift") and leaf.isdigit()
-
-
 class Method:
     """Finetuning: every task trains on from the last.
+
+    Attributes:
+        files: What it leaves with every task, besides the model.
+        recomposition: How its models follow from one another and from files; ``None`` if they
+            must be stored.
+        spectrum_file: Which file has the spectra of layer inputs, if one does.
 
     Args:
         model: The network, with heads for all tasks up to the current one.
@@ -122,6 +129,10 @@ class Method:
         seed: The run's seed, for methods that draw random numbers of their own.
         batch_size: Images per forward pass outside training.
     """
+
+    files: ClassVar[tuple[MethodFile, ...]] = ()
+    recomposition: ClassVar[Recomposition | None] = None
+    spectrum_file: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -172,43 +183,68 @@ class Method:
         _ = self.layers  # refuses patterns that match no layer
 
     def reads(self, step: str) -> tuple[str, ...]:
-        """Return which memory files ``step`` needs.
+        """Return which of its files ``step`` needs.
 
         For ``train`` and ``build`` they are those of the task before, for ``evaluate`` of the same.
         """
         return ()
 
-    def load_memory(self, files: Mapping[str, Tensors]) -> None:
-        """Take in those files of ``memory`` that ``reads`` names, from an earlier task."""
+    def load_memory(self, files: Files) -> None:
+        """Take in the files that ``reads`` names."""
+
+    def reads_of_every_task(self, step: str) -> tuple[str, ...]:
+        """Return which files that belong to single tasks ``step`` needs, of all tasks so far.
+
+        For ``train`` and ``build`` up to the task before, for ``evaluate`` up to the same.
+        """
+        return ()
+
+    def load_task_memory(self, number: int, files: Files) -> None:
+        """Take in the files of task ``number`` that ``reads_of_every_task`` names."""
+
+    def file_sizes(self) -> dict[str, int]:
+        """Return the most bytes that each of its files can have, for the layers of its model."""
+        return {}
+
+    def spectra(self, tensors: Tensors) -> dict[str, LayerSpectrum]:
+        """Return the spectra in a ``spectrum_file``, by layer."""
+        return {}
+
+    def bounds(self, before: Files, own: Files) -> dict[str, UpdateBound]:
+        """Return what bounds the update of a task, by layer; empty if nothing is claimed.
+
+        Args:
+            before: The files of the task before that ``recomposition`` reads.
+            own: Those of the task itself.
+        """
+        return {}
 
     def begin_task(self, task: Task) -> None:
         """Decide what trains; attach what training needs."""
-        for name, parameter in self.model.named_parameters():
+        trained = self.trained_in(task.number)
+        for parameter in self.model.parameters():
             parameter.grad = None
-            parameter.requires_grad_(self.is_trainable(name, task.number))
+            parameter.requires_grad_(parameter in trained)
 
-    def is_trainable(self, name: str, number: int) -> bool:
-        """Return whether a parameter of the model trains in task ``number``.
+    def trained_in(self, number: int) -> set[nn.Parameter]:
+        """Return the parameters of the model that train in task ``number``.
 
         Heads and per-task normalisation of other tasks do not; shared scale and shift are learned
         in the first task only.
         """
-        owner, _, leaf = name.rpartition(".")
-        if owner.startswith("heads."):
-            return owner == f"heads.{self.model.head_key(number)}"
-        if owner.endswith((".scale", ".shift")):
-            norm = self.model.get_submodule(owner.rpartition(".")[0])
-            if isinstance(norm, TaskNorm):
-                own = norm.affine == "per-task" and leaf == str(number)
-                return own or (norm.affine == "frozen" and number == 1)
-        return True
+        model = self.model
+        resting = model.own_parameters() - model.own_parameters(number)
+        if number > 1:
+            resting |= model.shared_affine()
+        return set(model.parameters()) - resting
 
     def frozen(self) -> dict[str, int]:
         """Return the parameters of the backbone that no task after the first trains, by size."""
+        others = self.trained_in(2) | self.model.own_parameters()
         return {
             name: parameter.numel()
             for name, parameter in self.model.backbone.named_parameters()
-            if not self.is_trainable(f"backbone.{name}", 2) and not _is_of_a_task(name)
+            if parameter not in others
         }
 
     def phases(self, task: Task) -> list[Phase]:
@@ -323,16 +359,9 @@ class Method:
     def end_task(self, task: Task) -> None:
         """Merge and detach, so that the model has plain names again."""
 
-    def update(self) -> Tensors:
-        """Return what the training of this task leaves behind besides the model."""
-        return {}
-
     def measured(self) -> dict[str, Any]:
         """Return what the training of this task measured, plain values for its record."""
         return {}
-
-    def load_update(self, tensors: Tensors) -> None:
-        """Take in what ``update`` returned after this task's training."""
 
     def consolidation_work(self, task: Task) -> int:
         """Return how much ``consolidate`` will do, in its own units, for a progress bar."""
@@ -351,12 +380,8 @@ class Method:
         """
         return []
 
-    def memory(self) -> dict[str, Tensors]:
-        """Return what is carried to the next task: file name to named tensors."""
-        return {}
-
-    def file_sizes(self) -> dict[str, int]:
-        """Return the most bytes that ``update`` and the files of ``memory`` can have, by name."""
+    def outputs(self, step: str) -> dict[str, Tensors]:
+        """Return those of its files that ``step``, train or build, has made; tensors by name."""
         return {}
 
     # -- using the model ---------------------------------------------------------------------

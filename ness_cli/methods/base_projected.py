@@ -85,17 +85,16 @@ class ProjectedMethod(Method, ABC):
             model(images.batch(slice(0, 2)).x)
         return sum(found.values())
 
-    def is_trainable(self, name: str, number: int) -> bool:
-        """Return whether a parameter trains.
+    def trained_in(self, number: int) -> set[nn.Parameter]:
+        """Return the parameters that train in task ``number``.
 
         After the first task only adapted layers, the task's own head and its own normalisation do.
         """
-        if not super().is_trainable(name, number):
-            return False
-        own = name.startswith("heads.") or name.endswith((f".scale.{number}", f".shift.{number}"))
-        parameter = self.model.get_parameter(name)
-        adapted = any(parameter is p for v in self.layers.values() for p in v.parameters.values())
-        return number == 1 or own or adapted
+        trained = super().trained_in(number)
+        if number == 1:
+            return trained
+        adapted = {p for view in self.layers.values() for p in view.parameters.values()}
+        return trained & (adapted | self.model.own_parameters(number))
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the confined weights and the rest.

@@ -18,14 +18,15 @@ any, pulls toward the last task's weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 
 from ness_cli import seeding
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import LayerRow, Task, Tensors
+from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
+from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.settings.methods.gpm import Options
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
@@ -38,6 +39,7 @@ class Gpm(ProjectedMethod):
     """Memory: ``memory`` (``<layer>.M``, ``[d, k]`` float32, orthonormal; ``.N`` completes it)."""
 
     options: Options
+    files = (MethodFile("memory", made_by="build", needed="newest"),)
 
     def start(self) -> None:
         """Begin with nothing protected."""
@@ -48,15 +50,17 @@ class Gpm(ProjectedMethod):
         """Return ``memory`` for training and building."""
         return ("memory",) if step in ("train", "build") else ()
 
-    def load_memory(self, files: Mapping[str, Tensors]) -> None:
+    def load_memory(self, files: Files) -> None:
         """Take in the protected directions."""
         kinds = self._kinds()
         for key, value in files.get("memory", {}).items():
             layer, _, kind = key.rpartition(".")
             kinds[kind][layer] = value
 
-    def memory(self) -> dict[str, Tensors]:
-        """Return the protected directions of every layer, and what goes with them."""
+    def outputs(self, step: str) -> dict[str, Tensors]:
+        """Return, of building, the protected directions of every layer, and what goes with them."""
+        if step != "build":
+            return {}
         kinds = self._kinds().items()
         return {"memory": {f"{name}.{k}": value for k, own in kinds for name, value in own.items()}}
 

@@ -7,6 +7,8 @@ they are when it is evaluated. Validation is the mean over the validation images
 
 from __future__ import annotations
 
+from torch import nn
+
 from ness_cli.data.batches import Images
 from ness_cli.methods.base import Method, Task
 
@@ -14,9 +16,9 @@ from ness_cli.methods.base import Method, Task
 class Joint(Method):
     """Trains everything, on everything."""
 
-    def is_trainable(self, name: str, number: int) -> bool:
-        """Return ``True``: nothing is frozen when all data is there."""
-        return True
+    def trained_in(self, number: int) -> set[nn.Parameter]:
+        """Return all parameters: nothing is frozen when all data is there."""
+        return set(self.model.parameters())
 
     def training_sets(self, task: Task) -> list[Images]:
         """Return the training images of every task seen."""

@@ -24,7 +24,7 @@ projected gradient, which is the same thing for the price of plain training.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -33,8 +33,16 @@ from torch import nn
 
 from ness_cli.data.batches import Images
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.methods.base import LayerRow, Task, Tensors
+from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
+from ness_cli.methods.files import (
+    Files,
+    LayerSpectrum,
+    MethodFile,
+    Recomposition,
+    Tensors,
+    UpdateBound,
+)
 from ness_cli.methods.step import TrainStep
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
@@ -48,12 +56,21 @@ from ness_cli.subspace.basis import (
     read_bases,
 )
 from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
-from ness_cli.subspace.clip import clip_spectral_norm
+from ness_cli.subspace.clip import clip_spectral_norm, spectral_norm
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.threshold import threshold
+
+
+def _add_updates(matrices: Tensors, before: Files, own: Files) -> Tensors:
+    """Return W = W_prev + (S V)^T of every layer (Eq. 6)."""
+    bases, update = read_bases(before["basis"]), own["update"]
+    return {
+        layer: bases[layer].recompose(matrix, update[f"{layer}.V"])
+        for layer, matrix in matrices.items()
+    }
 
 
 class Ness(ProjectedMethod):
@@ -63,6 +80,13 @@ class Ness(ProjectedMethod):
     """
 
     options: Options
+    files = (
+        MethodFile("covariance", made_by="build", needed="newest"),
+        MethodFile("basis", made_by="build", needed="all"),
+        MethodFile("update", made_by="train", needed="all"),
+    )
+    spectrum_file = "basis"
+    recomposition = Recomposition(before=("basis",), own=("update",), step=_add_updates)
 
     def start(self) -> None:
         """Begin with nothing remembered."""
@@ -123,14 +147,20 @@ class Ness(ProjectedMethod):
             "build": ("covariance",) if accumulates else (),
         }.get(step, ())
 
-    def load_memory(self, files: Mapping[str, Tensors]) -> None:
+    def load_memory(self, files: Files) -> None:
         """Take in covariances and bases."""
         for key, value in files.get("covariance", {}).items():
             self._covariances[key.removesuffix(".C")] = value
         self._bases |= read_bases(files.get("basis", {}))
 
-    def memory(self) -> dict[str, Tensors]:
-        """Return covariances ``[d, d]`` float64, and the basis of every layer."""
+    def outputs(self, step: str) -> dict[str, Tensors]:
+        """Return the files of a step.
+
+        Of training V of every layer, float32, but not of the first task; of building covariances
+        ``[d, d]`` float64, and the basis of every layer.
+        """
+        if step == "train":
+            return {"update": self._update} if self._update else {}
         return {
             "covariance": {f"{name}.C": c for name, c in self._covariances.items()},
             "basis": {
@@ -152,6 +182,20 @@ class Ness(ProjectedMethod):
             "covariance": sum(8 * layer.dim**2 for layer in layers),
             "basis": sum(4 * d * k + 4 * k + 8 * d + 8 for d, k in columns),
             "update": sum(4 * layer.dim * layer.out for layer in layers),
+        }
+
+    def spectra(self, tensors: Tensors) -> dict[str, LayerSpectrum]:
+        """Return the spectra in ``basis``, by layer."""
+        return {
+            name: LayerSpectrum(basis.sigma, basis.tau, basis.rank)
+            for name, basis in read_bases(tensors).items()
+        }
+
+    def bounds(self, before: Files, own: Files) -> dict[str, UpdateBound]:
+        """Return tau and ||V||_2 of every layer (Eq. 8)."""
+        return {
+            name: UpdateBound(basis.tau, spectral_norm(own["update"][f"{name}.V"]))
+            for name, basis in read_bases(before["basis"]).items()
         }
 
     # -- training ----------------------------------------------------------------------------
@@ -274,10 +318,6 @@ class Ness(ProjectedMethod):
                 self._rho[name] = self._budgets[name].rho(layer.matrix())
         self._factors, self._budgets = {}, {}
         super().end_task(task)
-
-    def update(self) -> Tensors:
-        """Return V of every layer, float32 on the CPU; nothing after the first task."""
-        return self._update
 
     def measured(self) -> dict[str, Any]:
         """Return, with a budget, rho of every layer, and the budget that it was held to."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import torch
 
-from ness_cli.methods.base import Tensors
+from ness_cli.methods.files import Tensors
 from ness_cli.methods.gpm import Gpm
 from ness_cli.settings.methods.sgp import Options
 from ness_cli.subspace.projection import Projector

@@ -88,6 +88,32 @@ class MultiHead(nn.Module):
         for norm in self.norms():
             norm.add_task(number, device)
 
+    def own_parameters(self, number: int | None = None) -> set[nn.Parameter]:
+        """Return the parameters that belong to task ``number`` alone; of every task for ``None``.
+
+        They are its head, unless there is one for all, and its scales and shifts, if it has any.
+        """
+        keys = None if number is None else {str(number)}
+        found: set[nn.Parameter] = set()
+        for key, head in self.heads.items():
+            if key != SHARED and (keys is None or key in keys):
+                found.update(head.parameters())
+        for norm in self.norms():
+            for values in (norm.scale, norm.shift):
+                found.update(
+                    values[key] for key in values if key != SHARED and (keys is None or key in keys)
+                )
+        return found
+
+    def shared_affine(self) -> set[nn.Parameter]:
+        """Return the scales and shifts that all tasks share."""
+        return {
+            values[SHARED]
+            for norm in self.norms()
+            for values in (norm.scale, norm.shift)
+            if SHARED in values
+        }
+
     def select(self, number: int) -> None:
         """Make ``number`` the task whose head and normalisation state are used."""
         if number == self.task:  # at every step of a task
@@ -128,6 +154,25 @@ class MultiHead(nn.Module):
                 norm.set_statistics(number, statistics)
 
 
+def shape_tasks(
+    model: MultiHead, tensors: Mapping[str, torch.Tensor], num_classes: Sequence[int]
+) -> None:
+    """Give a new model the heads and statistics that a saved one had, but not its values.
+
+    Args:
+        model: A model without tasks.
+        tensors: State dict of the saved model, which may know more tasks.
+        num_classes: Classes of each task, in order.
+    """
+    modules = model.backbone.named_modules(prefix="backbone")
+    norms = {name: module for name, module in modules if isinstance(module, TaskNorm)}
+    for number, count in enumerate(num_classes, start=1):
+        model.add_task(number, count)
+        for name, norm in norms.items():
+            if f"{name}.mean.{number}" in tensors:
+                norm.allocate_statistics(number)
+
+
 def load_tasks(
     model: MultiHead, tensors: Mapping[str, torch.Tensor], num_classes: Sequence[int]
 ) -> None:
@@ -141,11 +186,5 @@ def load_tasks(
     Raises:
         RuntimeError: If the names or shapes do not match the model.
     """
-    modules = model.backbone.named_modules(prefix="backbone")
-    norms = {name: module for name, module in modules if isinstance(module, TaskNorm)}
-    for number, count in enumerate(num_classes, start=1):
-        model.add_task(number, count)
-        for name, norm in norms.items():
-            if f"{name}.mean.{number}" in tensors:
-                norm.allocate_statistics(number)
+    shape_tasks(model, tensors, num_classes)
     model.load_state_dict(dict(tensors), strict=True)

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from ness_cli import numerics, registry, run_state, tensor_files, world
+from ness_cli import numerics, registry, run_state, world
 from ness_cli.console import Advance, Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
 from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
-from ness_cli.methods.base import Method, Task, Tensors
+from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.run_dir import RunDir, read_json
 from ness_cli.run_state import RunState, StepState, command
@@ -141,11 +141,17 @@ class RunContext:
 
     # -- model and method --------------------------------------------------------------------
 
+    @property
+    def method_kind(self) -> type[Method]:
+        """The class of the run's method."""
+        name = self.settings.method.name
+        kind: type[Method] = registry.load_class(METHODS, name, place="method.name")
+        return kind
+
     def method(self, model: MultiHead) -> Method:
         """Return the run's method around a model, remembering nothing yet."""
         settings = self.settings
-        kind: type[Method] = registry.load_class(METHODS, settings.method.name, place="method.name")
-        return kind(
+        return self.method_kind(
             model,
             settings.options,
             settings.train,
@@ -153,40 +159,6 @@ class RunContext:
             seed=settings.seed,
             batch_size=settings.evaluate.batch_size,
         )
-
-    # -- files -------------------------------------------------------------------------------
-
-    def output_hash(self, task: int, name: str) -> str | None:
-        """Return the recorded hash of a tensor file of a task, if a step recorded one."""
-        relative = self.run.relative(self.run.task(task).tensors(name))
-        for step in run_state.STEPS:
-            # Of this task only: a run of many tasks has many records.
-            outputs = run_state.read_record(self.run, task, step).get("outputs", {})
-            if relative in outputs:
-                return str(outputs[relative])
-        return None
-
-    def read(self, task: int, name: str, made_by: str, inputs: dict[str, str]) -> Tensors:
-        """Read a tensor file of a task, verify it, and note its hash in ``inputs``.
-
-        Raises:
-            InputError: If it was never written, or belongs to another run.
-            DamagedError: If it is not what its step wrote.
-        """
-        path = self.run.task(task).tensors(name)
-        sha256 = self.output_hash(task, name)
-        remedy = f"run: {command(self.run.path, made_by, task)}"
-        tensors = tensor_files.read(
-            path, self.identity(name, task), remedy=f"{remedy} --force", sha256=sha256
-        )
-        inputs[self.run.relative(path)] = sha256 or tensor_files.sha256_of(path)
-        return tensors
-
-    def read_memory(
-        self, method: Method, step: str, task: int, inputs: dict[str, str]
-    ) -> dict[str, Tensors]:
-        """Read the memory files that ``step`` needs, as they were after ``task``."""
-        return {name: self.read(task, name, "build", inputs) for name in method.reads(step)}
 
 
 def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:

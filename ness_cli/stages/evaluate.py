@@ -18,7 +18,7 @@ from ness_cli.stages.context import (
 )
 from ness_cli.stages.models import is_at_hand, load_model
 from ness_cli.stages.outcome import Outcome
-from ness_cli.stages.step_record import StepTimer
+from ness_cli.stages.step_record import StepRecord
 
 SHARED_HEAD = "not applicable: the tasks share one head"
 _KEYS = {"task": "task_incremental", "class": "class_incremental", "validation": "validation"}
@@ -70,12 +70,12 @@ def evaluate(
     known = step.record if step.is_done and not force else {}
     remedy = "prepare another run with a lower evaluate.batch_size"
     with run_log(context.run, f"evaluate, task {number}"), short_of_memory(remedy):
-        timer = StepTimer(context, "evaluate", number)
-        method = context.method(load_model(context, number, timer.inputs))
-        if method.reads("evaluate"):
+        record = StepRecord(context, "evaluate", number)
+        method = context.method(load_model(context, number, record.files))
+        if method.reads("evaluate") or method.reads_of_every_task("evaluate"):
             require_done(state, number, "build")
-        method.load_memory(context.read_memory(method, "evaluate", number, timer.inputs))
-        record = timer.finish(
+        record.files.load_memory(method, "evaluate", number)
+        found = record.finish(
             {
                 "task_incremental": known.get("task_incremental"),
                 "class_incremental": known.get("class_incremental"),
@@ -84,7 +84,7 @@ def evaluate(
                 **_score(context, method, number, wanted),
             }
         )
-    return Outcome(number, record)
+    return Outcome(number, found)
 
 
 def _missing(row: StepState, wanted: tuple[str, ...]) -> bool:

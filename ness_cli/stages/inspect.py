@@ -7,7 +7,7 @@ recomputed, as the model before the update saw them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ import torch
 from ness_cli.data.batches import Images
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.methods.base import Method
-from ness_cli.numerics import in_float64
+from ness_cli.methods.files import UpdateBound
 from ness_cli.results.inspection import Inspection, room
 from ness_cli.stages.context import RunContext, require_done, stopping
-from ness_cli.stages.models import is_at_hand, load_model
-from ness_cli.subspace.basis import read_bases
-from ness_cli.subspace.clip import spectral_norm
+from ness_cli.stages.models import is_at_hand, load_model, new_model
+from ness_cli.stages.run_files import RunFiles
+from ness_cli.subspace.drift import Drift
 from ness_cli.subspace.output_change import OutputChange
 from ness_cli.subspace.watch import chunks_of_rows, watching
 
@@ -34,12 +34,7 @@ class _Update:
 
     number: int
     changes: Matrices
-    tau: Mapping[str, float]
-    norm: Mapping[str, float]
-
-    def bound(self, layer: str) -> float:
-        """Return tau ||V||_2 (NESS 2026, Eq. 8)."""
-        return self.tau[layer] * self.norm[layer]
+    bounds: Mapping[str, UpdateBound]
 
 
 def inspect(
@@ -67,19 +62,20 @@ def inspect(
     built = [t for t in range(1, state.num_tasks + 1) if state.of(t, "build").is_done]
     last = max(t for t in range(1, state.num_tasks + 1) if state.of(t, "train").is_done)
     records = {task: state.of(task, "build").record for task in built}
+    files = RunFiles(context)
     options = context.settings.options
     promised = getattr(options, "max_output_change", None)
     images, left_out = _images(context, range(1, last), needs_images=needs_images)
-    updates = _updates(context, last) if images else []
+    updates = _updates(context, files, last) if images else []
     return Inspection(
         path=str(context.run.path),
         last=last,
         method=context.settings.method.name,
         rooms=room({task: record["layers"] for task, record in records.items()}),
-        spectra=_spectra(context, records),
-        updates=tuple(_changes(context, updates, images, num_images)),
+        spectra=_spectra(context, files, built),
+        updates=tuple(_changes(context, files, updates, images, num_images)),
         promised=promised,
-        drift=tuple(_drift(context, images, last, num_images)),
+        drift=tuple(_drift(context, files, images, last, num_images)),
         left_out=left_out,
     )
 
@@ -105,7 +101,7 @@ def refuse_check(context: RunContext) -> None:
     Raises:
         SettingsError: If it does not.
     """
-    if context.settings.method.name != "ness":
+    if context.method_kind.bounds is Method.bounds:
         raise SettingsError(
             f"--check: {context.settings.method.name} claims no bound that could be checked",
             "leave --check out",
@@ -113,56 +109,56 @@ def refuse_check(context: RunContext) -> None:
 
 
 def _spectra(
-    context: RunContext, records: Mapping[int, Mapping[str, Any]]
+    context: RunContext, files: RunFiles, tasks: Iterable[int]
 ) -> dict[int, dict[str, dict[str, Any]]]:
     """Return, per task and layer, the spectrum and where its threshold lies."""
-    found: dict[int, dict[str, dict[str, Any]]] = {}
-    for task, record in records.items():
-        if not context.run.task(task).tensors("basis").exists():
-            continue
-        bases = read_bases(context.read(task, "basis", "build", {}))
-        found[task] = {
-            layer: {
-                "sigma": bases[layer].sigma.tolist(),
-                "tau": bases[layer].tau,
-                "rank": bases[layer].rank,
-            }
-            for layer in (row["layer"] for row in record["layers"])
+    name = context.method_kind.spectrum_file
+    if name is None:
+        return {}
+    method = context.method(new_model(context))
+    return {
+        task: {
+            layer: {"sigma": own.sigma.tolist(), "tau": own.tau, "rank": own.rank}
+            for layer, own in method.spectra(files.read(task, name)).items()
         }
-    return found
+        for task in tasks
+        if files.exists(task, name)
+    }
 
 
-def _method(context: RunContext, task: int) -> Method:
-    return context.method(load_model(context, task, {}))
+def _method(context: RunContext, files: RunFiles, task: int) -> Method:
+    """Return the method with the model after a task, and what it evaluates with."""
+    method = context.method(load_model(context, task, files))
+    files.load_memory(method, "evaluate", task)
+    return method
 
 
 def _matrices(method: Method) -> Matrices:
     return {name: view.matrix().clone() for name, view in method.layers.items()}
 
 
-def _updates(context: RunContext, last: int) -> list[_Update]:
-    """Return the updates of tasks 2 to ``last``; none for methods that leave no V."""
-    numbers = [t for t in range(2, last + 1) if context.run.task(t).tensors("update").exists()]
-    found, before = [], _matrices(_method(context, 1)) if numbers else {}
+def _updates(context: RunContext, files: RunFiles, last: int) -> list[_Update]:
+    """Return the updates of tasks 2 to ``last``; none for methods that claim no bound on them."""
+    way = context.method_kind.recomposition
+    if way is None:
+        return []
+    numbers = [t for t in range(2, last + 1) if all(files.exists(t, name) for name in way.own)]
+    found, before = [], _matrices(_method(context, files, 1)) if numbers else {}
     for number in numbers:
-        after = _matrices(_method(context, number))
-        bases = read_bases(context.read(number - 1, "basis", "build", {}))
-        update = context.read(number, "update", "train", {})
-        found.append(
-            _Update(
-                number,
-                # Of the models, not of V: a V that is not the one that was applied must show.
-                {layer: after[layer] - before[layer] for layer in bases},
-                {layer: basis.tau for layer, basis in bases.items()},
-                {layer: spectral_norm(update[f"{layer}.V"]) for layer in bases},
-            )
-        )
+        method = _method(context, files, number)
+        after = _matrices(method)
+        own = files.read_all(number, way.own)
+        bounds = method.bounds(files.read_all(number - 1, way.before), own)
+        # Of the models, not of the files: an update that is not the one applied must show.
+        changes = {layer: after[layer] - before[layer] for layer in bounds}
+        found.append(_Update(number, changes, bounds))
         before = after
     return found
 
 
 def _changes(
     context: RunContext,
+    files: RunFiles,
     updates: list[_Update],
     images: Mapping[int, Images],
     num_images: int | None,
@@ -179,7 +175,7 @@ def _changes(
     with context.place.progress.track("changes of earlier outputs", max(1, total)) as track:
         advance = stopping(context.place, f"ness inspect {context.run.path}", track)
         for model, task, later in plan:
-            method = _method(context, model)
+            method = _method(context, files, model)
             rows += _changes_on(context, method, images[task], later, num_images, advance)
     return sorted(rows, key=lambda row: (row["task"], row["on_task"]))
 
@@ -205,7 +201,7 @@ def _changes_on(
         name: OutputChange(
             view.matrix(),
             {number: update.changes[name] for number, update in by_number.items()},
-            {number: update.bound(name) for number, update in by_number.items()},
+            {number: update.bounds[name].value for number, update in by_number.items()},
             groups=view.groups,
         )
         for name, view in layers.items()
@@ -226,9 +222,9 @@ def _changes_on(
             "task": number,
             "layer": name,
             "on_task": images.task,
-            "tau": by_number[number].tau[name],
-            "norm": by_number[number].norm[name],
-            "bound": by_number[number].bound(name),
+            "tau": by_number[number].bounds[name].tau,
+            "norm": by_number[number].bounds[name].norm,
+            "bound": by_number[number].bounds[name].value,
             **change.as_json(),
         }
         for name, own in sums.items()
@@ -238,58 +234,36 @@ def _changes_on(
 
 @torch.no_grad()
 def _drift(
-    context: RunContext, images: Mapping[int, Images], last: int, num_images: int | None
+    context: RunContext,
+    files: RunFiles,
+    images: Mapping[int, Images],
+    last: int,
+    num_images: int | None,
 ) -> list[dict[str, Any]]:
     """Return, per earlier task, how far the newest model has drifted from the task's own.
 
     Tasks whose model is not kept are left out.
-
-    No bound on a layer covers this: what moves one layer moves the inputs of the next.
     """
     found = []
-    newest = _method(context, last)
+    newest = _method(context, files, last)
     with context.place.progress.track("drift of earlier tasks", max(1, len(images))) as track:
         advance = stopping(context.place, f"ness inspect {context.run.path}", track)
         for task, own in images.items():
-            if not is_at_hand(context, task):
-                advance(1)
-                continue
-            then = _method(context, task)
-            moved: dict[str, list[float]] = {}
-            changed, seen, logits = 0, 0, [0.0, 0.0]
-            for piece in _first(newest.pieces(own), num_images):
-                x = own.batch(piece).x
-                advance(0)
-                old, new = (_inputs(method, task, x) for method in (then, newest))
-                for layer, value in old.items():
-                    sums = moved.setdefault(layer, [0.0, 0.0])
-                    difference = new[layer] - value
-                    if layer == "logits":
-                        changed += int((new[layer].argmax(1) != value.argmax(1)).sum())
-                        sums = logits
-                    sums[0] += float(in_float64(difference).square().sum())
-                    sums[1] += float(in_float64(value).square().sum())
-                seen += len(x)
-            moved.pop("logits", None)
-            found.append(
-                {
-                    "task": task,
-                    "layers": {layer: _relative(sums) for layer, sums in moved.items()},
-                    "logits": _relative(logits),
-                    "predictions_changed_percent": 100 * changed / max(1, seen),
-                }
-            )
+            if is_at_hand(context, task):
+                then, drift = _method(context, files, task), Drift()
+                for piece in _first(newest.pieces(own), num_images):
+                    x = own.batch(piece).x
+                    advance(0)
+                    (old, logits), (new, later) = (_passed(m, task, x) for m in (then, newest))
+                    drift.update(old, new, logits, later)
+                found.append({"task": task, **drift.compute()})
             advance(1)
     return found
 
 
-def _inputs(method: Method, task: int, x: torch.Tensor) -> Matrices:
+def _passed(method: Method, task: int, x: torch.Tensor) -> tuple[Matrices, torch.Tensor]:
     """Return what goes into every layer, and the logits, when ``x`` passes as task ``task``."""
     found: Matrices = {}
     with watching(method.layers, found.__setitem__), method.task_view(task) as model:
         logits = model(x)
-    return {**found, "logits": logits}
-
-
-def _relative(sums: list[float]) -> float:
-    return (sums[0] / sums[1]) ** 0.5 if sums[1] > 0 else 0.0
+    return found, logits

@@ -18,6 +18,7 @@ from ness_cli.nets.build import build_model
 from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.settings.resolve import Settings
 from ness_cli.stages.context import METHODS
+from ness_cli.stages.models import MODEL
 from ness_cli.stages.resources import build_memory
 
 CPU = torch.device("cpu")
@@ -33,6 +34,8 @@ class Plan:
             first train in.
         frozen: Parameters that they do not train, by size.
         bytes_per_task: Bytes of each file of a task, at most.
+        newest_only: Those of them that ``storage.keep=latest`` keeps of the newest task only; of
+            the model that of task 1 stays too.
         build_memory: About how much main memory build-subspace takes beside the network, in bytes;
             with as many threads as torch would use.
     """
@@ -41,7 +44,18 @@ class Plan:
     layers: tuple[Mapping[str, Any], ...]
     frozen: Mapping[str, int]
     bytes_per_task: Mapping[str, int]
+    newest_only: frozenset[str]
     build_memory: int
+
+    def total_bytes(self, keep: str) -> int:
+        """Return the bytes that a whole run takes, at most, with ``storage.keep``."""
+        num_tasks = len(self.manifest["tasks"])
+        total = 0
+        for name, size in self.bytes_per_task.items():
+            is_newest_only = keep == "latest" and name in self.newest_only
+            copies = (2 if name == MODEL else 1) if is_newest_only else num_tasks
+            total += size * min(copies, num_tasks)
+        return total
 
 
 def plan_run(settings: Settings) -> Plan:
@@ -56,8 +70,10 @@ def plan_run(settings: Settings) -> Plan:
     layers = [
         {"layer": name, "d": view.dim, "out": view.out} for name, view in method.layers.items()
     ]
+    newest_only = {file.name for file in method.files if file.needed == "newest"} | {MODEL}
+    sizes = {MODEL: _model_bytes(manifest, method), **method.file_sizes()}
     memory = build_memory(method, torch.get_num_threads())
-    return Plan(manifest, tuple(layers), method.frozen(), _bytes(manifest, method), memory)
+    return Plan(manifest, tuple(layers), method.frozen(), sizes, frozenset(newest_only), memory)
 
 
 def check_fit(
@@ -124,9 +140,9 @@ def _refuse_batches_of_one(
                 )
 
 
-def _bytes(manifest: Mapping[str, Any], method: Method) -> dict[str, int]:
+def _model_bytes(manifest: Mapping[str, Any], method: Method) -> int:
     model = method.model
     backbone = sum(p.numel() for p in model.backbone.parameters())
     head = max(len(task["classes"]) for task in manifest["tasks"]) * model.num_features
     num_heads = 1 if model.shared_head else len(manifest["tasks"])
-    return {"model": 4 * (backbone + head * num_heads), **method.file_sizes()}
+    return 4 * (backbone + head * num_heads)

@@ -13,6 +13,7 @@ from ness_cli.errors import SystemRefusedError
 from ness_cli.methods.base import Method
 from ness_cli.results.units import human_bytes
 from ness_cli.stages.context import RunContext
+from ness_cli.stages.models import MODEL
 from ness_cli.subspace.decomposition import WIDE
 
 _MATRICES_PER_WORKER = 4  # a decomposition holds the matrix and what it makes of it
@@ -26,16 +27,15 @@ def file_sizes(method: Method, step: str) -> dict[str, int]:
         method: The run's method around the model of the task.
         step: ``train`` or ``build``; any other step writes no tensors.
     """
-    own = method.file_sizes()
-    if step == "build":
-        return {name: size for name, size in own.items() if name != "update"}
+    sizes = method.file_sizes()
+    own = {file.name: sizes[file.name] for file in method.files if file.made_by == step}
     if step != "train":
-        return {}
+        return own
     model = sum(t.numel() * t.element_size() for t in method.model.state_dict().values())
-    moments = 2 if method.train.optimizer == "adam" else 1
+    moments = 2 if method.train.is_adaptive else 1
     train = method.train
     copies = 1 + moments + (train.weights == "best") + (train.average > 0)
-    return {"model": model, "update": own.get("update", 0), "checkpoint": copies * model}
+    return {MODEL: model, **own, "checkpoint": copies * model}
 
 
 def build_memory(method: Method, threads: int) -> int:
@@ -49,7 +49,7 @@ def build_memory(method: Method, threads: int) -> int:
     widths = sorted((layer.dim for layer in method.layers.values()), reverse=True)
     wide = [d for d in widths if d >= WIDE][:threads]
     workers = sum(_MATRICES_PER_WORKER * 8 * d**2 for d in wide)
-    held = sizes.get("covariance", 0)
+    held = max(sizes.values(), default=0)
     new = sum(8 * d**2 for d in widths) if sizes else 0
     writing = _COPIES_WHILE_WRITING * max(sizes.values(), default=0)
     return held + max(new + workers, writing)

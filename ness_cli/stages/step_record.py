@@ -12,18 +12,28 @@ from typing import Any
 import torch
 
 from ness_cli import run_state, tensor_files, world
-from ness_cli.methods.base import Tensors
+from ness_cli.methods.files import Tensors
 from ness_cli.run_dir import write_json
 from ness_cli.stages.context import RunContext
+from ness_cli.stages.run_files import RunFiles
 
 
-class StepTimer:
-    """Measures a step and writes the record that marks it as done."""
+class StepRecord:
+    """What a step reads, writes and measures, and the record that marks it as done.
+
+    Args:
+        context: The run.
+        step: ``train``, ``build`` or ``evaluate``.
+        task: Number of the task.
+
+    Attributes:
+        files: Reads tensor files, and remembers which.
+    """
 
     def __init__(self, context: RunContext, step: str, task: int) -> None:
         self.context, self.step, self.task = context, step, task
         self.started = time.monotonic()
-        self.inputs: dict[str, str] = {}
+        self.files = RunFiles(context)
         self.outputs: dict[str, str] = {}
         self.bytes: dict[str, int] = {}
         if context.device.type == "cuda":
@@ -39,7 +49,7 @@ class StepTimer:
         self.outputs[relative] = sha256
         self.bytes[relative] = path.stat().st_size
 
-    def finish(self, more: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
+    def finish(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record, last of all, and return it."""
         context = self.context
         name = run_state.RECORDS[self.step]
@@ -47,10 +57,10 @@ class StepTimer:
             "schema": f"ness.{name}/1",
             "task": self.task,
             "fingerprint": context.fingerprint,
-            "inputs": self.inputs,
+            "inputs": self.files.inputs,
             "outputs": self.outputs,
             "bytes": self.bytes,
-            "seconds": round(time.monotonic() - self.started if seconds is None else seconds, 3),
+            "seconds": round(time.monotonic() - self.started, 3),
             "peak_memory_bytes": peak_memory(context.device),
             "device": device_name(context.device),
             "threads": torch.get_num_threads(),

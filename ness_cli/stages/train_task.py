@@ -18,6 +18,7 @@ from ness_cli.run_dir import TaskDir, write_bytes
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
 from ness_cli.stages.models import (
+    MODEL,
     add_head,
     load_model,
     new_model,
@@ -26,7 +27,8 @@ from ness_cli.stages.models import (
 )
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.resources import require_room
-from ness_cli.stages.step_record import StepTimer
+from ness_cli.stages.run_files import RunFiles
+from ness_cli.stages.step_record import StepRecord
 
 
 def train_task(context: RunContext, task: int | None = None, *, force: bool = False) -> Outcome:
@@ -59,8 +61,8 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     folder = context.run.task(number)
     remedy = "prepare another run with a lower train.batch_size, or a smaller network or data.size"
     with run_log(context.run, f"train-task, task {number}"), short_of_memory(remedy):
-        timer = StepTimer(context, "train", number)
-        method = _method(context, number, timer.inputs)
+        record = StepRecord(context, "train", number)
+        method = _method(context, number, record.files)
         require_room(context, method, "train")
         data = context.task(number, "train")
         method.begin_task(data)
@@ -73,30 +75,30 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         processes.wait()
         checkpoint = CheckpointFile(
             folder.checkpoint,
-            context.identity("checkpoint", number) | {"inputs": timer.inputs},
+            context.identity("checkpoint", number) | {"inputs": record.files.inputs},
             remedy=f"delete it and run: {command(context.run.path, 'train', number)}",
         )
         fitted = _fit(context, method, data, checkpoint)
         method.end_task(data)
         record_statistics(method, method.training_sets(data))
         _write_history(folder, fitted.history, durable=True)
-        timer.write("model", state_dict(method.model))
-        if update := method.update():
-            timer.write("update", update)
-        record = timer.finish(_results(fitted, context) | method.measured(), seconds=None)
+        record.write(MODEL, state_dict(method.model))
+        for name, tensors in method.outputs("train").items():
+            record.write(name, tensors)
+        found = record.finish(_results(fitted, context) | method.measured())
         if processes.is_main:
             checkpoint.remove()
-    return Outcome(number, record)
+    return Outcome(number, found)
 
 
-def _method(context: RunContext, number: int, inputs: dict[str, str]) -> Method:
+def _method(context: RunContext, number: int, files: RunFiles) -> Method:
     if number == 1:
         model = new_model(context, pretrained_weights(context))
         method = context.method(model)
     else:
-        model = load_model(context, number - 1, inputs)
+        model = load_model(context, number - 1, files)
         method = context.method(model)
-        method.load_memory(context.read_memory(method, "train", number - 1, inputs))
+        files.load_memory(method, "train", number - 1)
     add_head(context, model, number)
     refuse_nondeterministic(
         model, context.stream.image_shape, context.settings.compute, context.device

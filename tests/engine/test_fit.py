@@ -118,7 +118,7 @@ def _fit(settings, path, stop_after=None, kind=None, stop=None, notes=None):
     )
     state = Fit(method, task, context).run()
     method.end_task(task)
-    return method.model.state_dict(), method.update(), state
+    return method.model.state_dict(), method.outputs("train").get("update", {}), state
 
 
 @pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
+from dataclasses import dataclass
+
 import pytest
 import torch
 from factory import add_task, make_method, make_settings, make_task
 
-from ness_cli import registry
+from ness_cli import registry, tensor_files
 from ness_cli.engine.score import record_statistics
 from ness_cli.engine.stepper import Stepper
 from ness_cli.errors import SettingsError
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import load_tasks
-from ness_cli.settings.resolve import METHODS
+from ness_cli.settings.resolve import METHODS, Settings
+from ness_cli.subspace.layer_view import join
 
 CASES = [
     *((name, {}) for name in registry.names(METHODS)),
@@ -52,11 +59,40 @@ CASES = [
     ),
 ]
 IDS = [f"{name}-{'-'.join(extra) or 'plain'}-{i}" for i, (name, extra) in enumerate(CASES)]
-every_method = pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)
 
 
-def _settings(name, extra):
-    return make_settings(method={"name": name}, **extra)
+@dataclass
+class Lived:
+    """A method that lived through three tasks as one object, and what each left on disk."""
+
+    settings: Settings
+    method: Method
+    left: list[Left]
+    printed: str
+
+
+@dataclass
+class Left:
+    """What a task leaves on disk: the model, and the method's files by the step that makes them."""
+
+    model: dict[str, torch.Tensor]
+    train: dict[str, dict[str, torch.Tensor]]
+    build: dict[str, dict[str, torch.Tensor]]
+
+    @property
+    def files(self):
+        return self.train | self.build
+
+
+@pytest.fixture(scope="module", params=CASES, ids=IDS)
+def lived(request) -> Lived:
+    name, extra = request.param
+    settings = make_settings(method={"name": name}, **extra)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        torch.manual_seed(0)
+        method, left = _long_lived(settings)
+    return Lived(settings, method, left, out.getvalue())
 
 
 def _past(settings, step):
@@ -76,12 +112,16 @@ def _train(method, settings, number):
         method.after_epoch(task)
     method.end_task(task)
     record_statistics(method, method.training_sets(task))
-    return {k: v.clone() for k, v in method.update().items()}
+    return _copies(method.outputs("train"))
 
 
 def _build(method, settings, number):
     method.consolidate(make_task(number, past=_past(settings, "build")), lambda _: None)
-    return {f: {k: v.clone() for k, v in t.items()} for f, t in method.memory().items()}
+    return _copies(method.outputs("build"))
+
+
+def _copies(files):
+    return {name: {k: v.clone() for k, v in own.items()} for name, own in files.items()}
 
 
 def _long_lived(settings, tasks=3):
@@ -89,9 +129,9 @@ def _long_lived(settings, tasks=3):
     method, left = make_method(settings), []
     for number in range(1, tasks + 1):
         add_task(method, number)
-        update = _train(method, settings, number)
+        train = _train(method, settings, number)
         model = {k: v.clone() for k, v in method.model.state_dict().items()}
-        left.append((model, update, _build(method, settings, number)))
+        left.append(Left(model, train, _build(method, settings, number)))
     return method, left
 
 
@@ -100,14 +140,16 @@ def _fresh(settings, left, number, step):
     method = make_method(settings)
     have = number - 1 if step == "train" else number
     if have:
-        load_tasks(method.model, left[have - 1][0], [3] * have)
+        load_tasks(method.model, left[have - 1].model, [3] * have)
         method.model.select(have)
     if number > 1:
-        memory = left[number - 2][2]
-        method.load_memory({name: memory[name] for name in method.reads(step)})
-    if step == "build":
-        method.load_update(left[number - 1][1])
-    else:
+        before = left[number - 2].files
+        method.load_memory({name: before[name] for name in method.reads(step)})
+        for earlier in range(1, number):
+            own = left[earlier - 1].files
+            names = method.reads_of_every_task(step)
+            method.load_task_memory(earlier, {name: own[name] for name in names})
+    if step == "train":
         add_task(method, number)
     return method
 
@@ -118,32 +160,64 @@ def _assert_same(mine, other):
         assert torch.equal(value, other[key]), key
 
 
-@every_method
-def test_objects_rebuilt_between_all_stages_give_the_same_bits(name, extra):
-    settings = _settings(name, extra)
-    _, left = _long_lived(settings)
-    for number, (model, update, memory) in enumerate(left, start=1):
+def _assert_same_files(mine, other):
+    assert mine.keys() == other.keys()
+    for name, tensors in mine.items():
+        _assert_same(tensors, other[name])
+
+
+def test_objects_rebuilt_between_all_stages_give_the_same_bits(lived):
+    settings, left = lived.settings, lived.left
+    for number, own in enumerate(left, start=1):
         method = _fresh(settings, left, number, "train")
-        _assert_same(_train(method, settings, number), update)
-        _assert_same(method.model.state_dict(), model)
+        _assert_same_files(_train(method, settings, number), own.train)
+        _assert_same(method.model.state_dict(), own.model)
         method = _fresh(settings, left, number, "build")
-        rebuilt = _build(method, settings, number)
-        assert rebuilt.keys() == memory.keys()
-        for file, tensors in memory.items():
-            _assert_same(rebuilt[file], tensors)
+        _assert_same_files(_build(method, settings, number), own.build)
 
 
-@every_method
-def test_the_same_seed_gives_the_same_tensors(name, extra):
-    settings = _settings(name, extra)
-    (_, one), (_, two) = _long_lived(settings, 2), _long_lived(settings, 2)
-    _assert_same(one[1][0], two[1][0])
+def test_the_same_seed_gives_the_same_tensors(lived):
+    torch.manual_seed(1)  # what was drawn before does not matter
+    _, again = _long_lived(lived.settings, 2)
+    _assert_same(again[1].model, lived.left[1].model)
 
 
-@every_method
-def test_the_progress_of_consolidation_adds_up_to_what_was_announced(name, extra):
-    settings = _settings(name, extra)
-    method, done = make_method(settings), []
+def test_what_is_left_is_what_was_declared(lived):
+    declared = {file.name: file.made_by for file in lived.method.files}
+    sizes = lived.method.file_sizes()
+    assert sizes.keys() == declared.keys()
+    for own in lived.left:
+        for step, files in (("train", own.train), ("build", own.build)):
+            for name, tensors in files.items():
+                assert declared[name] == step
+                assert tensor_files.num_bytes(tensors) <= sizes[name], name
+                for key, tensor in tensors.items():
+                    assert tensor.is_contiguous(), key
+                    assert torch.isfinite(tensor.double()).all(), key
+    assert set(lived.left[-1].files) == set(declared)
+
+
+def test_the_models_follow_from_one_another_to_the_bit_if_the_method_says_so(lived):
+    way = lived.method.recomposition
+    if way is None:
+        pytest.skip("its models are stored")
+    names = {parameter: name for name, parameter in lived.method.model.named_parameters()}
+    views = lived.method.layers
+    keys = {n: {p: names[own] for p, own in v.parameters.items()} for n, v in views.items()}
+
+    def matrices(model):
+        return {n: join({p: model[key] for p, key in parts.items()}) for n, parts in keys.items()}
+
+    found = matrices(lived.left[0].model)
+    for before, own in itertools.pairwise(lived.left):
+        first = {name: before.files[name] for name in way.before}
+        found = way.step(found, first, {name: own.files[name] for name in way.own})
+        _assert_same(found, matrices(own.model))
+
+
+def test_the_progress_of_consolidation_adds_up_to_what_was_announced(lived):
+    settings, done = lived.settings, []
+    method = make_method(settings)
     add_task(method, 1)
     _train(method, settings, 1)
     task = make_task(1, past=_past(settings, "build"))
@@ -156,15 +230,12 @@ def test_the_progress_of_consolidation_adds_up_to_what_was_announced(name, extra
     assert (announced > 0) == bool(rows)
 
 
-@every_method
-def test_after_a_task_the_model_has_plain_names(name, extra):
-    method, _ = _long_lived(_settings(name, extra), 2)
-    assert not any("parametrizations" in key for key in method.model.state_dict())
+def test_after_a_task_the_model_has_plain_names(lived):
+    assert not any("parametrizations" in key for key in lived.method.model.state_dict())
 
 
-@every_method
-def test_a_task_view_changes_nothing_when_left(name, extra):
-    method, _ = _long_lived(_settings(name, extra), 2)
+def test_a_task_view_changes_nothing_when_left(lived):
+    method = lived.method
     before = {k: v.clone() for k, v in method.model.state_dict().items()}
     method.model.train()
     method.model.select(2)
@@ -175,29 +246,15 @@ def test_a_task_view_changes_nothing_when_left(name, extra):
     _assert_same(method.model.state_dict(), before)
 
 
-@every_method
-def test_memory_is_contiguous_and_finite(name, extra):
-    _, left = _long_lived(_settings(name, extra), 2)
-    for _, update, memory in left:
-        for tensors in (update, *memory.values()):
-            for key, tensor in tensors.items():
-                assert tensor.is_contiguous(), key
-                assert torch.isfinite(tensor.double()).all(), key
+def test_nothing_is_printed(lived):
+    assert lived.printed == ""
 
 
-@every_method
-def test_nothing_is_printed(name, extra, capfd):
-    _long_lived(_settings(name, extra), 2)
-    assert capfd.readouterr() == ("", "")
-
-
-@every_method
-def test_old_heads_do_not_move(name, extra):
-    settings = _settings(name, extra)
-    if name == "joint" or settings.net.heads == "shared":
+def test_old_heads_do_not_move(lived):
+    if lived.settings.method.name == "joint" or lived.settings.net.heads == "shared":
         pytest.skip("trains all heads by design")
-    _, left = _long_lived(settings, 2)
-    assert torch.equal(left[0][0]["heads.1.weight"], left[1][0]["heads.1.weight"])
+    first, second, _ = (own.model["heads.1.weight"] for own in lived.left)
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("name", registry.names(METHODS))

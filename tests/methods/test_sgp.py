@@ -56,7 +56,7 @@ def test_the_scaled_projection_is_that_of_the_authors_procedure(theta, alpha):
         found = spectrum(separate(gram, method._memory.get("fc")), layer="fc")
         method.protect("fc", gram, found, theta)
         memory, kept = _authors_update(x, memory, kept, theta, alpha)
-        mine = method.memory()["memory"]
+        mine = method.outputs("build")["memory"]
         m, scale = mine["fc.M"].double(), mine["fc.importance"].double()
         torch.testing.assert_close(
             m @ torch.diag(scale) @ m.T, memory @ torch.diag(kept) @ memory.T, rtol=1e-4, atol=1e-5
@@ -92,7 +92,7 @@ def test_a_step_is_slowed_along_every_direction_by_its_importance():
     method.gradients(make_train_step(method, task.train, slice(0, 8)))
     raw = {n: v.gradient().clone().double() for n, v in method.layers.items()}
     next(make_steps(method, task, 1, size=8))
-    stored = method.memory()["memory"]
+    stored = method.outputs("build")["memory"]
     for name, view in method.layers.items():
         m, scale = stored[f"{name}.M"].double(), stored[f"{name}.importance"].double()
         assert ((scale > 0) & (scale < 1)).any()

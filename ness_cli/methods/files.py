@@ -1,0 +1,78 @@
+"""What a method says, once, of the files it leaves: stages ask, and know none of them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+Files = Mapping[str, Tensors]
+"""File name to the tensors in it."""
+
+
+@dataclass(frozen=True)
+class MethodFile:
+    """A safetensors file that a method leaves with every task.
+
+    Attributes:
+        name: Its name without the ending: ``basis``.
+        made_by: The step that writes it: ``train`` or ``build``.
+        needed: Of which tasks later steps read it: of ``all``, or of the ``newest`` only, so that
+            ``storage.keep=latest`` removes the older ones.
+    """
+
+    name: str
+    made_by: Literal["train", "build"]
+    needed: Literal["all", "newest"]
+
+
+@dataclass(frozen=True)
+class Recomposition:
+    """How the adapted weights after a task follow from those before it and from files.
+
+    Attributes:
+        before: Files of the task before that are read.
+        own: Files of the task itself.
+        step: Maps the matrices before, ``[out, d]`` by layer, the first files and the second to
+            the matrices after, to the bit.
+    """
+
+    before: tuple[str, ...]
+    own: tuple[str, ...]
+    step: Callable[[Tensors, Files, Files], Tensors]
+
+
+@dataclass(frozen=True)
+class UpdateBound:
+    """What bounds the change ||x^T dW|| of a layer's output on an earlier input x.
+
+    Attributes:
+        tau: Threshold, in the units of the inputs' singular values.
+        norm: ||V||_2.
+    """
+
+    tau: float
+    norm: float
+
+    @property
+    def value(self) -> float:
+        """The bound tau ||V||_2 (NESS 2026, Eq. 8)."""
+        return self.tau * self.norm
+
+
+@dataclass(frozen=True)
+class LayerSpectrum:
+    """The spectrum of a layer's inputs as a file holds it.
+
+    Attributes:
+        sigma: Singular values, ``[d]`` float64, ascending.
+        tau: Threshold among them.
+        rank: Directions that the next task may learn in.
+    """
+
+    sigma: torch.Tensor
+    tau: float
+    rank: int

@@ -1,0 +1,83 @@
+"""The tensor files that a step reads: verified, and noted with their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from ness_cli import run_state, tensor_files
+from ness_cli.methods.base import Method
+from ness_cli.methods.files import Tensors
+from ness_cli.run_state import command
+from ness_cli.stages.context import RunContext
+
+
+class RunFiles:
+    """Reads tensor files of a run for one step.
+
+    Args:
+        context: The run.
+
+    Attributes:
+        inputs: SHA-256 of every file read, by its path in the run: what the step depends on.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.inputs: dict[str, str] = {}
+        self._outputs = cache(self._outputs_of)
+
+    def exists(self, task: int, name: str) -> bool:
+        """Return whether a tensor file of a task is there."""
+        return self.context.run.task(task).tensors(name).exists()
+
+    def read(self, task: int, name: str, *, is_input: bool = True) -> Tensors:
+        """Read a tensor file of a task and verify it.
+
+        Args:
+            task: Number of the task.
+            name: Name of the file without its ending.
+            is_input: Whether the step depends on it.
+
+        Raises:
+            InputError: If it was never written, or belongs to another run.
+            DamagedError: If it is not what its step wrote.
+        """
+        run = self.context.run
+        path = run.task(task).tensors(name)
+        relative = run.relative(path)
+        sha256 = self._outputs(task).get(relative)
+        remedy = f"run: {command(run.path, self._made_by(name), task)} --force"
+        identity = self.context.identity(name, task)
+        tensors = tensor_files.read(path, identity, remedy=remedy, sha256=sha256)
+        if is_input:
+            self.inputs[relative] = sha256 or tensor_files.sha256_of(path)
+        return tensors
+
+    def read_all(self, task: int, names: Iterable[str]) -> dict[str, Tensors]:
+        """Read several files of a task, by name; errors as in ``read``."""
+        return {name: self.read(task, name) for name in names}
+
+    def load_memory(self, method: Method, step: str, task: int) -> None:
+        """Give a method what ``step`` needs of what it left up to ``task``; errors as in ``read``.
+
+        Nothing before task 1.
+        """
+        if task < 1:
+            return
+        method.load_memory(self.read_all(task, method.reads(step)))
+        names = method.reads_of_every_task(step)
+        for number in range(1, task + 1) if names else ():
+            method.load_task_memory(number, self.read_all(number, names))
+
+    def _made_by(self, name: str) -> str:
+        made = {file.name: file.made_by for file in self.context.method_kind.files}
+        return made.get(name, "train")  # the model
+
+    def _outputs_of(self, task: int) -> Mapping[str, Any]:
+        """Return what the steps of a task recorded of their files."""
+        found: dict[str, Any] = {}
+        for step in run_state.STEPS:
+            found |= run_state.read_record(self.context.run, task, step).get("outputs", {})
+        return found
