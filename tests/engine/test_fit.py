@@ -187,9 +187,9 @@ def test_no_image_is_normalised_by_itself_in_training(batch_norm, sizes, tmp_pat
     method, task = _begin(settings, number=1)
     task = type(task)(1, task.num_classes, make_task(1, n=17).train, task.valid)
     seen = []
-    backward = method.backward
+    gradients = method.gradients
     monkeypatch.setattr(
-        method, "backward", lambda batch, p: (seen.append(len(batch)), backward(batch, p))[1]
+        method, "gradients", lambda step: (seen.append(len(step.batch)), gradients(step))[1]
     )
     monkeypatch.setattr(f"{__name__}._begin", lambda _settings: (method, task))
     _, _, state = _fit(settings, tmp_path / "c")
