@@ -91,4 +91,4 @@ def test_a_shell_is_answered_without_torch():
         text=True,
         timeout=60,
     )
-    assert done.stdout.split() == ["train.optimizer=sgd", "train.optimizer=adam"]
+    assert done.stdout.split() == [f"train.optimizer={name}" for name in ("sgd", "adam", "adamw")]
