@@ -23,8 +23,8 @@ install: .venv/.installed
 	touch $@
 
 demo: install
-	$(BIN)/ness run --preset digits --out runs/demo/ness >/dev/null
-	$(BIN)/ness run --preset digits --out runs/demo/finetune method.name=finetune >/dev/null
+	$(BIN)/ness run --preset digits --threads 1 --out runs/demo/ness >/dev/null
+	$(BIN)/ness run --preset digits --threads 1 --out runs/demo/finetune method.name=finetune >/dev/null
 	$(BIN)/ness report runs/demo/ness runs/demo/finetune
 
 test: install

@@ -30,13 +30,13 @@ from steps import save
 
 # Seconds for each part, most important first; ten minutes in all.
 BUDGETS = {
-    "tests": 130,
-    "bits": 100,
+    "tests": 170,
+    "bits": 90,
     "processes": 50,
-    "steps": 150,
+    "steps": 130,
     "build": 40,
-    "cifar": 75,
-    "seeds": 55,
+    "cifar": 70,
+    "seeds": 50,
 }
 NO_DEVICE = (
     "no CUDA device: run it on a machine that has one, or try it with "

@@ -40,7 +40,7 @@ def make_settings(**sections) -> Settings:
     return build(raw)
 
 
-def make_images(task: int, n: int = 24, shape=SHAPE, *, seed: int = 0) -> Images:
+def make_images(task: int, n: int = 24, shape=SHAPE, *, seed: int = 0, device="cpu") -> Images:
     generator = torch.Generator().manual_seed(1000 * seed + task)
     images = torch.randint(0, 256, (n, *shape), generator=generator, dtype=torch.uint8)
     # A few pixels are always dark, as in real digits: inputs are rank deficient.
@@ -52,7 +52,7 @@ def make_images(task: int, n: int = 24, shape=SHAPE, *, seed: int = 0) -> Images
         task=task,
         mean=[0.5] * c,
         std=[0.25] * c,
-        device=torch.device("cpu"),
+        device=torch.device(device),
     )
 
 
