@@ -1,0 +1,28 @@
+"""Elastic weight consolidation (Kirkpatrick et al. 2017): hold on to weights that mattered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ness_cli.settings.methods.base import MethodOptions
+
+
+class Options(MethodOptions):
+    """Options of the method ``ewc``."""
+
+    strength: float = Field(default=5000.0, ge=0)
+    """lambda, factor of the penalty (lambda / 2) sum F (theta - theta*)^2. It belongs to
+    ``fisher_batch``: per-image squares are many times larger."""
+    fisher_batch: int = Field(default=20, ge=1)
+    """Images whose mean gradient is squared, as in the authors' experiments; 1 squares the gradient
+    of every image, which is the empirical Fisher information."""
+    fisher_samples: int | None = Field(default=None, ge=1)
+    """Training images that it is estimated from; all of them when absent."""
+    merge: Literal["mean", "online"] = "mean"
+    """How the information of a new task joins that of the earlier ones: their ``mean`` over tasks,
+    which leaves the meaning of ``strength`` alone, or ``online``: decay times the old plus the
+    new."""
+    decay: float = Field(default=1.0, ge=0, le=1)
+    """``online``: what is left of the old information after every task; 1 adds up."""
