@@ -2,8 +2,8 @@
 
 A network with per-task statistics has none yet for a task in training. It is scored with what they
 would be by now: those of a fixed sample of the task's training images, recorded anew every time, in
-large batches. By the statistics of the validation images themselves small sets score far below
-their true value.
+large batches, for a small part of the time of an epoch. By the statistics of the validation images
+themselves small sets score far below their true value.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ness_cli.engine.score import Score, logits, refuse_non_finite, share_of
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
 
-STATISTICS_SAMPLE = 2000
-"""Training images, at most, whose statistics validation normalises by."""
+FEWEST, MOST = 500, 2000
+"""Training images whose statistics validation normalises by: a tenth of them, in these limits."""
 
 
 class Validation:
@@ -97,5 +97,5 @@ class Validation:
 def _sample(images: Images, seed: int) -> torch.Tensor:
     """Return the positions of a task's sample, the same in every epoch and after a restart."""
     generator = seeding.generator(seed, "validation statistics", images.task)
-    number = min(len(images), STATISTICS_SAMPLE)
+    number = min(len(images), max(FEWEST, min(MOST, len(images) // 10)))
     return pick(len(images), number, generator)[0]

@@ -128,11 +128,11 @@ class MultiHead(nn.Module):
         return logits
 
     @contextmanager
-    def record_statistics(self) -> Iterator[None]:
+    def record_statistics(self, *, exact: bool = True) -> Iterator[None]:
         """Record the selected task's normalisation statistics from the batches passed within."""
         with ExitStack() as stack:
             for norm in self.norms():
-                stack.enter_context(norm.record())
+                stack.enter_context(norm.record(exact=exact))
             yield
 
     @contextmanager
@@ -145,7 +145,7 @@ class MultiHead(nn.Module):
         norms, number = self.norms(), self.task
         before = [norm.statistics_of(number) for norm in norms]
         try:
-            with self.record_statistics():
+            with self.record_statistics(exact=False):
                 for x in batches:
                     self(x)
             yield

@@ -110,12 +110,14 @@ class TaskNorm(nn.Module):
                 kind.register_buffer(str(number), value)
 
     @contextmanager
-    def record(self) -> Iterator[None]:
+    def record(self, *, exact: bool = True) -> Iterator[None]:
         """Sum up what passes through, normalising by the batch, and store it for the task.
 
-        Sums are float64 over all rows; the variance is the biased one.
+        Sums are float64 over all rows; the variance is the biased one. Where it need not be
+        ``exact``, rows are summed in float32 within a batch, in half of the time of a forward pass.
         """
-        self._recorder = _Moments(self.num_features, next(iter(self.scale.values())).device)
+        device = next(iter(self.scale.values())).device
+        self._recorder = _Moments(self.num_features, device, exact=exact)
         try:
             yield
             mean, variance = self._recorder.result()
@@ -168,7 +170,8 @@ class TaskNorm(nn.Module):
 class _Moments:
     """Mean and biased variance over all rows of all batches, from float64 sums."""
 
-    def __init__(self, num_features: int, device: torch.device) -> None:
+    def __init__(self, num_features: int, device: torch.device, *, exact: bool) -> None:
+        self.exact = exact
         # Float64 does not exist on every accelerator; where it is missing the sums go to the CPU.
         self.device = torch.device("cpu") if device.type == "mps" else device
         self.count = 0
@@ -176,10 +179,22 @@ class _Moments:
         self.squares = torch.zeros_like(self.sum)
 
     def add(self, x: torch.Tensor) -> None:
+        if not self.exact:
+            self._add_moments(x.detach())
+            return
         rows = x.detach().to(self.device).double().transpose(0, 1).flatten(1)
         self.count += rows.shape[1]
         self.sum += rows.sum(dim=1)
         self.squares += rows.square().sum(dim=1)
+
+    def _add_moments(self, x: torch.Tensor) -> None:
+        others = [axis for axis in range(x.dim()) if axis != 1]
+        variance, mean = torch.var_mean(x, others, correction=0)
+        variance, mean = (value.to(self.device).double() for value in (variance, mean))
+        num_rows = x.numel() // x.shape[1]
+        self.count += num_rows
+        self.sum += num_rows * mean
+        self.squares += num_rows * (variance + mean.square())
 
     def result(self) -> tuple[torch.Tensor, torch.Tensor]:
         mean = self.sum / max(self.count, 1)

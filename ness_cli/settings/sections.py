@@ -16,8 +16,8 @@ class NormSettings(Section):
 
     statistics: Literal["task", "batch"] = "task"
     """``task``: mean and variance of each task's training data are stored with the task and used
-    ever after. ``batch``: every batch is normalised by itself, as published; accuracy then depends
-    on how test images are batched."""
+    ever after; validation in training goes by those of a sample of it. ``batch``: every batch is
+    normalised by itself, as published; accuracy then depends on how test images are batched."""
     affine: Literal["frozen", "per-task"] = "frozen"
     """``frozen``: scale and shift are learned in task 1 only. ``per-task``: each task has its
     own."""

@@ -79,19 +79,26 @@ def test_it_leaves_weights_statistics_and_random_numbers_as_they_were():
     assert method.model.task == selected
 
 
-def test_the_sample_is_fixed_and_no_larger_than_it_must_be(monkeypatch):
-    monkeypatch.setattr(validation, "STATISTICS_SAMPLE", 600)
-    method, task = _learner(train=make_images(1, 1000))
-    samples = [Validation(method, task, seed=1, batch_size=16).samples[1][1] for _ in range(2)]
-    assert torch.equal(*samples)
-    assert len(samples[0].unique()) == 600
+@pytest.mark.parametrize(
+    ("num_images", "size"), [(20, 20), (500, 500), (4000, 500), (12_000, 1200), (50_000, 2000)]
+)
+def test_the_sample_is_a_fixed_share_of_the_training_images(num_images, size):
+    images = make_images(1, num_images, (1, 1, 1))
+    samples = [validation._sample(images, seed) for seed in (1, 1, 2)]
+    assert torch.equal(*samples[:2])
+    assert [len(sample.unique()) for sample in samples] == [size] * 3
+    assert torch.equal(samples[0], samples[2]) == (num_images == size)
+
+
+def test_statistics_come_from_large_and_even_batches():
+    method, task = _learner(train=make_images(1, 6000))
     sizes = []
     handle = method.model.backbone.norm1.register_forward_pre_hook(
         lambda _module, args: sizes.append(len(args[0]))
     )
     _score(method, task)
     handle.remove()
-    assert sizes == [300, 300, 6]
+    assert sizes == [300, 300, 6]  # and the validation images
 
 
 def test_statistics_of_the_batch_stay_those_of_the_batch():
