@@ -19,7 +19,6 @@ import torch
 
 from ness_cli.console import Progress
 from ness_cli.engine.score import task_accuracy
-from ness_cli.engine.stop import StopRequest
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.build_subspace import build_subspace
@@ -28,6 +27,7 @@ from ness_cli.stages.models import load_model
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.step_record import peak_memory
 from ness_cli.stages.train_task import train_task
+from ness_cli.stop import StopRequest
 
 WINDOW = 5
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError
-from ness_cli.run_dir import RunDir, read_json
+from ness_cli.files import read_json
+from ness_cli.run_dir import RunDir
 
 STEPS = ("train", "build", "evaluate")
 RECORDS = {"train": "train", "build": "subspace", "evaluate": "accuracy"}

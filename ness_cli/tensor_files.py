@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ness_cli.errors import DamagedError, InputError
-from ness_cli.run_dir import write_bytes
+from ness_cli.files import write_bytes
 
 FORMAT = 1
 _KEY = "ness"
@@ -108,8 +108,3 @@ def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, torch.Tensor
 def num_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
     """Return the size of all tensors together, in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

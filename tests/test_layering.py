@@ -9,9 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ness_cli"
 ROWS = {
-    **dict.fromkeys(("errors", "words"), 0),
+    **dict.fromkeys(("errors", "words", "hashing"), 0),
     **dict.fromkeys(
-        ("settings", "registry", "run_dir", "run_state", "results", "console", "memory"), 1
+        (
+            "settings",
+            "registry",
+            "files",
+            "run_dir",
+            "run_state",
+            "results",
+            "console",
+            "memory",
+            "stop",
+        ),
+        1,
     ),
     **dict.fromkeys(("tensor_files", "seeding", "vision", "numerics", "world"), 2),
     **dict.fromkeys(("data", "nets", "subspace", "optim"), 3),
@@ -24,8 +35,9 @@ ROWS = {
 # Row 1 is small and closed: who may use whom inside it.
 INSIDE_ROW_1 = {
     "settings": {"registry"},
-    "run_state": {"run_dir"},
-    "results": {"run_dir", "run_state", "settings"},
+    "run_dir": {"files"},
+    "run_state": {"files", "run_dir"},
+    "results": {"files", "run_dir", "run_state", "settings"},
 }
 TORCH_FREE_STAGES = {"report.py"}
 

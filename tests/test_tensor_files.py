@@ -5,6 +5,7 @@ import torch
 
 from ness_cli import tensor_files
 from ness_cli.errors import DamagedError, InputError
+from ness_cli.hashing import sha256_of_file
 
 WHAT = {"kind": "model", "run": "r", "task": 1}
 
@@ -19,7 +20,7 @@ def test_what_is_written_is_read_back_with_its_identity(tmp_path):
     for key, value in tensors.items():
         assert torch.equal(got[key], value)
         assert got[key].is_contiguous()
-    assert sha256 == tensor_files.sha256_of(path)
+    assert sha256 == sha256_of_file(path)
 
 
 def test_the_same_tensors_make_the_same_bytes_in_any_order(tmp_path):

@@ -8,9 +8,9 @@ from rich.console import Group
 
 from ness_cli.console import Console
 from ness_cli.data.folder_check import FolderCheck, check_folder
-from ness_cli.engine.stop import StopRequest
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.stages.context import StoppableProgress
+from ness_cli.stop import StopRequest
 
 _MOST = 20  # rows of a table
 

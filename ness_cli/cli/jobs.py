@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ness_cli.console import Console
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import NessError
 from ness_cli.run_dir import RunDir
+from ness_cli.stop import StopRequest
 
 _POLL_SECONDS = 0.1
 

@@ -13,7 +13,6 @@ from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.task_stream import SPLITS
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import MissingFilesError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.units import human_bytes
@@ -23,6 +22,7 @@ from ness_cli.settings.yaml_files import typed
 from ness_cli.stages.context import Workplace
 from ness_cli.stages.plan import Plan, plan_run
 from ness_cli.stages.prepare import prepare
+from ness_cli.stop import StopRequest
 from ness_cli.words import counted
 
 

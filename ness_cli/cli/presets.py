@@ -66,7 +66,7 @@ def copy_preset(
       ness presets cp digits mine.yaml && ness run --preset mine.yaml
     """
     from ness_cli.errors import SettingsError
-    from ness_cli.run_dir import write_bytes
+    from ness_cli.files import write_bytes
     from ness_cli.settings import presets
 
     with session() as (console, _stop):

@@ -9,13 +9,13 @@ from pathlib import Path
 from ness_cli.cli.running import run_targets
 from ness_cli.cli.targets import Target, targets
 from ness_cli.console import Console
-from ness_cli.engine.stop import StopRequest
+from ness_cli.files import write_json
 from ness_cli.results.read_run import read_run
 from ness_cli.results.reproduction import Reproduction, compare
 from ness_cli.results.summary import Group
-from ness_cli.run_dir import write_json
 from ness_cli.settings.resolve import resolve
 from ness_cli.settings.scaled_down import scaled_down
+from ness_cli.stop import StopRequest
 
 _QUICK_TASKS = 3
 # Where the same images come from is no departure from a preset.

@@ -11,7 +11,6 @@ from ness_cli.cli.session import cache_dir
 from ness_cli.cli.step import line_of
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError
 from ness_cli.run_state import read_state
 from ness_cli.settings.identity import method_label
@@ -20,6 +19,7 @@ from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.report import report
 from ness_cli.stages.run import run_steps
+from ness_cli.stop import StopRequest
 from ness_cli.words import counted
 
 

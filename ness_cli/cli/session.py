@@ -14,7 +14,6 @@ import platformdirs
 import typer
 
 from ness_cli.console import Console
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import (
     InternalError,
     InterruptedAtOnceError,
@@ -22,6 +21,7 @@ from ness_cli.errors import (
     SystemRefusedError,
 )
 from ness_cli.memory import is_out_of_memory, out_of_memory
+from ness_cli.stop import StopRequest
 
 
 @contextlib.contextmanager

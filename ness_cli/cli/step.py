@@ -12,7 +12,6 @@ from rich.console import Group
 from ness_cli import world
 from ness_cli.cli.session import cache_dir
 from ness_cli.console import Console
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError, LockedError
 from ness_cli.results.margins import Margins
 from ness_cli.results.plain_table import plain_table, titled
@@ -25,6 +24,7 @@ from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.evaluate import evaluate
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.train_task import train_task
+from ness_cli.stop import StopRequest
 from ness_cli.words import counted
 from ness_cli.world import World
 

@@ -6,15 +6,14 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from ness_cli.data.storage import Directory
 from ness_cli.errors import InputError
+from ness_cli.hashing import sha256_of_file, sha256_of_stream
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
-
-_CHUNK = 1 << 20
 
 
 def sha256_of_paths(paths: Sequence[Path], progress: Progress) -> str:
@@ -36,34 +35,27 @@ def sha256_of_paths(paths: Sequence[Path], progress: Progress) -> str:
     with progress.track("checking the images", total) as advance:
         for path in paths:
             if path not in directories:
-                whole.update(b"archive" + sha256_of_file(path))
+                whole.update(b"archive" + bytes.fromhex(readable_sha256(path)))
                 advance(1)
                 continue
             inner = hashlib.sha256()
             for name in names[path]:
                 with directories[path].open(name) as file:
                     # A digest each for name and content: no two trees give the same bytes.
-                    inner.update(hashlib.sha256(os.fsencode(name)).digest() + _digest(file))
+                    content = bytes.fromhex(sha256_of_stream(file))
+                    inner.update(hashlib.sha256(os.fsencode(name)).digest() + content)
                 advance(1)
             whole.update(b"directory" + inner.digest())
     return whole.hexdigest()
 
 
-def sha256_of_file(path: Path) -> bytes:
-    """Return the 32 bytes of a file's SHA-256, read in chunks.
+def readable_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file that the user gave or that was prepared before.
 
     Raises:
         InputError: If the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return _digest(file)
+        return sha256_of_file(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "check the file") from error
-
-
-def _digest(file: BinaryIO) -> bytes:
-    found = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        found.update(chunk)
-    return found.digest()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ness_cli.data.storage import expanded
 from ness_cli.errors import InputError, MissingFilesError, SystemRefusedError
+from ness_cli.hashing import md5_of_file
 from ness_cli.settings.sources.base import PublicSettings
 
 if TYPE_CHECKING:
@@ -196,11 +197,7 @@ def md5_of(path: Path) -> str:
     Raises:
         InputError: If it cannot be read.
     """
-    found = hashlib.md5(usedforsecurity=False)
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
+        return md5_of_file(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", "check the file") from error
-    return found.hexdigest()

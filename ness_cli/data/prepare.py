@@ -7,7 +7,6 @@ by where the data lies. ``stream.json`` is written last: an entry without it is 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +16,14 @@ import filelock
 import torch
 
 from ness_cli import seeding, tensor_files
-from ness_cli.data.content import sha256_of_file
+from ness_cli.data.content import readable_sha256
 from ness_cli.data.raw import RawStream, RawTask, TaskOutline
 from ness_cli.data.shares import split_off, valid_count
 from ness_cli.data.stream import content_hashes, content_of_all, opened_stream, stream_outline
 from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
 from ness_cli.errors import DamagedError, SettingsError, SystemRefusedError
-from ness_cli.run_dir import read_json, write_json
+from ness_cli.files import read_json, write_json
+from ness_cli.hashing import sha256_of_text
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings
 from ness_cli.words import counted
 
@@ -115,7 +115,7 @@ def prepared(cache: Path, key: str) -> Manifest | None:
     for file, size, sha256 in files:
         if not file.is_file():
             raise DamagedError(f"{file} is missing", _REMEDY)
-        if file.stat().st_size != size or sha256_of_file(file).hex() != sha256:
+        if file.stat().st_size != size or readable_sha256(file) != sha256:
             raise DamagedError(f"{file} is damaged", _REMEDY)
     return manifest
 
@@ -132,7 +132,7 @@ def keys(options: DataSettings, contents: Sequence[str]) -> list[str]:
         json.dumps({"format": each, "settings": settings, "content": content}, sort_keys=True)
         for each in _FORMATS
     ]
-    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    return [sha256_of_text(text) for text in texts]
 
 
 def plan(options: DataSettings) -> Manifest:

@@ -8,7 +8,6 @@ returns a hash of its files, and the context manager ``opened(options, progress)
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from ness_cli.data.tasks import (
     shares_labels,
 )
 from ness_cli.errors import MissingFilesError, SettingsError
+from ness_cli.hashing import sha256_of_text
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings, PublicSettings
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def content_hashes(
 
 def content_of_all(hashes: Sequence[str]) -> str:
     """Return one SHA-256 for the hashes of all data sets, in their order."""
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return sha256_of_text("".join(hashes))
 
 
 def stream_outline(options: DataSettings) -> StreamOutline:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ness_cli import world
-from ness_cli.engine.stop import StopRequest
+from ness_cli.stop import StopRequest
 
 SECONDS_BETWEEN = 1.0
 """About how often processes ask each other; a signal waits that long."""

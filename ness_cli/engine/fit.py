@@ -22,13 +22,13 @@ from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.epoch import epoch_batches
 from ness_cli.engine.score import Score, refuse_non_finite
 from ness_cli.engine.stepper import Stepper
-from ness_cli.engine.stop import StopRequest
 from ness_cli.engine.validation import Validation
 from ness_cli.methods.base import Method, Phase, Task
 from ness_cli.methods.step import StepProgress, TrainingForward
 from ness_cli.optim.make import set_lr
 from ness_cli.optim.schedule import Schedule
 from ness_cli.settings.sections import TrainSettings
+from ness_cli.stop import StopRequest
 
 
 @dataclass

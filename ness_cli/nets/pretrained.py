@@ -7,7 +7,6 @@ tensors, written to the cache as safetensors, and never opened again.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 import urllib.error
@@ -23,6 +22,7 @@ from safetensors.torch import load_file
 
 from ness_cli import tensor_files
 from ness_cli.errors import InputError, MissingFilesError, SettingsError, did_you_mean
+from ness_cli.hashing import sha256_of_file
 from ness_cli.settings.nets.base import NetSettings
 from ness_cli.settings.nets.torchvision import Options
 from ness_cli.vision import import_torchvision
@@ -62,7 +62,7 @@ class Pretrained:
     def is_in(self, cache: Path) -> bool:
         """Return whether they are in the cache, whole."""
         path = cache / "weights" / self.file
-        return path.exists() and _sha256(path) == self.sha256
+        return path.exists() and sha256_of_file(path) == self.sha256
 
 
 def fetch(net: NetSettings, cache: Path, progress: Progress) -> Pretrained | None:
@@ -87,7 +87,7 @@ def fetch(net: NetSettings, cache: Path, progress: Progress) -> Pretrained | Non
             raise MissingFilesError(
                 f"net.pretrained: {source} is not there", "correct net.pretrained"
             )
-        target = folder / f"{source.stem}-{_sha256(source)[:16]}.safetensors"
+        target = folder / f"{source.stem}-{sha256_of_file(source)[:16]}.safetensors"
     else:
         url = _url(net.model, net.pretrained)
         source = folder / url.rpartition("/")[2]
@@ -98,7 +98,7 @@ def fetch(net: NetSettings, cache: Path, progress: Progress) -> Pretrained | Non
         tensor_files.write(target, _load(source), _IDENTITY)
         if source.parent == folder:
             source.unlink()
-    return Pretrained(target.name, _sha256(target))
+    return Pretrained(target.name, sha256_of_file(target))
 
 
 def _url(model: str, weights: str) -> str:
@@ -132,7 +132,7 @@ def _download(url: str, target: Path, progress: Progress) -> None:
                 f"net.pretrained: {url} cannot be downloaded: {getattr(error, 'reason', error)}",
                 f"put {target.name} into {target.parent} and prepare again",
             ) from error
-    found = _sha256(target)
+    found = sha256_of_file(target)
     if not found.startswith(prefix):
         target.unlink()
         raise InputError(
@@ -162,11 +162,3 @@ def _load(path: Path) -> Tensors:
             "save model.state_dict() and nothing else",
         )
     return {str(name): value.contiguous() for name, value in found.items()}
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
-    return found.hexdigest()

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ness_cli.run_dir import RunDir, read_json
+from ness_cli.files import read_json
+from ness_cli.run_dir import RunDir
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from ness_cli import registry
 from ness_cli.errors import SettingsError
+from ness_cli.hashing import sha256_of_text
 from ness_cli.settings import presets, protocols, yaml_files
 from ness_cli.settings.about import About
 from ness_cli.settings.base import Section
@@ -129,8 +129,7 @@ class Settings:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the identity, in hexadecimal."""
-        text = json.dumps(self.identity(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256_of_text(json.dumps(self.identity(), sort_keys=True))
 
 
 @dataclass(frozen=True)

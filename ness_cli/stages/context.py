@@ -16,15 +16,16 @@ from ness_cli.console import Advance, Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
+from ness_cli.files import read_json
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
-from ness_cli.run_dir import RunDir, read_json
+from ness_cli.run_dir import RunDir
 from ness_cli.run_state import RunState, StepState, command
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Settings, build
+from ness_cli.stop import StopRequest
 
 METHODS = "ness_cli.methods"
 

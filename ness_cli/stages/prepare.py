@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -15,9 +14,11 @@ from ness_cli.data.prepare import prepared as prepared_data
 from ness_cli.data.stream import content_hashes
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
+from ness_cli.files import write_bytes, write_json
+from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.nets.pretrained import Pretrained, fetch
-from ness_cli.run_dir import RunDir, write_bytes, write_json
+from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
@@ -145,7 +146,7 @@ def _about(
         parts += [weights["file"], weights["sha256"]]
     return {
         "schema": "ness.run/1",
-        "fingerprint": hashlib.sha256("/".join(parts).encode()).hexdigest(),
+        "fingerprint": sha256_of_text("/".join(parts)),
         "identity": settings.identity(),
         "preset": resolved.preset,
         "method": settings.method.name,

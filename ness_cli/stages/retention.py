@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ness_cli.run_dir import read_json, write_json
+from ness_cli.files import read_json, write_json
 from ness_cli.run_state import RECORDS, RunState, command
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.models import MODEL, is_recomposable

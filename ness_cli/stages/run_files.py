@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from ness_cli import run_state, tensor_files
+from ness_cli.hashing import sha256_of_file
 from ness_cli.methods.base import Method
 from ness_cli.methods.files import Tensors
 from ness_cli.run_state import command
@@ -52,7 +53,7 @@ class RunFiles:
         identity = self.context.identity(name, task)
         tensors = tensor_files.read(path, identity, remedy=remedy, sha256=sha256)
         if is_input:
-            self.inputs[relative] = sha256 or tensor_files.sha256_of(path)
+            self.inputs[relative] = sha256 or sha256_of_file(path)
         return tensors
 
     def read_all(self, task: int, names: Iterable[str]) -> dict[str, Tensors]:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from ness_cli import run_state, tensor_files, world
+from ness_cli.files import write_json
 from ness_cli.methods.files import Tensors
-from ness_cli.run_dir import write_json
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.run_files import RunFiles
 

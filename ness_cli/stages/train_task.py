@@ -11,10 +11,11 @@ from ness_cli import world
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, FitState
 from ness_cli.engine.score import record_statistics
+from ness_cli.files import write_bytes
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.determinism import refuse_nondeterministic
-from ness_cli.run_dir import TaskDir, write_bytes
+from ness_cli.run_dir import TaskDir
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
 from ness_cli.stages.models import (

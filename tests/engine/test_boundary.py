@@ -9,7 +9,7 @@ import pytest
 
 from ness_cli import world
 from ness_cli.engine.boundary import SECONDS_BETWEEN, Boundary
-from ness_cli.engine.stop import StopRequest
+from ness_cli.stop import StopRequest
 from ness_cli.world import World
 
 

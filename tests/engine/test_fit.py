@@ -14,12 +14,12 @@ from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.epoch import epoch_batches
 from ness_cli.engine.fit import Fit, FitContext
-from ness_cli.engine.stop import StopRequest
 from ness_cli.engine.validation import Validation
 from ness_cli.errors import DamagedError, NumericalError, SettingsError, StoppedError
 from ness_cli.methods.base import Phase
 from ness_cli.methods.finetune import Finetune
 from ness_cli.settings.resolve import METHODS
+from ness_cli.stop import StopRequest
 
 PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
 CASES = [

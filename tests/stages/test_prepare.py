@@ -8,12 +8,12 @@ import pytest
 from factory import Notes
 
 from ness_cli.console import Progress
-from ness_cli.engine.stop import StopRequest
 from ness_cli.errors import InputError, StoppedError
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.prepare import prepare
+from ness_cli.stop import StopRequest
 
 SMALL = ["data.num_tasks=2", "net.hidden=[8]"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import sha256
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from ness_cli.data.decoded import DecodedDataset, Place
 from ness_cli.data.layout import Listing, arrange
 from ness_cli.data.storage import Storage, locate, opened_storages
 from ness_cli.errors import SettingsError, UnreadableError
+from ness_cli.hashing import sha256_of_text
 from ness_cli.settings.sources.image_folder import Options
 
 
@@ -37,7 +37,7 @@ def content_hash(options: Options, progress: Progress) -> str:
     with opened_storages(paths) as storages:
         has_valid = "valid" in arrange(storages).splits
     # The same files once gave a stream in which a validation folder was left alone.
-    return sha256(f"{content} with validation".encode()).hexdigest() if has_valid else content
+    return sha256_of_text(f"{content} with validation") if has_valid else content
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from ness_cli import run_dir, tensor_files
-from ness_cli.run_dir import write_bytes
+from ness_cli import files, tensor_files
+from ness_cli.files import write_bytes
 
 
 def _full(*_args):
@@ -17,7 +17,7 @@ def _full(*_args):
 def test_a_full_disk_is_named_with_the_file_and_its_bytes(tmp_path, monkeypatch, call):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"old")
-    owner = {"mkstemp": run_dir.tempfile, "fsync": os}[call]
+    owner = {"mkstemp": files.tempfile, "fsync": os}[call]
     monkeypatch.setattr(owner, call, lambda *_, **__: _full())
     with pytest.raises(OSError, match="No space left on device; 5 bytes") as found:
         write_bytes(path, b"12345")
@@ -30,7 +30,7 @@ def test_a_refused_folder_keeps_its_kind_of_error(tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/.tmp.x")
 
-    monkeypatch.setattr(run_dir.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
     with pytest.raises(PermissionError) as found:
         tensor_files.write(tmp_path / "basis.safetensors", {}, {})
     assert found.value.filename == str(tmp_path / "basis.safetensors")

@@ -1,0 +1,88 @@
+"""Files written as a whole or not at all, and JSON documents in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ness_cli.errors import DamagedError, InputError
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically: temporary name in the same folder, flush to disk, rename.
+
+    Args:
+        path: Where to write.
+        data: The content.
+        durable: Wait until it is on the disk. Otherwise a crash of the machine may take it back,
+            and a full disk may show later.
+
+    Raises:
+        OSError: If the system refuses; it names the file and the bytes that it would have had.
+    """
+    try:
+        _write(path, data, durable=durable)
+    except OSError as error:
+        text = f"{error.strerror or error}; {len(data)} bytes were to be written"
+        raise OSError(error.errno, text, str(path)) from error
+
+
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        # mkstemp makes files private; a run is shared like any other folder of the user.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if durable and os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes that were killed halfway left in a folder nobody else writes to."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON document atomically, sorted by key so that equal values give equal files."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
+    """Return the object in a JSON file that an earlier step wrote.
+
+    Args:
+        path: The file.
+        remedy: The command that writes it, for the error message.
+
+    Raises:
+        InputError: If the file is not there.
+        DamagedError: If it is there and cannot be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing", remedy) from None
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} is damaged: {error}", remedy) from error
+    if not isinstance(value, dict):
+        raise DamagedError(f"{path} is damaged: expected a JSON object", remedy)
+    return value
