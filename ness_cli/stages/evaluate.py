@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from ness_cli.engine.score import class_accuracy, task_accuracy
@@ -19,6 +20,7 @@ from ness_cli.stages.context import (
 from ness_cli.stages.models import is_at_hand, load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepRecord
+from ness_cli.subspace.watch import calling_between_layers
 
 SHARED_HEAD = "not applicable: the tasks share one head"
 _KEYS = {"task": "task_incremental", "class": "class_incremental", "validation": "validation"}
@@ -115,8 +117,10 @@ def _score(
     total = passes * sum(map(len, test.values())) + sum(map(len, valid.values()))
     scores: dict[str, Any] = {}
     title = f"task {number}/{context.stream.num_tasks}: evaluating"
-    with context.place.progress.track(title, max(1, total)) as track:
+    with ExitStack() as stack:
+        track = stack.enter_context(context.place.progress.track(title, max(1, total)))
         advance = stopping(context.place, command(context.run.path, "evaluate"), track)
+        stack.enter_context(calling_between_layers(method.model, lambda: advance(0)))
         if "task" in wanted:
             scores["task_incremental"] = [
                 100 * task_accuracy(method, test[t], size, advance) for t in seen

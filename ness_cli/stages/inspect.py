@@ -23,7 +23,7 @@ from ness_cli.stages.models import is_at_hand, load_model, new_model
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.subspace.drift import Drift
 from ness_cli.subspace.output_change import OutputChange
-from ness_cli.subspace.watch import chunks_of_rows, watching
+from ness_cli.subspace.watch import calling_between_layers, chunks_of_rows, watching
 
 Matrices = dict[str, torch.Tensor]
 
@@ -253,8 +253,10 @@ def _drift(
                 then, drift = _method(context, files, task), Drift()
                 for piece in _first(newest.pieces(own), num_images):
                     x = own.batch(piece).x
-                    advance(0)
-                    (old, logits), (new, later) = (_passed(m, task, x) for m in (then, newest))
+                    with calling_between_layers(then.model, lambda: advance(0)):
+                        old, logits = _passed(then, task, x)
+                    with calling_between_layers(newest.model, lambda: advance(0)):
+                        new, later = _passed(newest, task, x)
                     drift.update(old, new, logits, later)
                 found.append({"task": task, **drift.compute()})
             advance(1)

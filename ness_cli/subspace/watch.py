@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from ness_cli.subspace.layer_view import LayerView
 
@@ -28,6 +29,24 @@ def watching(
             lambda _, args, name=name: see(name, args[0].detach())
         )
         for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def calling_between_layers(model: nn.Module, call: Callable[[], None]) -> Iterator[None]:
+    """Call something before every layer of every forward pass made within.
+
+    An exception that it raises ends the pass: of a large batch, long before it would be done.
+    """
+    handles = [
+        module.register_forward_pre_hook(lambda *_: call())
+        for module in model.modules()
+        if not any(True for _ in module.children())
     ]
     try:
         yield

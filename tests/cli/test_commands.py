@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -267,6 +268,22 @@ def test_a_run_folder_may_be_moved(run, tmp_path):
     moved = run.rename(tmp_path / "elsewhere")
     good("train-task", moved, "--task", 3, "--force")
     assert document("status", moved)["runs"][0]["complete"]
+
+
+def test_evaluate_stops_between_layers_and_starts_over(run, monkeypatch):
+    calls = []
+    forward = torch.nn.Linear.forward
+
+    def stopped(self, x):
+        calls.append(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, x)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", stopped)
+    result = ness("evaluate", run, "--task", 3, "--force")
+    assert (result.exit_code, len(calls)) == (75, 1)
+    monkeypatch.undo()
+    good("evaluate", run, "--task", 3, "--force")
 
 
 # -- seeds ---------------------------------------------------------------------------------------

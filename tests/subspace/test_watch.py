@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ness_cli.subspace.layer_view import LayerView
-from ness_cli.subspace.watch import chunks_of_rows
+from ness_cli.subspace.watch import calling_between_layers, chunks_of_rows
 
 
 class _Input:
@@ -31,3 +31,20 @@ def test_chunks_are_as_large_as_the_device_likes(kind, most_bytes, monkeypatch):
     per_image = 8 * 64 * view.dim  # 64 positions
     assert max(sizes) == most_bytes // per_image
     assert len(sizes) == -(-5000 // max(sizes))
+
+
+def test_a_call_that_raises_ends_a_forward_pass_at_the_next_layer():
+    seen, net = [], nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 2)))
+    for layer in (net[0], net[1][1]):
+        layer.register_forward_hook(lambda layer, *_: seen.append(layer))
+    x = torch.ones(1, 2)
+
+    def stop():
+        if seen:
+            raise InterruptedError
+
+    with calling_between_layers(net, stop), pytest.raises(InterruptedError):
+        net(x)
+    assert seen == [net[0]]
+    net(x)  # nothing is left behind
+    assert len(seen) == 3
