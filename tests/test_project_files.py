@@ -27,3 +27,9 @@ def test_hooks_and_workflow_run_commands_that_exist():
     commands = [step.get("run") for step in workflow["jobs"]["check"]["steps"]]
     assert "bash .ci/run" in commands
     assert (ROOT / ".ci" / "run").exists()
+
+
+def test_links_in_documents_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
