@@ -22,8 +22,8 @@ from pathlib import Path
 _SECONDS = 900
 # What a command imports only when it runs; torch's optimisers import its compiler.
 _IMPORTED_LATE = (
-    "ness_cli.cli.running",
-    "ness_cli.cli.step",
+    "ness_cli.cli.run_targets",
+    "ness_cli.cli.single_step",
     "ness_cli.methods.ness",
     "ness_cli.nets.backbones.mlp",
     "sklearn.datasets",

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import (
+from ness_cli.cli.command_line import Commands
+from ness_cli.cli.commands import (
     build_subspace,
     datasets,
     evaluate,
@@ -27,7 +28,6 @@ from ness_cli.cli import (
     train_task,
 )
 from ness_cli.cli.help_text import flow_help
-from ness_cli.cli.typed import Commands
 
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 usage or settings, 3 a result falls short, 4 input "

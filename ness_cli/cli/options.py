@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import complete
+from ness_cli.cli import completion
 
 # typer reads these at run time, where Python 3.10 needs Optional rather than "X | None" strings.
 Run = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
@@ -21,7 +21,7 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="Settings to change, for example [bold]train.lr=0.05 method.name=gpm[/bold]. "
         "See: ness settings.",
-        autocompletion=complete.overrides,
+        autocompletion=completion.overrides,
         show_default=False,
     ),
 ]
@@ -29,7 +29,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         help="Name of a preset, or a YAML file. See: ness presets ls.",
-        autocompletion=complete.presets,
+        autocompletion=completion.presets,
         show_default=False,
     ),
 ]
@@ -37,7 +37,7 @@ PresetName = Annotated[
     str,
     typer.Argument(
         help="Name of a preset, or a YAML file.",
-        autocompletion=complete.presets,
+        autocompletion=completion.presets,
         show_default=False,
     ),
 ]
@@ -71,7 +71,7 @@ Task = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Do the step again although it is done.")]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete.devices)
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)
 ]
 Threads = Annotated[
     int | None,

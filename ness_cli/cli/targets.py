@@ -67,8 +67,8 @@ def _refuse_options(overrides: Sequence[str]) -> None:
     Raises:
         SettingsError: If there is one; says how to type it.
     """
-    from ness_cli.cli.prepare import prepare
-    from ness_cli.cli.run import run
+    from ness_cli.cli.commands.prepare import prepare
+    from ness_cli.cli.commands.run import run
 
     options = {**signature(prepare).parameters, **signature(run).parameters}
     for override in overrides:

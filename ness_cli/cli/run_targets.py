@@ -8,7 +8,7 @@ from typing import Any
 from ness_cli import world
 from ness_cli.cli.jobs import Jobs
 from ness_cli.cli.session import cache_dir
-from ness_cli.cli.step import line_of
+from ness_cli.cli.single_step import line_of
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.errors import InputError

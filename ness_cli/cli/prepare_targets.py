@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group
 
 from ness_cli.cli.session import cache_dir
-from ness_cli.cli.step import frozen_note
+from ness_cli.cli.single_step import frozen_note
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.data.stream_notes import stream_notes

@@ -47,7 +47,7 @@ def evaluate(
 
       ness evaluate runs/a --task 3 --scenario both
     """
-    from ness_cli.cli.step import make_step
+    from ness_cli.cli.single_step import make_step
 
     with session(json=json, quiet=quiet) as (console, stop):
         make_step(

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from ness_cli.cli.step import table_of
+from ness_cli.cli.single_step import table_of
 from ness_cli.results.margins import wilson_half_width
 from ness_cli.results.task_facts import TaskFacts
 

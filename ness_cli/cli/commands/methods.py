@@ -1,4 +1,4 @@
-"""``ness networks``."""
+"""``ness methods``."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import complete, options
+from ness_cli.cli import completion, options
 from ness_cli.cli.session import session
 
 
-def networks(
+def methods(
     name: Annotated[
         str | None,
         typer.Argument(
             metavar="NAME",
             help="Explain this one.",
-            autocompletion=complete.networks,
+            autocompletion=completion.methods,
             show_default=False,
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List the networks and their options, or explain one; choose one with net.name=NAME.
+    """List the methods and their options, or explain one; choose one with method.name=NAME.
 
     [dim]Examples:[/dim]
 
-      ness networks
+      ness methods
 
-      ness networks torchvision
+      ness methods ness
     """
     from ness_cli.cli.components import Components, show_components
-    from ness_cli.settings.nets.base import NetSettings
 
     with session(json=json) as (console, _stop):
-        found = Components("network", "networks", "ness_cli.settings.nets", "net.", NetSettings)
+        found = Components("method", "methods", "ness_cli.settings.methods", "methods.{name}.")
         show_components(console, found, name)

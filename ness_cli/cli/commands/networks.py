@@ -1,4 +1,4 @@
-"""``ness methods``."""
+"""``ness networks``."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import complete, options
+from ness_cli.cli import completion, options
 from ness_cli.cli.session import session
 
 
-def methods(
+def networks(
     name: Annotated[
         str | None,
         typer.Argument(
             metavar="NAME",
             help="Explain this one.",
-            autocompletion=complete.methods,
+            autocompletion=completion.networks,
             show_default=False,
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List the methods and their options, or explain one; choose one with method.name=NAME.
+    """List the networks and their options, or explain one; choose one with net.name=NAME.
 
     [dim]Examples:[/dim]
 
-      ness methods
+      ness networks
 
-      ness methods ness
+      ness networks torchvision
     """
     from ness_cli.cli.components import Components, show_components
+    from ness_cli.settings.nets.base import NetSettings
 
     with session(json=json) as (console, _stop):
-        found = Components("method", "methods", "ness_cli.settings.methods", "methods.{name}.")
+        found = Components("network", "networks", "ness_cli.settings.nets", "net.", NetSettings)
         show_components(console, found, name)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ness_cli.cli import options
+from ness_cli.cli.command_line import command_line
 from ness_cli.cli.session import session
-from ness_cli.cli.typed import command_line
 
 
 def run(
@@ -54,7 +54,7 @@ def run(
 
       ness run --preset digits --out runs/many --seeds 1,2,3 --jobs 2
     """
-    from ness_cli.cli.running import run_targets
+    from ness_cli.cli.run_targets import run_targets
     from ness_cli.cli.targets import targets
 
     with session(json=json, quiet=quiet, way_on=command_line(context)) as (console, stop):

@@ -26,7 +26,7 @@ def train_task(
 
       ness train-task runs/a --task 2 --device cuda:1
     """
-    from ness_cli.cli.step import make_step
+    from ness_cli.cli.single_step import make_step
 
     with session(json=json, quiet=quiet) as (console, stop):
         make_step(

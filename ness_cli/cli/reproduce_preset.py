@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ness_cli.cli.running import run_targets
+from ness_cli.cli.run_targets import run_targets
 from ness_cli.cli.targets import Target, targets
 from ness_cli.console import Console
 from ness_cli.files import write_json

@@ -26,7 +26,7 @@ def build_subspace(
 
       ness build-subspace runs/a --task 1 --json
     """
-    from ness_cli.cli.step import make_step
+    from ness_cli.cli.single_step import make_step
 
     with session(json=json, quiet=quiet) as (console, stop):
         make_step(

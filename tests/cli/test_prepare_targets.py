@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
-from ness_cli.cli.preparing import tasks_table
+from ness_cli.cli.prepare_targets import tasks_table
 
 
 def _manifest() -> dict:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import complete, options
-from ness_cli.cli.named_group import SHOW, SourcesGroup
+from ness_cli.cli import completion, options
 from ness_cli.cli.session import session
+from ness_cli.cli.sources_group import SHOW, SourcesGroup
 
 app = typer.Typer(
     cls=SourcesGroup,
@@ -37,7 +37,7 @@ def show(
         typer.Argument(
             metavar="NAME",
             help="Explain this one.",
-            autocompletion=complete.sources,
+            autocompletion=completion.sources,
             show_default=False,
         ),
     ] = None,
@@ -78,7 +78,7 @@ def check(
 
       ness datasets check leaves.zip --json
     """
-    from ness_cli.cli.checking import check_images
+    from ness_cli.cli.image_check import check_images
 
     with session(json=json, quiet=quiet) as (console, stop):
         check_images(path, console, stop)

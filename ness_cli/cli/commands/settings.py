@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import complete, options
+from ness_cli.cli import completion, options
 from ness_cli.cli.session import session
 
 
@@ -16,7 +16,7 @@ def settings(
         typer.Argument(
             metavar="SECTION|KEY",
             help="Explain the settings of this section, or this one.",
-            autocompletion=complete.settings,
+            autocompletion=completion.settings,
             show_default=False,
         ),
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import complete, options
+from ness_cli.cli import completion, options
 from ness_cli.cli.session import session
 
 app = typer.Typer(
@@ -86,7 +86,7 @@ def validate_presets(
         list[str],
         typer.Argument(
             help="Names of presets, or YAML files.",
-            autocompletion=complete.presets,
+            autocompletion=completion.presets,
             show_default=False,
         ),
     ],

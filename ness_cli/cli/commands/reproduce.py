@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ness_cli.cli import options
+from ness_cli.cli.command_line import command_line
 from ness_cli.cli.session import session
-from ness_cli.cli.typed import command_line
 
 
 def reproduce(
@@ -44,7 +44,7 @@ def reproduce(
 
       ness reproduce pmnist-mlp-gpm --quick
     """
-    from ness_cli.cli.reproducing import reproduce_preset
+    from ness_cli.cli.reproduce_preset import reproduce_preset
 
     with session(json=json, quiet=quiet, way_on=command_line(context)) as (console, stop):
         reproduction = reproduce_preset(
