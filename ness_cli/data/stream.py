@@ -119,7 +119,8 @@ def _tasks(found: Sequence[Opened], advance: Advance) -> Iterator[RawTask]:
 
 
 def _source(options: DatasetSettings) -> ModuleType:
-    return registry.load("ness_cli.data.sources", options.source, place="data.source")
+    name = options.reader or options.source
+    return registry.load("ness_cli.data.sources", name, place="data.source")
 
 
 def _shared(datasets: Sequence[DatasetSettings]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -15,7 +16,9 @@ import torch
 from ness_cli import registry
 from ness_cli.console import Progress
 from ness_cli.data.cut import deal
-from ness_cli.data.prepare import plan, prepare
+from ness_cli.data.formats import published
+from ness_cli.data.prepare import keys, plan, prepare
+from ness_cli.data.stream import content_hashes
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError, MissingFilesError, SettingsError
 from ness_cli.settings.resolve import build, resolve
@@ -101,11 +104,9 @@ def test_the_idx_family(tmp_path, source, packed):
 
 
 def test_digits_are_not_taken_for_clothing(tmp_path, monkeypatch):
-    from ness_cli.data import idx
-
     made.mnist(tmp_path)
-    owned = {idx.md5_of(tmp_path / "train-images-idx3-ubyte.gz"): "MNIST"}
-    monkeypatch.setattr(idx, "_OWNER", owned)
+    owned = {published.md5_of(tmp_path / "train-images-idx3-ubyte.gz"): "MNIST"}
+    monkeypatch.setattr(published, "_owners", lambda: owned)
     _open(tmp_path / "cache", "mnist", path=str(tmp_path))
     with pytest.raises(InputError, match="a file of MNIST, not of Fashion-MNIST"):
         _open(tmp_path / "cache", "fashion-mnist", path=str(tmp_path))
@@ -113,7 +114,7 @@ def test_digits_are_not_taken_for_clothing(tmp_path, monkeypatch):
 
 def _labels_of(title: str, num: int) -> np.ndarray:
     """Return labels as that data set has them, in an order of our own after the first ten."""
-    from ness_cli.data import idx_labels
+    from ness_cli.data.formats import idx_labels
 
     if title == "MNIST":
         return np.arange(10, dtype=np.uint8).repeat(idx_labels._MNIST_COUNTS[num])
@@ -134,17 +135,65 @@ def test_each_of_the_family_is_told_by_its_labels(tmp_path, title, owner, packed
         path = tmp_path / f"{name}-labels-idx1-ubyte{'.gz' if packed else ''}"
         data = b"\0\0\x08\x01" + num.to_bytes(4, "big") + _labels_of(owner, num).tobytes()
         path.write_bytes(gzip.compress(data, 1) if packed else data)
-    files = registry.load("ness_cli.data.sources", title.lower(), place="test")._FILES
     options = _options(title.lower(), path=str(tmp_path))
     if title == owner:
-        assert len(files.locate(options, None)) == 4
+        assert len(published.locate(options, None)) == 4
     else:
         with pytest.raises(InputError, match=f"a file of {owner}, not of {title}"):
-            files.locate(options, None)
+            published.locate(options, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        ("mnist", "fba9a1d6988258ac750532c987dc92e52ee631ea349642f580cc8c5fc376be90"),
+        ("fashion-mnist", "d602eea0db574ea976dee65e57c20c7f4cc99682d91259cd057b58bc7e153fba"),
+        ("kmnist", "0ff8ed33dc422f3b5e0d1284c5fdcaea046a407b91a8f337ef4d30ab13777ebe"),
+        ("svhn", "4313faa6a0381de8637e92633ee06ba63deefd06b8e97d780bc259c2a3250d80"),
+        ("cifar10", "07129da0c8032b856c046cc1a441b59eeee47dad95b26f25be05b48a59cdd828"),
+        ("cifar100", "13892f3d0ee845dd1c16cb27e0f6db6f807873d24f69397de622eb99cc6aca2d"),
+    ],
+)
+def test_runs_prepared_before_keep_their_key(source, key):
+    """The keys were written by the first version that had a reader of its own for each format."""
+    options = registry.load_class(
+        "ness_cli.settings.sources", source, place="test", attribute="Options"
+    )()
+    assert keys(options, ["0" * 64])[0] == key
+
+
+@pytest.mark.parametrize("source", ["mnist", "fashion-mnist", "kmnist", "svhn"])
+def test_content_is_that_of_the_files_in_their_published_order(tmp_path, source):
+    if source == "svhn":
+        made.svhn(tmp_path)
+        names = ["train_32x32.mat", "test_32x32.mat"]
+    else:
+        made.mnist(tmp_path)
+        kinds = ("images-idx3", "labels-idx1")
+        names = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in kinds]
+    digests = (hashlib.sha256((tmp_path / name).read_bytes()).digest() for name in names)
+    expected = hashlib.sha256(b"".join(b"archive" + digest for digest in digests)).hexdigest()
+    assert content_hashes([_options(source, path=str(tmp_path))], Progress()) == [expected]
+
+
+def test_names_of_classes_are_those_of_before(tmp_path):
+    made.mnist(tmp_path)
+    made.svhn(tmp_path)
+    digits = tuple("0123456789")
+    clothes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+    clothes += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    kana = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+    for source, names in {
+        "mnist": digits,
+        "fashion-mnist": clothes,
+        "kmnist": kana,
+        "svhn": digits,
+    }.items():
+        assert published.read(_options(source, path=str(tmp_path)), None).classes == names
 
 
 def test_labels_of_another_number_or_share_are_nobodys():
-    from ness_cli.data.idx_labels import owner_of
+    from ness_cli.data.formats.idx_labels import owner_of
 
     assert owner_of(torch.arange(100, dtype=torch.uint8) % 10) is None
     assert owner_of(torch.zeros(10000, dtype=torch.uint8)) is None
@@ -445,7 +494,7 @@ def test_sequences_refuse_what_does_not_fit_together(tmp_path):
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def archive(tmp_path, monkeypatch):
     """CIFAR-10 'published' in a folder, and the description of its archive changed to match."""
     from dataclasses import replace
 
@@ -455,13 +504,13 @@ def published(tmp_path, monkeypatch):
     made.cifar10(tmp_path / "web")
     path = tmp_path / "web" / "cifar-10-python.tar.gz"
     file = replace(cifar10._ARCHIVE.file, url=path.as_uri(), md5=md5_of(path))
-    archive = replace(cifar10._ARCHIVE, file=file)
-    monkeypatch.setattr(cifar10, "opened", archive.opened)
-    monkeypatch.setattr(cifar10, "content_hash", archive.content_hash)
+    changed = replace(cifar10._ARCHIVE, file=file)
+    monkeypatch.setattr(cifar10, "opened", changed.opened)
+    monkeypatch.setattr(cifar10, "content_hash", changed.content_hash)
     return path
 
 
-def test_missing_files_are_downloaded_and_checked(tmp_path, published):
+def test_missing_files_are_downloaded_and_checked(tmp_path, archive):
     options = _options("cifar10", path=str(tmp_path / "data"))
     with pytest.raises(MissingFilesError) as error:
         plan(options)
@@ -469,19 +518,19 @@ def test_missing_files_are_downloaded_and_checked(tmp_path, published):
     assert not (tmp_path / "data").exists()
     prepare(options, tmp_path / "cache", Progress())
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["cifar-10-python.tar.gz"]
-    published.unlink()  # from now on nothing is fetched
+    archive.unlink()  # from now on nothing is fetched
     prepare(options, tmp_path / "cache", Progress())
 
 
-def test_a_download_with_another_checksum_leaves_nothing_behind(tmp_path, published):
-    published.write_bytes(b"something else")
+def test_a_download_with_another_checksum_leaves_nothing_behind(tmp_path, archive):
+    archive.write_bytes(b"something else")
     with pytest.raises(InputError, match="MD5"):
         prepare(_options("cifar10", path=str(tmp_path / "data")), tmp_path / "c", Progress())
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_download_that_fails_says_what_to_put_where(tmp_path, published):
-    published.unlink()
+def test_a_download_that_fails_says_what_to_put_where(tmp_path, archive):
+    archive.unlink()
     with pytest.raises(MissingFilesError, match="cannot be downloaded") as error:
         prepare(_options("cifar10", path=str(tmp_path / "data")), tmp_path / "c", Progress())
     assert "MD5" in error.value.remedy

@@ -172,9 +172,17 @@ def test_a_single_array_is_no_npz(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
-        ("train-labels-idx1-ubyte", (40, 28, 28), "in 3 dimensions"),
-        ("train-images-idx3-ubyte", (40,), "in 1 dimension,"),
-        ("train-images-idx3-ubyte", (40, 0, 28), "no pixels"),
+        (
+            "train-labels-idx1-ubyte",
+            (40, 28, 28),
+            "train-labels-idx1-ubyte cannot be read: x should have 1 dimension instead of 3",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            (40,),
+            "train-images-idx3-ubyte cannot be read: x should have 3 dimension instead of 1",
+        ),
+        ("train-images-idx3-ubyte", (40, 0, 28), "train-images-idx3-ubyte cannot be read"),
     ],
 )
 def test_idx_files_in_each_others_place(tmp_path, name, shape, words):
@@ -197,13 +205,13 @@ def test_an_idx_file_that_is_a_folder(tmp_path, inside):
 
 
 def test_unpacked_clothing_is_not_taken_for_digits(tmp_path, monkeypatch):
-    from ness_cli.data import idx
+    from ness_cli.data.formats import published
 
     made.mnist(tmp_path / "d", packed=False)
-    md5 = idx.md5_of(tmp_path / "d" / "train-images-idx3-ubyte")
-    monkeypatch.setitem(idx._OWNER, md5, "Fashion-MNIST")
+    md5 = published.md5_of(tmp_path / "d" / "train-images-idx3-ubyte")
+    monkeypatch.setitem(published._owners(), md5, "Fashion-MNIST")
     _refused("a file of Fashion-MNIST, not of MNIST", "mnist", tmp_path / "d")
-    assert len(set(idx._OWNER)) == 12 + 8 + 1
+    assert len(published._owners()) == 12 + 8 + 1
 
 
 def _cache(folder: Path, **changes) -> Path:

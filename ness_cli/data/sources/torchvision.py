@@ -1,6 +1,6 @@
-"""Data sets that torchvision reads without unpickling anything.
+"""Data sets that torchvision reads without unpickling anything, and SVHN, MNIST and its relatives.
 
-Its classes for CIFAR, MNIST and ImageNet unpickle; the first two have sources of their own here.
+Its classes for CIFAR and ImageNet unpickle; CIFAR has sources of its own here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from ness_cli.data import pixels
 from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.decoded import DecodedDataset, Place
+from ness_cli.data.formats import published
 from ness_cli.data.storage import expanded
 from ness_cli.errors import InputError, MissingFilesError, NessError
+from ness_cli.settings.sources.base import TorchvisionClassSettings
 from ness_cli.settings.sources.torchvision import Options
 from ness_cli.vision import import_torchvision
 
@@ -55,26 +57,33 @@ _SETS = {
 }
 
 
-def content_hash(options: Options, progress: Progress) -> str:
+def content_hash(options: Options | TorchvisionClassSettings, progress: Progress) -> str:
     """Return the SHA-256 of the data set's files, downloaded if need be.
 
     Raises:
         InputError: If files are missing or cannot be read.
     """
+    if isinstance(options, TorchvisionClassSettings):
+        return sha256_of_paths(published.locate(options, progress), progress)
     _splits(options, progress)
     root = expanded(options.path)
     return sha256_of_paths([root / name for name in _SETS[options.dataset].files], progress)
 
 
 @contextlib.contextmanager
-def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
+def opened(
+    options: Options | TorchvisionClassSettings, progress: Progress | None
+) -> Iterator[Dataset]:
     """Provide the images.
 
     Raises:
         InputError: If files are missing or damaged.
         SystemRefusedError: If torchvision cannot be imported.
     """
-    yield TorchvisionDataset(_splits(options, progress), options)
+    if isinstance(options, TorchvisionClassSettings):
+        yield published.read(options, progress)
+    else:
+        yield TorchvisionDataset(_splits(options, progress), options)
 
 
 class TorchvisionDataset(DecodedDataset):

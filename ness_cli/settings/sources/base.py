@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from typing_extensions import Self
@@ -12,6 +12,7 @@ from ness_cli.settings.base import Section
 Constants = Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=4)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)]
+PerTask = Annotated[int, Field(ge=1)] | Counts
 Side = Annotated[int, Field(ge=1)]
 Size = Side | Annotated[tuple[Side, Side], Field(strict=False)]
 
@@ -22,8 +23,13 @@ _PLACES = ("path", "download")
 
 
 class DataSettings(Section):
-    """A task stream: where images come from and how they become tasks."""
+    """A task stream: where images come from and how they become tasks.
 
+    Attributes:
+        reader: Name of the source that reads the files, if not that of the settings.
+    """
+
+    reader: ClassVar[str | None] = None
     source: str
     """A name that ``ness datasets`` lists."""
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
@@ -66,7 +72,7 @@ class DatasetSettings(DataSettings):
     under its own fixed permutation of the pixels. ``rotated``: under its own rotation."""
     num_tasks: int | None = Field(default=None, ge=1)
     """Number of tasks: as many as the classes make when absent, or 10 permutations or rotations."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 10
+    classes_per_task: PerTask = 10
     """Classes of every task, or a list with one number per task."""
     class_order: Literal["sorted", "seeded", "numpy-seeded"] | Names = "sorted"
     """Order in which classes are dealt to tasks: by label, shuffled by ``split_seed``, shuffled by
@@ -118,6 +124,19 @@ class PublicSettings(DatasetSettings):
     """Folder of the downloaded files, or a file in it."""
     download: bool = True
     """Download files that are missing, checked against their known MD5."""
+
+
+class TorchvisionClassSettings(PublicSettings):
+    """A data set with a name of its own that torchvision has a class for.
+
+    Attributes:
+        dataset: That class in ``torchvision.datasets``.
+    """
+
+    reader: ClassVar[str | None] = "torchvision"
+    dataset: ClassVar[str]
+    classes_per_task: PerTask = 2
+    """Classes of every task, or a list with one number per task."""
 
 
 def without_places(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from ness_cli.settings.sources.base import Counts, PublicSettings
+from ness_cli.settings.sources.base import PerTask, PublicSettings
 
 
 class Options(PublicSettings):
@@ -14,5 +12,5 @@ class Options(PublicSettings):
 
     source: Literal["cifar100"] = "cifar100"
     """The archive ``cifar-100-python.tar.gz``, or the folder unpacked from it."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 10
+    classes_per_task: PerTask = 10
     """Classes of every task, or a list with one number per task."""

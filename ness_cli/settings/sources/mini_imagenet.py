@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ness_cli.settings.sources.base import Counts, DatasetSettings, Names
+from ness_cli.settings.sources.base import DatasetSettings, Names, PerTask
 
 
 class Options(DatasetSettings):
@@ -18,7 +18,7 @@ class Options(DatasetSettings):
     ``class_dict``), which need ``test_fraction``."""
     path: str = "data"
     """The folder that the files lie in, or the folder around ``MiniImageNet``."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 5
+    classes_per_task: PerTask = 5
     """Classes of every task, or a list with one number per task."""
     class_order: Literal["sorted", "seeded", "numpy-seeded"] | Names = "numpy-seeded"
     """Order in which classes are dealt to tasks; ``numpy-seeded`` is that of the published runs."""

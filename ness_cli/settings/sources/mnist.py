@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from ness_cli.settings.sources.base import Counts, PublicSettings
+from ness_cli.settings.sources.base import TorchvisionClassSettings
 
 
-class Options(PublicSettings):
+class Options(TorchvisionClassSettings):
     """Options of the data source ``mnist``."""
 
+    dataset: ClassVar[str] = "MNIST"
     source: Literal["mnist"] = "mnist"
     """Four files in the idx format."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 2
-    """Classes of every task, or a list with one number per task."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from ness_cli.settings.sources.base import Counts, DatasetSettings, Names
+from ness_cli.settings.sources.base import DatasetSettings, Names, PerTask
 
 
 class Options(DatasetSettings):
@@ -16,7 +16,7 @@ class Options(DatasetSettings):
     """The folder ``notMNIST_small``, a zip or tar of it, with a folder for each letter."""
     path: str = "data"
     """The folder or archive, or the folder that it lies in."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 2
+    classes_per_task: PerTask = 2
     """Letters of every task, or a list with one number per task."""
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of each letter's images set aside for testing."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from ness_cli.settings.sources.base import Counts, DatasetSettings
+from ness_cli.settings.sources.base import DatasetSettings, PerTask
 
 
 class Options(DatasetSettings):
@@ -18,5 +16,5 @@ class Options(DatasetSettings):
     images, of which ``valid_fraction`` is set aside."""
     path: str
     """The file."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 2
+    classes_per_task: PerTask = 2
     """Classes of every task, or a list with one number per task."""

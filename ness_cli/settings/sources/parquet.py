@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from ness_cli.settings.sources.base import Counts, DatasetSettings, Names
+from ness_cli.settings.sources.base import DatasetSettings, Names, PerTask
 
 
 class Options(DatasetSettings):
@@ -22,5 +20,5 @@ class Options(DatasetSettings):
     """Column of the images; found by itself where there is only one that can be meant."""
     label_column: str | None = None
     """Column of the labels, likewise."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 10
+    classes_per_task: PerTask = 10
     """Classes of every task, or a list with one number per task."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from ness_cli.settings.sources.base import Counts, PublicSettings
+from ness_cli.settings.sources.base import TorchvisionClassSettings
 
 
-class Options(PublicSettings):
+class Options(TorchvisionClassSettings):
     """Options of the data source ``svhn``."""
 
+    dataset: ClassVar[str] = "SVHN"
     source: Literal["svhn"] = "svhn"
     """The files ``train_32x32.mat`` and ``test_32x32.mat``."""
-    classes_per_task: Annotated[int, Field(ge=1)] | Counts = 2
-    """Classes of every task, or a list with one number per task."""
