@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,19 @@ class Images:
             images = change(images)
         x = (images.float() - self._mean) / self._std
         return Batch(x, self.labels[index], self.task)
+
+    def subset(self, positions: torch.Tensor) -> Images:
+        """Return a set of some of the images, copied, that lies where this one does.
+
+        They are as stored, before any augmentation. The budget does not count them: they are a few.
+
+        Args:
+            positions: Which images, int64 ``[n]``, in which order; on any device.
+        """
+        chosen = copy.copy(self)
+        chosen.images = self.images[positions.to(self.images.device)]
+        chosen.labels = self.labels[positions.to(self.labels.device)]
+        return chosen
 
     def in_order(self, size: int, smallest: int = 1) -> Iterator[Batch]:
         """Yield all images in stored order, cut as by ``cut``."""

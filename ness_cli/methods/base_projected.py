@@ -37,13 +37,16 @@ class ProjectedMethod(Method, ABC):
     _owners: dict[int, tuple[str, str]]  # by parameter: its layer and its part of the matrix
 
     @abstractmethod
-    def projectors(self) -> dict[str, Projector]:
-        """Return the projector of every layer, on the model's device; asked once per task."""
+    def projectors(self, task: Task) -> dict[str, Projector]:
+        """Return the projector of every confined layer, on the model's device.
+
+        Asked once per task, the first one included: a method that leaves it free returns none.
+        """
 
     def begin_task(self, task: Task) -> None:
-        """Build the projectors and freeze what has no open direction; the first task is free."""
+        """Build the projectors and freeze what has no open direction."""
         self._views = self.layers
-        self._projectors = {} if task.is_first else self.projectors()
+        self._projectors = self.projectors(task)
         self._anchors = {name: self._views[name].matrix().clone() for name in self._projectors}
         self._owners = {
             id(parameter): (name, part)

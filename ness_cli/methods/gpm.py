@@ -72,8 +72,10 @@ class Gpm(ProjectedMethod):
         """Return the bytes of a memory that spans everything."""
         return {"memory": sum(4 * layer.dim**2 for layer in self.layers.values())}
 
-    def projectors(self) -> dict[str, Projector]:
-        """Return the projections off the protected directions."""
+    def projectors(self, task: Task) -> dict[str, Projector]:
+        """Return the projections off the protected directions; the first task is free."""
+        if task.is_first:
+            return {}
         device = next(self.model.parameters()).device
         return {name: self._projector(name, device) for name in self._memory}
 

@@ -200,9 +200,9 @@ class Ness(ProjectedMethod):
 
     # -- training ----------------------------------------------------------------------------
 
-    def projectors(self) -> dict[str, Projector]:
-        """Return the projectors onto what the bases allow; none in the factored form."""
-        if self.is_factored:
+    def projectors(self, task: Task) -> dict[str, Projector]:
+        """Return the projectors onto what the bases allow; none in task 1 or the factored form."""
+        if task.is_first or self.is_factored:
             return {}
         device = next(self.model.parameters()).device
         return {name: basis.projector(device) for name, basis in self._bases.items()}

@@ -20,6 +20,13 @@ def _images(split, device=CPU, **more):
     return Images(split, task=2, **constants, device=device, **more)
 
 
+class _NoRoom:
+    """A budget that lets no image lie on the device."""
+
+    def take(self, images, owner):
+        return False
+
+
 @pytest.mark.parametrize("index", [slice(2, 7), torch.tensor([9, 0, 3])])
 def test_a_batch_is_normalised_by_channel(index):
     split = _split()
@@ -29,6 +36,29 @@ def test_a_batch_is_normalised_by_channel(index):
     torch.testing.assert_close(batch.x.double(), expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(batch.y, split.labels[index])
     assert (batch.task, batch.weight, len(batch)) == (2, 1.0, len(batch.y))
+
+
+def test_a_subset_is_some_of_the_images_as_they_are_stored():
+    split = _split()
+    images = _images(split)
+    positions = torch.tensor([9, 0, 3, 0])
+    subset = images.subset(positions)
+    assert (len(subset), subset.task, subset.images.dtype) == (4, 2, torch.uint8)
+    assert torch.equal(subset.images, split.images[positions])
+    assert torch.equal(subset.batch(slice(0, 4)).x, images.batch(positions).x)
+    assert torch.equal(subset.batch(torch.tensor([3, 1])).y, split.labels[[0, 0]])
+    subset.images.zero_()
+    subset.labels.zero_()
+    assert torch.equal(images.images, split.images)
+    assert torch.equal(images.labels, torch.arange(10) % 3)
+    assert len(images) == 10
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(None, "meta"), (_NoRoom(), "cpu")])
+def test_a_subset_lies_where_the_images_lie(budget, expected):
+    images = _images(_split(), device=torch.device("meta"), budget=budget)
+    subset = images.subset(torch.tensor([3, 1]))
+    assert (subset.images.device.type, subset.labels.device.type) == (expected, "meta")
 
 
 @pytest.mark.parametrize("size", [1, 4, 10, 99])

@@ -119,7 +119,7 @@ def test_steps_on_the_device_stay_inside_the_subspace(device, precision, batch_s
             method.edit_gradients(batch)
             method.apply(optimizer)
         if number == 2:
-            for name, projector in method.projectors().items():
+            for name, projector in method.projectors(task).items():
                 change = (method.layers[name].matrix() - before[name]).detach()
                 outside = change - projector(change)
                 assert change.norm() > 0
