@@ -8,10 +8,10 @@ from typing import Any
 from ness_cli import world
 from ness_cli.cli.jobs import Jobs
 from ness_cli.cli.session import cache_dir
-from ness_cli.cli.single_step import line_of
 from ness_cli.cli.targets import Target
 from ness_cli.console import Console
 from ness_cli.errors import InputError
+from ness_cli.results.step_tables import step_line
 from ness_cli.run_state import read_state
 from ness_cli.settings.identity import method_label
 from ness_cli.stages.context import RunContext, Workplace
@@ -86,7 +86,7 @@ def run_targets(
             def on_step(
                 name: str, outcome: Outcome, *, total: int = num_tasks, into: Any = steps
             ) -> None:
-                console.note(line_of(name, outcome, total))
+                console.note(step_line(name, outcome.task, outcome.record, total))
                 into.append({"step": name, "task": outcome.task})
 
             last = until if at_most is None else min(at_most, num_tasks)

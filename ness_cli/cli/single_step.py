@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-
-from rich.console import Group
 
 from ness_cli import world
 from ness_cli.cli.session import cache_dir
 from ness_cli.console import Console
 from ness_cli.errors import InputError, LockedError
-from ness_cli.results.margins import Margins
-from ness_cli.results.plain_table import plain_table, titled
-from ness_cli.results.tables import MARGIN, MARGIN_NOTE
-from ness_cli.results.task_facts import TaskFacts, read_tasks
+from ness_cli.results.step_tables import step_table
+from ness_cli.results.task_facts import read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.stages.build_subspace import build_subspace
 from ness_cli.stages.context import RunContext, Workplace
 from ness_cli.stages.evaluate import evaluate
-from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.train_task import train_task
 from ness_cli.stop import StopRequest
-from ness_cli.words import counted
 from ness_cli.world import World
 
 
@@ -62,7 +55,7 @@ def make_step(
     if outcome.note:
         console.note(outcome.note)
     if outcome.record:
-        console.result(table_of(name, outcome.record, read_tasks(folder, state.num_tasks)))
+        console.result(step_table(name, outcome.record, read_tasks(folder, state.num_tasks)))
     console.document(
         {
             "schema": "ness.step/1",
@@ -92,95 +85,3 @@ def _lock(folder: RunDir, processes: World) -> Iterator[None]:
             raise refusal or LockedError(f"{folder.path} is in use", "see the first process")
         yield
         processes.wait()
-
-
-def table_of(name: str, record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:
-    """Return a table of what a step recorded; ``tasks`` is what is known of the run's tasks."""
-    if name == "evaluate":
-        return _accuracy_table(record, tasks)
-    return {"train": _train_table, "build": _layer_table}[name](record)
-
-
-def line_of(name: str, outcome: Outcome, num_tasks: int) -> str:
-    """Return one line on what a step did, for a log of many."""
-    record = outcome.record
-    start = f"task {outcome.task}/{num_tasks}"
-    if name == "train":
-        valid = record.get("valid_accuracy")
-        score = f", validation {valid:.1f} %" if valid is not None else ""
-        epochs = counted(record["epochs"], "epoch")
-        return f"{start} trained: {epochs}, {record['seconds']:.1f} s{score}"
-    if name == "build":
-        layers = record["layers"]
-        ranks = ", ".join(f"{row['layer']} {row['rank']}/{row['d']}" for row in layers)
-        return f"{start} built: {f'open {ranks}' if layers else 'this method keeps nothing'}"
-    scores = record.get("task_incremental") or record.get("class_incremental") or []
-    mean = f"{sum(scores) / len(scores):.2f} %" if scores else "nothing"
-    return f"{start} evaluated: mean accuracy over tasks seen {mean}"
-
-
-def _train_table(record: Mapping[str, Any]) -> Group:
-    table = plain_table("epochs", "steps", "loss", "validation", "s", left=0)
-    loss, valid = record["train_loss"], record.get("valid_accuracy")
-    table.add_row(
-        str(record["epochs"]),
-        str(record["steps"]),
-        "-" if loss is None else f"{loss:.4f}",
-        "-" if valid is None else f"{valid:.2f} %",
-        f"{record['seconds']:.1f}",
-    )
-    return titled(f"Task {record['task']}: training", table)
-
-
-def _layer_table(record: Mapping[str, Any]) -> Group:
-    title = f"Task {record['task']}: open to the next task"
-    table = plain_table("layer", "d", "rank", "open", "threshold", "rule", "energy in it")
-    for row in record["layers"]:
-        table.add_row(
-            row["layer"],
-            str(row["d"]),
-            str(row["rank"]),
-            f"{row['free_percent']:.1f} %",
-            f"{row['threshold']:.4g}",
-            row.get("rule", ""),
-            f"{row['energy_percent']:.3g} %",
-        )
-    if not record["layers"]:
-        table.add_row("this method keeps nothing", *[""] * 6)
-    return titled(title, table, frozen_note(record.get("frozen", {})))
-
-
-def frozen_note(frozen: Mapping[str, int]) -> str:
-    """Return one sentence on the parameters that no task after the first trains."""
-    if not frozen:
-        return ""
-    names, most = list(frozen), 6
-    more = f" and {len(names) - most} more (--json has all)" if len(names) > most else ""
-    shown = ", ".join(names[:most])
-    return f"trained in task 1 only, {counted(sum(frozen.values()), 'number')}: {shown}{more}"
-
-
-def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:
-    tasks = tasks[: int(record["task"])]
-    has_names = any(facts.words for facts in tasks)
-    kinds = {"task known": "task_incremental", "task not known": "class_incremental"}
-    kinds["validation"] = "validation"
-    shown = {head: record[key] for head, key in kinds.items() if record.get(key) is not None}
-    tested: list[float] = next(
-        (values for head, values in shown.items() if head != "validation"), []
-    )
-    margins = Margins.of(tested, [facts.num_test for facts in tasks], are_disjoint=True)
-    heads = list(shown)
-    heads[1:1] = [MARGIN] * (margins is not None)
-    table = plain_table("task", *["name"] * has_names, *heads, left=1 + has_names)
-    for index, facts in enumerate(tasks):
-        cells = [f"{values[index]:.2f}" for values in shown.values()]
-        cells[1:1] = [] if margins is None else [f"{margins.tasks[index]:.2f}"]
-        table.add_row(str(facts.number), *[facts.label(36)] * has_names, *cells)
-    note = record.get("class_incremental_note")
-    return titled(
-        f"After task {record['task']}: test accuracy, %",
-        table,
-        f"task not known: {note}" if note else "",
-        "" if margins is None else MARGIN_NOTE,
-    )

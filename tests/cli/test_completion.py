@@ -73,7 +73,9 @@ def test_keys_are_offered_with_their_equals_sign():
 
 
 def test_the_choices_of_a_setting_are_offered_as_soon_as_it_is_clear_which():
-    assert _bash("run", "train.opt") == ["train.optimizer=sgd", "train.optimizer=adam"]
+    assert _bash("run", "train.opt") == [
+        f"train.optimizer={name}" for name in ("sgd", "adam", "adamw")
+    ]
     assert _bash("run", "compute.ch") == [
         "compute.channels_last=true",
         "compute.channels_last=false",
@@ -88,8 +90,8 @@ def test_of_a_number_the_default_is_offered():
 
 
 def test_bash_makes_three_words_of_a_setting():
-    assert _bash("run", "train.optimizer", "=") == ["sgd", "adam"]
-    assert _bash("run", "train.optimizer", "=", "a") == ["adam"]
+    assert _bash("run", "train.optimizer", "=") == ["sgd", "adam", "adamw"]
+    assert _bash("run", "train.optimizer", "=", "a") == ["adam", "adamw"]
     assert _bash("run", "train.lr", "=", "0.1", "norm.st") == [
         "norm.statistics=task",
         "norm.statistics=batch",

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
-from ness_cli.cli.prepare_targets import tasks_table
-
-
-def _manifest() -> dict:
-    counts = {"train": 30, "valid": 4, "test": 9}
-    splits = {name: {"count": count, "bytes": 10} for name, count in counts.items()}
-    task = {"number": 1, "name": "it", "classes": ["a", "b"], "splits": splits}
-    return {"image_shape": [1, 2, 2], "tasks": [task]}
-
-
-def _shown(manifest: dict) -> list[list[str]]:
-    out = io.StringIO()
-    Console(file=out, width=100).print(tasks_table(manifest, "here"))
-    return [line.split() for line in out.getvalue().splitlines()]
-
-
-def test_counts_stand_under_their_splits_however_the_manifest_is_ordered():
-    stored = json.loads(json.dumps(_manifest(), sort_keys=True))
-    for manifest in (_manifest(), stored):
-        *_, columns, row = _shown(manifest)
-        assert columns[-4:] == ["train", "valid", "test", "bytes"]
-        assert row[-5:-2] == ["30", "4", "9"]
 
 
 def _images(folder: Path, shade: int) -> Path:

@@ -45,7 +45,8 @@ def prepare(
 
       ness prepare --preset digits --dry-run
     """
-    from ness_cli.cli.prepare_targets import prepare_targets, show_plan
+    from ness_cli.cli.dry_run import show_plan
+    from ness_cli.cli.prepare_targets import prepare_targets
     from ness_cli.cli.targets import targets
 
     with session(json=json, quiet=quiet) as (console, stop):

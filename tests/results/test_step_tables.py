@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from ness_cli.cli.single_step import table_of
 from ness_cli.results.margins import wilson_half_width
+from ness_cli.results.step_tables import step_table
 from ness_cli.results.task_facts import TaskFacts
 
 TASKS = [TaskFacts(1, ("daisy", "rose"), 40), TaskFacts(2, ("oak", "elm"), 10)]
@@ -15,7 +15,7 @@ TASKS = [TaskFacts(1, ("daisy", "rose"), 40), TaskFacts(2, ("oak", "elm"), 10)]
 
 def _shown(record, tasks) -> list[str]:
     console = Console(file=io.StringIO(), width=80)
-    console.print(table_of("evaluate", {"task": 2, **record}, tasks))
+    console.print(step_table("evaluate", {"task": 2, **record}, tasks))
     return console.file.getvalue().splitlines()
 
 

@@ -1,0 +1,62 @@
+"""How far a run is: the table and the document of ``ness status``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+
+from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.task_facts import TaskFacts, read_tasks
+from ness_cli.run_dir import RunDir
+from ness_cli.run_state import COMMANDS, STEPS, RunState, read_state
+
+_NAME_WIDTH = 30
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Steps of a run, and what its tasks are."""
+
+    state: RunState
+    tasks: tuple[TaskFacts, ...]
+
+    def table(self) -> Group:
+        """Return a row per task, and below why steps are stale."""
+        names = ["name"] * any(facts.words for facts in self.tasks)
+        table = plain_table("task", *names, *(COMMANDS[step] for step in STEPS), left=5)
+        notes = []
+        for facts in self.tasks:
+            task = facts.number
+            steps = [self.state.of(task, step) for step in STEPS]
+            labels = [facts.label(_NAME_WIDTH) for _ in names]
+            table.add_row(str(task), *labels, *(s.status for s in steps))
+            notes += [f"task {task}, {COMMANDS[s.step]}: stale, {s.why}" for s in steps if s.why]
+        return titled(str(self.state.run.path), table, *notes)
+
+    def document(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "run": str(self.state.run.path),
+            "num_tasks": self.state.num_tasks,
+            "steps": [
+                {"task": s.task, "step": COMMANDS[s.step], "status": s.status, "why": s.why}
+                for s in self.state.steps
+            ],
+            "complete": self.state.next() is None,
+            "next": self.state.next_command(),
+        }
+
+
+def read_status(path: Path) -> RunStatus:
+    """Read how far the run in a folder is.
+
+    Raises:
+        InputError: If the folder is not a run.
+        DamagedError: If a record does not read back.
+    """
+    run = RunDir(path)
+    state = read_state(run)
+    return RunStatus(state, tuple(read_tasks(run, state.num_tasks)))
