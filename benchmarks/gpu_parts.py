@@ -28,7 +28,7 @@ from gpu_runs import (
     tensor_files,
 )
 from safetensors.torch import load_file
-from steps import Stepper, compare
+from steps import SecondTask, compare
 from torch import nn
 
 from ness_cli.nets.build import build_model
@@ -132,10 +132,10 @@ def steps(place: Place, folder: Path) -> Pieces:
     errors = []
     for net in ("mlp",) if place.quick else ("alexnet", "resnet18"):
         found[net] = {}
-        plain = Stepper(net, ["method.name=ness"], folder / "cache", place.device).seconds
+        plain = SecondTask(net, ["method.name=ness"], folder / "cache", place.device).seconds
         for name, overrides in VARIANTS.items():
             try:
-                side = Stepper(net, list(overrides), folder / "cache", place.device).seconds
+                side = SecondTask(net, list(overrides), folder / "cache", place.device).seconds
                 both = {"fp32": plain, name: side}
                 rounds, size = (2, 1) if place.quick else (8, 10)
                 found[net] |= compare(both, "fp32", rounds=rounds, steps=size)

@@ -13,8 +13,9 @@ hypothesis.settings.register_profile("ness", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ness")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_deterministic_thread() -> None:
+    # For every test anew: a command run in this process sets what its run asks for.
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("error")
 

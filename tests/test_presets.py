@@ -5,9 +5,10 @@ from itertools import takewhile
 import pytest
 import torch
 
+from ness_cli import registry
 from ness_cli.nets.build import build_model
 from ness_cli.settings import presets
-from ness_cli.settings.resolve import resolve
+from ness_cli.settings.resolve import METHODS, resolve
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -97,7 +98,9 @@ def test_every_benchmark_has_the_three_references_and_a_quick_variant(stem):
 @pytest.mark.parametrize("name", presets.names())
 @pytest.mark.parametrize("method", ["finetune", "gpm", "joint", "ness", "sgp"])
 def test_every_method_can_be_chosen_on_every_preset(name, method):
-    assert resolve(name, [f"method.name={method}"]).settings.method.name == method
+    settings = resolve(name, [f"method.name={method}"]).settings
+    options = registry.load_class(METHODS, method, place="test", attribute="Options")
+    assert isinstance(settings.options, options)
 
 
 def test_the_default_preset_is_there():

@@ -20,7 +20,7 @@ def _piped_into_nothing(*arguments: object) -> int:
     os.close(reader)
     command = [sys.executable, "-m", "ness_cli", *map(str, arguments)]
     try:
-        return subprocess.run(command, stdout=writer, stderr=writer, timeout=120).returncode
+        return subprocess.run(command, stdout=writer, stderr=writer, timeout=600).returncode
     finally:
         os.close(writer)
 

@@ -84,6 +84,6 @@ def test_two_processes_may_prepare_at_once(tmp_path):
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    keys = [process.communicate(timeout=120)[0] for process in both]
+    keys = [process.communicate(timeout=600)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert keys[0] == keys[1]

@@ -24,7 +24,7 @@ class _Clock:
 class _Together(World):
     """Two processes as threads, each of which waits for the other wherever they ask each other."""
 
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=600)
     asked: list[list[int]]
 
     def largest(self, *values):
@@ -63,7 +63,7 @@ def _run_two(monkeypatch, *, save_seconds, step_seconds, num_steps, signal_at=No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=600)
         assert not thread.is_alive()
     assert decided[0] == decided[1]
     assert num_meetings[0] == num_meetings[1]

@@ -312,16 +312,35 @@ def test_in_its_epochs_the_head_learns_alone(tmp_path):
     assert len(method.phases(make_task(1))) == 1
 
 
-def test_the_averaged_weights_stay_in_the_subspace_and_are_what_the_task_ends_with(tmp_path):
-    ends = {}
-    for average in (0.0, 1.0):
-        settings = make_settings(
-            train={"average": average, "epochs": 3}, methods={"ness": {"eps1": 0.1}}
-        )
-        ends[average], update, _ = _fit(settings, tmp_path / str(average))
-        assert update
-    name = "backbone.fc1.weight"
-    assert not torch.equal(ends[0.0][name], ends[1.0][name])
+def test_averaged_weights_are_the_mean_over_the_last_share_of_the_steps(tmp_path):
+    seen = []
+
+    class Noted(Finetune):
+        def after_step(self, step):
+            seen.append(self.model.backbone.fc1.weight.detach().double())
+
+    settings = make_settings(method={"name": "finetune"}, train={"average": 0.5, "epochs": 4})
+    model, _, state = _fit(settings, tmp_path / "c", kind=Noted)
+    assert len(seen) == state.num_steps_done == 12
+    mean = torch.stack(seen[6:]).mean(dim=0)
+    torch.testing.assert_close(model["backbone.fc1.weight"].double(), mean, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(seen[-1], mean, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("average", [0.0, 1.0])
+def test_a_task_ends_with_weights_inside_the_subspace_averaged_or_not(average, tmp_path):
+    settings = make_settings(
+        train={"average": average, "epochs": 3}, methods={"ness": {"eps1": 0.1}}
+    )
+    end, _, _ = _fit(settings, tmp_path / "c")
+    method, _ = _begin(settings)
+    open_layers = [(n, p) for n, p in method.projectors().items() if p.rank]
+    assert open_layers
+    for name, projector in open_layers:
+        change = end[f"backbone.{name}.weight"] - method.layers[name].matrix()
+        assert not projector.is_identity
+        assert change.norm() > 0
+        assert (change - projector(change)).norm() <= 1e-5 * change.norm()
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ def device() -> torch.device:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory) -> Path:
-    """Four classes in two tasks, large enough for every network."""
+    """Six classes, for three tasks, large enough for every network."""
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for split, count in (("train", 20), ("test", 5)):
-        for label, name in enumerate("abcd"):
+    for split, count in (("train", 14), ("test", 4)):
+        for label, name in enumerate("abcdef"):
             (folder / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-                pixels[label * 8 : label * 8 + 8] += 100
+                pixels[label * 5 : label * 5 + 5] += 100
                 Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
     return folder

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_images, make_method, make_settings
+from factory import add_task, make_images, make_method, make_settings, make_steps
 from rounding import assert_same_gram, gamma
 from torch import nn
 
 from ness_cli import numerics
-from ness_cli.methods.base import StepProgress, Task
-from ness_cli.optim.make import make_optimizer
+from ness_cli.methods.base import Task
 from ness_cli.settings.sections import ComputeSettings
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import adapted_layers
@@ -111,13 +110,8 @@ def test_steps_on_the_device_stay_inside_the_subspace(device, precision, batch_s
         task = Task(number, 3, make_images(number, device=device))
         method.begin_task(task)
         before = {name: view.matrix().clone() for name, view in method.layers.items()}
-        optimizer = make_optimizer(method.parameter_groups(task), settings.train)
-        for step in range(10):
-            batch = task.train.batch(torch.arange(step, step + 4))
-            optimizer.zero_grad()
-            method.backward(batch, StepProgress(0, step, 5, 1))
-            method.edit_gradients(batch)
-            method.apply(optimizer)
+        for _ in make_steps(method, task, 10, size=4):
+            pass
         if number == 2:
             for name, projector in method.projectors(task).items():
                 change = (method.layers[name].matrix() - before[name]).detach()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from factory import add_task, make_method, make_settings, make_steps, make_task
+from rounding import gamma
 
 from ness_cli.subspace.basis import OpenBasis
 from ness_cli.subspace.spectrum import spectrum
@@ -73,10 +74,7 @@ def _trajectory(
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("eps1", [0.02, 0.08])
-def test_both_forms_follow_one_trajectory_in_float64(
-    rho, momentum, weight_decay, eps1, monkeypatch
-):
-    # Projectors are made for float32 models; here they must not round.
+def test_both_forms_follow_one_trajectory_in_float64(rho, momentum, weight_decay, eps1):
     settings = {"momentum": momentum, "weight_decay": weight_decay}
     projected, ranks = _trajectory("projected", torch.float64, rho=rho, eps1=eps1, **settings)
     factored, _ = _trajectory("factored", torch.float64, rho=rho, eps1=eps1, **settings)
@@ -161,4 +159,7 @@ def test_steps_of_both_forms_stay_inside_the_basis():
         for name, kept in method._bases.items():
             change = weights[-1][name] - before[name]
             outside = change - kept.projector(change.device)(change)
-            assert outside.norm() <= 1e-4 * max(1.0, float(change.norm()))
+            assert change.norm() > 1e-3
+            # The change is a difference of float32 weights, each rounded in each of 12 steps.
+            rounding = 12 * gamma(1, torch.float32) * before[name].norm()
+            assert outside.norm() <= rounding + 1e-5 * change.norm()

@@ -159,8 +159,6 @@ def test_what_is_not_there_is_said(tmp_path):
     result = _ness("inspect", out)
     assert result.exit_code == 4
     assert "ness train-task" in result.stderr
-    result = _ness("inspect", out, "--plot", "x.gif")
-    assert result.exit_code in (2, 4)
 
 
 def test_a_reader_of_old_numbers_can_repeat_one(run):

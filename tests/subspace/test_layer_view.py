@@ -31,8 +31,9 @@ from ness_cli.subspace.layer_view import LayerView, adapted_layers
 # torch says that uneven padding costs a copy; it is what is tested.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even")
 def test_rows_times_matrix_is_the_layers_output(module, shape):
-    view = LayerView("layer", module)
-    x = torch.randn(shape)
+    # In float64: a convolution may be computed in ways that round float32 visibly.
+    view = LayerView("layer", module.double())
+    x = torch.randn(shape, dtype=torch.float64)
     rows = view.rows(x)
     expected = module(x)
     if isinstance(module, nn.Conv2d):
@@ -56,8 +57,8 @@ def test_gradient_is_the_matrix_of_the_weights_gradient():
     ],
 )
 def test_with_a_bias_column_rows_times_matrix_is_the_whole_output(module, shape):
-    view = LayerView("layer", module, augment_bias=True)
-    x = torch.randn(shape)
+    view = LayerView("layer", module.double(), augment_bias=True)
+    x = torch.randn(shape, dtype=torch.float64)
     expected = module(x)
     if isinstance(module, nn.Conv2d):
         expected = expected.flatten(2).transpose(1, 2)
@@ -87,9 +88,9 @@ def test_values_and_gradients_go_in_and_out_of_weight_and_bias():
 
 @pytest.mark.parametrize("groups", [2, 4])
 def test_rows_of_a_grouped_convolution_are_the_patches_of_all_its_groups(groups):
-    conv = nn.Conv2d(4, 8, 3, groups=groups, padding=1, stride=2, bias=False)
+    conv = nn.Conv2d(4, 8, 3, groups=groups, padding=1, stride=2, bias=False).double()
     view = LayerView("conv", conv)
-    x = torch.randn(5, 4, 7, 7)
+    x = torch.randn(5, 4, 7, 7, dtype=torch.float64)
     rows = view.rows(x).view(5, -1, groups, view.dim)
     expected = conv(x).flatten(2).transpose(1, 2)
     each = 8 // groups
