@@ -19,7 +19,7 @@ from steps import save
 
 from ness_cli.console import Progress
 from ness_cli.data.batches import Images
-from ness_cli.data.prepare import prepare
+from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.nets.build import build_model
 from ness_cli.settings.resolve import resolve

@@ -22,7 +22,7 @@ from torch.nn import functional
 from ness_cli import numerics, registry
 from ness_cli.console import Progress
 from ness_cli.data.batches import Images
-from ness_cli.data.prepare import prepare
+from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.engine.stepper import Stepper
 from ness_cli.methods.base import Method, Task

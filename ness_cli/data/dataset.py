@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ness_cli.data import pixels
-from ness_cli.data.labels import refuse_unequal_numbers, shape_of
+from ness_cli.data.formats.image import Form
+from ness_cli.data.formats.labels import refuse_unequal_numbers, shape_of
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import DatasetSettings
 
@@ -90,7 +90,7 @@ class ArrayDataset(Dataset):
         if test is not None:
             _refuse_other_shape(place, train[0], test[0], options)
         channels, height, width = train[0].shape[1:]
-        self._form = pixels.Form(
+        self._form = Form(
             channels={"grey": 1, "rgb": 3}.get(options.channels, channels),
             size=size_of(options) or (height, width),
             fit=options.fit,

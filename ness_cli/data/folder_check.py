@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ness_cli.console import Progress
-from ness_cli.data.bad_files import BadFile, Examined, examine, refusal
-from ness_cli.data.layout import Listing, arrange
+from ness_cli.data.formats.archive import Storage, locate, opened_storages
+from ness_cli.data.formats.bad_files import BadFile, Examined, examine, refusal
+from ness_cli.data.formats.folder import Listing, arrange
 from ness_cli.data.sources.image_folder import FolderDataset
-from ness_cli.data.storage import Storage, locate, opened_storages
 from ness_cli.data.task_stream import SPLITS
-from ness_cli.data.tasks import plan_tasks
+from ness_cli.data.tasks.plan import plan_tasks
 from ness_cli.errors import NessError
 from ness_cli.settings.sources.image_folder import Options
 

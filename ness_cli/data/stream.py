@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from ness_cli import registry
 from ness_cli.data.dataset import Dataset, Shape
-from ness_cli.data.raw import RawStream, RawTask, StreamOutline, TaskOutline
-from ness_cli.data.tasks import (
+from ness_cli.data.tasks.plan import (
     TaskPlan,
     images_to_read,
     plan_tasks,
     read_tasks,
     shares_labels,
 )
+from ness_cli.data.tasks.raw import RawStream, RawTask, StreamOutline, TaskOutline
 from ness_cli.errors import MissingFilesError, SettingsError
 from ness_cli.hashing import sha256_of_text
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings, PublicSettings

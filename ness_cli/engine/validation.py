@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ness_cli import seeding, world
 from ness_cli.data.batches import Images, cut, validation_batch_size
-from ness_cli.data.shares import pick
+from ness_cli.data.tasks.shares import pick
 from ness_cli.engine.score import Score, logits, refuse_non_finite, share_of
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.console import Progress
-from ness_cli.data.prepare import prepare as prepare_data
-from ness_cli.data.prepare import prepared as prepared_data
+from ness_cli.data.store import prepare as prepare_data
+from ness_cli.data.store import prepared as prepared_data
 from ness_cli.data.stream import content_hashes
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ness_cli.console import Progress
-from ness_cli.data.prepare import keys
+from ness_cli.data.store import keys
 from ness_cli.data.stream import content_hashes, content_of_all
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.run_dir import RunDir

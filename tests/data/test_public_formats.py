@@ -15,11 +15,11 @@ import torch
 
 from ness_cli import registry
 from ness_cli.console import Progress
-from ness_cli.data.cut import deal
 from ness_cli.data.formats import published
-from ness_cli.data.prepare import keys, plan, prepare
+from ness_cli.data.store import keys, plan, prepare
 from ness_cli.data.stream import content_hashes
 from ness_cli.data.task_stream import TaskStream
+from ness_cli.data.tasks.classes import deal
 from ness_cli.errors import InputError, MissingFilesError, SettingsError
 from ness_cli.settings.resolve import build, resolve
 
@@ -368,7 +368,7 @@ def test_an_attack_pickle_does_not_execute(tmp_path, protocol):
 def test_arrays_and_plain_values_are_read(protocol):
     import io
 
-    from ness_cli.data import safe_pickle
+    from ness_cli.data.formats import safe_pickle
 
     content = {
         "a": np.arange(6, dtype=np.uint8).reshape(2, 3),
@@ -399,7 +399,7 @@ def test_arrays_and_plain_values_are_read(protocol):
 def test_other_programs_and_garbage_are_refused(program):
     import io
 
-    from ness_cli.data import safe_pickle
+    from ness_cli.data.formats import safe_pickle
 
     with pytest.raises(InputError, match="the file"):
         safe_pickle.load(io.BytesIO(program), "the file")
@@ -498,7 +498,7 @@ def archive(tmp_path, monkeypatch):
     """CIFAR-10 'published' in a folder, and the description of its archive changed to match."""
     from dataclasses import replace
 
-    from ness_cli.data.download import md5_of
+    from ness_cli.data.formats.download import md5_of
     from ness_cli.data.sources import cifar10
 
     made.cifar10(tmp_path / "web")

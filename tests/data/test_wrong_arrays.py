@@ -14,8 +14,8 @@ from scipy.io import savemat
 
 from ness_cli import registry
 from ness_cli.console import Progress
-from ness_cli.data import labels
-from ness_cli.data.prepare import prepare
+from ness_cli.data.formats import labels
+from ness_cli.data.store import prepare
 from ness_cli.errors import InputError
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from ness_cli.console import Progress
 from ness_cli.data.batches import Images
-from ness_cli.data.prepare import prepare
+from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.settings.resolve import resolve
 from ness_cli.subspace.basis import null_basis

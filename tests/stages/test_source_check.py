@@ -12,8 +12,8 @@ import yaml
 from factory import Notes
 from PIL import Image
 
-from ness_cli.data import download
-from ness_cli.data import prepare as data_prepare
+from ness_cli.data import store as data_prepare
+from ness_cli.data.formats import download
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve

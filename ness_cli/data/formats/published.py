@@ -20,9 +20,9 @@ import torch
 from scipy.io import loadmat
 
 from ness_cli.data.dataset import ArrayDataset
-from ness_cli.data.download import PublicFile, find_or_fetch, md5_of
+from ness_cli.data.formats.download import PublicFile, find_or_fetch, md5_of
 from ness_cli.data.formats.idx_labels import owner_of
-from ness_cli.data.labels import Arrays, whole_numbers
+from ness_cli.data.formats.labels import Arrays, whole_numbers
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import TorchvisionClassSettings
 from ness_cli.vision import import_torchvision

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ness_cli.data.cifar import URL, Archive
-from ness_cli.data.download import PublicFile
+from ness_cli.data.formats.cifar import URL, Archive
+from ness_cli.data.formats.download import PublicFile
 
 _NAME = "cifar-10-python.tar.gz"
 _MD5 = "c58f30108f718f92721af3b95e74349a"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ness_cli.data.cifar import URL, Archive
-from ness_cli.data.download import PublicFile
+from ness_cli.data.formats.cifar import URL, Archive
+from ness_cli.data.formats.download import PublicFile
 
 _NAME = "cifar-100-python.tar.gz"
 _MD5 = "eb9058c3a382ffc7106e4002c42a8d85"

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from ness_cli.console import Progress
-from ness_cli.data import pixels
-from ness_cli.data.bad_files import BadFile, ImageFile, examine, refusal
-from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import Dataset
-from ness_cli.data.decoded import DecodedDataset, Place
-from ness_cli.data.layout import Listing, arrange
-from ness_cli.data.storage import Storage, locate, opened_storages
+from ness_cli.data.formats.archive import Storage, locate, opened_storages
+from ness_cli.data.formats.bad_files import BadFile, ImageFile, examine, refusal
+from ness_cli.data.formats.content import sha256_of_paths
+from ness_cli.data.formats.decoded import DecodedDataset, Place
+from ness_cli.data.formats.folder import Listing, arrange
+from ness_cli.data.formats.image import Form, is_grey
 from ness_cli.errors import SettingsError, UnreadableError
 from ness_cli.hashing import sha256_of_text
 from ness_cli.settings.sources.image_folder import Options
@@ -114,7 +114,7 @@ class FolderDataset(DecodedDataset):
         with self._all_named():
             return super().images(split, positions, advance)
 
-    def decode(self, place: Place, form: pixels.Form) -> NDArray[np.uint8]:
+    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form; errors name the file."""
         with self._storage(place).open(self._file(place).name) as data:
             return form.of_file(data, self.describe(place))
@@ -122,7 +122,7 @@ class FolderDataset(DecodedDataset):
     def is_grey(self, place: Place) -> bool:
         """Return whether an image is stored as grey, from its header; errors name the file."""
         with self._storage(place).open(self._file(place).name) as data:
-            return pixels.is_grey(data, self.describe(place))
+            return is_grey(data, self.describe(place))
 
     def describe(self, place: Place) -> str:
         """Return the path of an image, inside of its archive if it lies in one."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ness_cli.data import safe_pickle
-from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
-from ness_cli.data.labels import Arrays, joined, whole_numbers
-from ness_cli.data.storage import expanded
+from ness_cli.data.formats import safe_pickle
+from ness_cli.data.formats.archive import expanded
+from ness_cli.data.formats.content import sha256_of_paths
+from ness_cli.data.formats.labels import Arrays, joined, whole_numbers
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.settings.sources.mini_imagenet import Options
 

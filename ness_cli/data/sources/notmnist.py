@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ness_cli.console import Progress
 from ness_cli.data.dataset import Dataset
+from ness_cli.data.formats.archive import expanded
 from ness_cli.data.sources import image_folder
-from ness_cli.data.storage import expanded
 from ness_cli.errors import MissingFilesError
 from ness_cli.settings.sources.image_folder import Options as FolderOptions
 from ness_cli.settings.sources.notmnist import Options

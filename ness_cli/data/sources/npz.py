@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
-from ness_cli.data.labels import Arrays, joined, numbered, whole_numbers
-from ness_cli.data.storage import locate
+from ness_cli.data.formats.archive import locate
+from ness_cli.data.formats.content import sha256_of_paths
+from ness_cli.data.formats.labels import Arrays, joined, numbered, whole_numbers
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.npz import Options
 

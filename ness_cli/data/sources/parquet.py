@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ness_cli.data import parquet_files, pixels
-from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import Dataset
-from ness_cli.data.decoded import DecodedDataset, Place
-from ness_cli.data.labels import numbered
+from ness_cli.data.formats import parquet
+from ness_cli.data.formats.content import sha256_of_paths
+from ness_cli.data.formats.decoded import DecodedDataset, Place
+from ness_cli.data.formats.image import Form, is_grey
+from ness_cli.data.formats.labels import numbered
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.parquet import Options
 from ness_cli.words import counted
@@ -37,7 +38,7 @@ def content_hash(options: Options, progress: Progress) -> str:
         InputError: If one is missing or cannot be read.
         SettingsError: If a path is given twice.
     """
-    files = parquet_files.split_files(options.path)
+    files = parquet.split_files(options.path)
     return sha256_of_paths([path for paths in files.values() for path in paths], progress)
 
 
@@ -49,13 +50,13 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
         InputError: If files are missing, damaged, or not in this layout.
         SettingsError: If pyarrow is not installed, or the columns are not clear.
     """
-    files = parquet_files.split_files(options.path)
-    schema, place = parquet_files.opened(files["train"][0]).schema_arrow, str(files["train"][0])
-    possible = parquet_files.image_columns(schema)
+    files = parquet.split_files(options.path)
+    schema, place = parquet.opened(files["train"][0]).schema_arrow, str(files["train"][0])
+    possible = parquet.image_columns(schema)
     image = _column(schema, options.image_column, possible, ("image", "img"), "image", place)
-    possible = parquet_files.number_columns(schema)
+    possible = parquet.number_columns(schema)
     label = _column(schema, options.label_column, possible, ("label", "labels"), "label", place)
-    read = {split: parquet_files.read(paths, image, label) for split, paths in files.items()}
+    read = {split: parquet.read(paths, image, label) for split, paths in files.items()}
     numbers = {split: labels for split, (_, labels) in read.items()}
     names = _class_names(schema, label, torch.cat(list(numbers.values())), place)
     _refuse_other_names([paths[0] for paths in files.values()], label)
@@ -77,18 +78,18 @@ class ParquetDataset(DecodedDataset):
         classes: Sequence[str],
         labels: Mapping[str, torch.Tensor],
         options: Options,
-        encoded: Mapping[str, parquet_files.Images],
+        encoded: Mapping[str, parquet.Images],
     ) -> None:
         self._encoded = encoded
         super().__init__(classes, labels, options)
 
-    def decode(self, place: Place, form: pixels.Form) -> NDArray[np.uint8]:
+    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form; errors name the row."""
         return form.of_file(self._open(place), self.describe(place))
 
     def is_grey(self, place: Place) -> bool:
         """Return whether an image is stored as grey, from its header; errors name the row."""
-        return pixels.is_grey(self._open(place), self.describe(place))
+        return is_grey(self._open(place), self.describe(place))
 
     def describe(self, place: Place) -> str:
         """Return the name of the file and the row in it, counted from 0."""
@@ -154,7 +155,7 @@ def _refuse_other_names(paths: Sequence[Path], column: str) -> None:
     """Refuse files that name their classes, and not all alike: a label would mean two things."""
     known = {}
     for path in paths:
-        names = _names_in(parquet_files.opened(path).schema_arrow, column, str(path))
+        names = _names_in(parquet.opened(path).schema_arrow, column, str(path))
         if names is not None:
             known[path] = names
     for path, names in known.items():

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ness_cli.data import pixels
-from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import Dataset
-from ness_cli.data.decoded import DecodedDataset, Place
 from ness_cli.data.formats import published
-from ness_cli.data.storage import expanded
+from ness_cli.data.formats.archive import expanded
+from ness_cli.data.formats.content import sha256_of_paths
+from ness_cli.data.formats.decoded import DecodedDataset, Place
+from ness_cli.data.formats.image import Form, is_grey_mode
 from ness_cli.errors import InputError, MissingFilesError, NessError
 from ness_cli.settings.sources.base import TorchvisionClassSettings
 from ness_cli.settings.sources.torchvision import Options
@@ -100,13 +100,13 @@ class TorchvisionDataset(DecodedDataset):
         labels = {split: _labels(each, options.dataset) for split, each in splits.items()}
         super().__init__(_class_names(splits["train"], labels), labels, options)
 
-    def decode(self, place: Place, form: pixels.Form) -> NDArray[np.uint8]:
+    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form; errors name its number."""
         return form.of_image(self._image(place), self.describe(place))
 
     def is_grey(self, place: Place) -> bool:
         """Return whether an image is stored as grey; errors name its number."""
-        return pixels.is_grey_mode(self._image(place))
+        return is_grey_mode(self._image(place))
 
     def describe(self, place: Place) -> str:
         """Return the name of the data set, the split and the number, counted from 0."""

@@ -14,11 +14,11 @@ import torch
 from torch.nn import functional
 
 from ness_cli import seeding
-from ness_cli.data.cut import deal, in_order
 from ness_cli.data.dataset import Dataset, Shape
-from ness_cli.data.raw import RawTask, TaskOutline
-from ness_cli.data.shares import floor_share, pick
 from ness_cli.data.task_stream import SPLITS
+from ness_cli.data.tasks.classes import deal, in_order
+from ness_cli.data.tasks.raw import RawTask, TaskOutline
+from ness_cli.data.tasks.shares import floor_share, pick
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import SHARED_LABEL_TASKS, DatasetSettings
 

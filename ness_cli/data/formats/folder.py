@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from ness_cli.data.bad_files import BadFile, ImageFile
-from ness_cli.data.pixels import has_image_suffix
-from ness_cli.data.storage import Storage
+from ness_cli.data.formats.archive import Storage
+from ness_cli.data.formats.bad_files import BadFile, ImageFile
+from ness_cli.data.formats.image import has_image_suffix
 from ness_cli.errors import InputError
 
 SPLITS = ("train", "test")

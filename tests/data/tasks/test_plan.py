@@ -9,9 +9,9 @@ from PIL import Image
 
 from ness_cli.console import Progress
 from ness_cli.data.dataset import ArrayDataset
-from ness_cli.data.prepare import prepare
+from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
-from ness_cli.data.tasks import permuted, plan_tasks, read_tasks, rotated
+from ness_cli.data.tasks.plan import permuted, plan_tasks, read_tasks, rotated
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.settings.sources.digits import Options as Digits

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ness_cli.data.storage import Directory
+from ness_cli.data.formats.archive import Directory
 from ness_cli.errors import InputError
 from ness_cli.hashing import sha256_of_file, sha256_of_stream
 

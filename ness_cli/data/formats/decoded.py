@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ness_cli.data import pixels
 from ness_cli.data.dataset import Dataset, size_of
+from ness_cli.data.formats.image import Form, pillow_warnings
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import DatasetSettings
 
@@ -41,12 +41,12 @@ class DecodedDataset(Dataset):
     ) -> None:
         self.classes = tuple(classes)
         self._labels = dict(labels)
-        with pixels.pillow_warnings():
+        with pillow_warnings():
             self._form, self._read_form = self._find_form(options)
         self.image_shape = self._form.shape
 
     @abstractmethod
-    def decode(self, place: Place, form: pixels.Form) -> NDArray[np.uint8]:
+    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form, uint8 ``[c, h, w]``; errors name it."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class DecodedDataset(Dataset):
         """
         rows = {(split, position): row for row, position in enumerate(positions.tolist())}
         out = np.empty((len(rows), *self.image_shape), np.uint8)
-        with pixels.pillow_warnings():
+        with pillow_warnings():
             for place in self.in_reading_order(rows):
                 out[rows[place]] = self._decoded(place)
                 advance(1)
@@ -92,7 +92,7 @@ class DecodedDataset(Dataset):
             )
         return image
 
-    def _find_form(self, options: DatasetSettings) -> tuple[pixels.Form, pixels.Form]:
+    def _find_form(self, options: DatasetSettings) -> tuple[Form, Form]:
         """Return the form of all images, and the one that they are decoded to.
 
         They differ where no size was asked for: images of other sizes are refused then, and not
@@ -109,8 +109,8 @@ class DecodedDataset(Dataset):
         channels = {"grey": 1, "rgb": 3}.get(options.channels)
         if channels is None:
             channels = 1 if all(self.is_grey(place) for place in every) else 3
-        form = pixels.Form(channels, size_of(options), options.fit)
+        form = Form(channels, size_of(options), options.fit)
         if form.size is not None:
             return form, form
         _, height, width = self.decode(every[0], form).shape
-        return pixels.Form(channels, (height, width), options.fit), form
+        return Form(channels, (height, width), options.fit), form

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ness_cli.data import pixels
+from ness_cli.data.formats import image as pixels
 from ness_cli.errors import InputError
 
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from ness_cli import seeding
 from ness_cli.console import Progress
-from ness_cli.data.prepare import prepare
+from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.digits import Options
@@ -78,7 +78,7 @@ def test_a_missing_file_names_the_remedy(tmp_path):
 def test_two_processes_may_prepare_at_once(tmp_path):
     program = (
         "import sys; from pathlib import Path; from ness_cli.console import Progress;"
-        "from ness_cli.data.prepare import prepare;"
+        "from ness_cli.data.store import prepare;"
         "from ness_cli.settings.sources.digits import Options;"
         "print(prepare(Options(num_tasks=40), Path(sys.argv[1]), Progress())['key'])"
     )

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ness_cli.console import Progress
-from ness_cli.data.prepare import prepare
+from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.parquet import Options
@@ -161,14 +161,14 @@ def test_labels_are_int64_whatever_the_column(tmp_path):
 
 @pytest.mark.parametrize("rows", [1, 3, 256])
 def test_images_stay_in_the_pieces_in_which_they_are_read(tmp_path, monkeypatch, rows):
-    from ness_cli.data import parquet_files
+    from ness_cli.data.formats import parquet
 
-    monkeypatch.setattr(parquet_files, "_ROWS", rows)
+    monkeypatch.setattr(parquet, "_ROWS", rows)
     whole = _table("train")
     for number in range(2):
         pq.write_table(whole.slice(8 * number, 8), tmp_path / f"train-{number}.parquet")
     paths = sorted(tmp_path.iterdir())
-    images, labels = parquet_files.read(paths, "image", "label")
+    images, labels = parquet.read(paths, "image", "label")
     assert labels.tolist() == made.labels("train", 4).tolist()
     expected = [each["bytes"] for each in whole.column("image").to_pylist()]
     assert [images[k] for k in range(16)] == expected

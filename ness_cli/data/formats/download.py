@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ness_cli.data.storage import expanded
+from ness_cli.data.formats.archive import expanded
 from ness_cli.errors import InputError, MissingFilesError, SystemRefusedError
 from ness_cli.hashing import md5_of_file
 from ness_cli.settings.sources.base import PublicSettings

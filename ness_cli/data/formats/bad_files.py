@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ness_cli.data import pixels
-from ness_cli.data.storage import Storage
+from ness_cli.data.formats.archive import Storage
+from ness_cli.data.formats.image import examined, pillow_warnings
 from ness_cli.errors import InputError, UnreadableError
 
 _MOST = 50  # lines of one message
@@ -97,12 +97,12 @@ def examine(
         files: The files, in any order; they are read in that of their storages.
         advance: Told of files read.
     """
-    with pixels.pillow_warnings():
+    with pillow_warnings():
         for file in sorted(files, key=lambda file: (file.storage, file.position)):
             storage = storages[file.storage]
             try:
                 with storage.open(file.name) as data:
-                    yield Examined(file, *pixels.examined(data, storage.describe(file.name)))
+                    yield Examined(file, *examined(data, storage.describe(file.name)))
             except UnreadableError as error:
                 yield BadFile(file.path, error.what, glob.escape(file.path), file)
             advance(1)

@@ -16,11 +16,11 @@ import filelock
 import torch
 
 from ness_cli import seeding, tensor_files
-from ness_cli.data.content import readable_sha256
-from ness_cli.data.raw import RawStream, RawTask, TaskOutline
-from ness_cli.data.shares import split_off, valid_count
+from ness_cli.data.formats.content import readable_sha256
 from ness_cli.data.stream import content_hashes, content_of_all, opened_stream, stream_outline
 from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
+from ness_cli.data.tasks.raw import RawStream, RawTask, TaskOutline
+from ness_cli.data.tasks.shares import split_off, valid_count
 from ness_cli.errors import DamagedError, SettingsError, SystemRefusedError
 from ness_cli.files import read_json, write_json
 from ness_cli.hashing import sha256_of_text

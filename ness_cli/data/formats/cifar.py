@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ness_cli.data import safe_pickle
-from ness_cli.data.content import sha256_of_paths
 from ness_cli.data.dataset import ArrayDataset, Dataset
-from ness_cli.data.download import PublicFile, find_or_fetch
-from ness_cli.data.labels import Arrays, joined, whole_numbers
-from ness_cli.data.storage import Storage, opened_storages
+from ness_cli.data.formats import safe_pickle
+from ness_cli.data.formats.archive import Storage, opened_storages
+from ness_cli.data.formats.content import sha256_of_paths
+from ness_cli.data.formats.download import PublicFile, find_or_fetch
+from ness_cli.data.formats.labels import Arrays, joined, whole_numbers
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import PublicSettings
 from ness_cli.words import counted

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ness_cli.console import Progress
-from ness_cli.data.download import PublicFile, find_or_fetch
+from ness_cli.data.formats.download import PublicFile, find_or_fetch
 from ness_cli.errors import InputError, MissingFilesError, SettingsError, SystemRefusedError
 from ness_cli.settings.sources.base import PublicSettings
 
@@ -126,7 +126,7 @@ def test_downloads_are_as_open_as_the_umask_says(tmp_path):
 
 @pytest.mark.parametrize("length", ["abc", None, "-5", "7"])
 def test_a_length_that_is_no_number_is_left_out(tmp_path, monkeypatch, length):
-    from ness_cli.data import download
+    from ness_cli.data.formats import download
 
     file = _file(tmp_path / "web")
     stream = (tmp_path / "web" / NAME).open("rb")
@@ -139,7 +139,7 @@ def test_a_length_that_is_no_number_is_left_out(tmp_path, monkeypatch, length):
 @pytest.mark.parametrize("source", ["svhn", "npz", "mini-imagenet", "notmnist", "torchvision"])
 def test_nobodys_home_is_no_place(source):
     from ness_cli import registry
-    from ness_cli.data.prepare import plan
+    from ness_cli.data.store import plan
 
     kind = registry.load_class(
         "ness_cli.settings.sources", source, place="test", attribute="Options"

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from ness_cli.data.labels import whole_numbers
-from ness_cli.data.storage import locate
+from ness_cli.data.formats.archive import locate
+from ness_cli.data.formats.labels import whole_numbers
 from ness_cli.errors import InputError, SettingsError
 
 SPLITS = ("train", "test")

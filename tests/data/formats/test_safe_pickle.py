@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from ness_cli.data import safe_pickle
+from ness_cli.data.formats import safe_pickle
 from ness_cli.errors import InputError
 
 # a dtype of objects that is then told that it holds none

@@ -9,9 +9,9 @@ from __future__ import annotations
 import pickle
 from typing import Any, BinaryIO
 
-from ness_cli.data import pickled_arrays
-from ness_cli.data.pickle_scan import refuse_excess
-from ness_cli.data.pickled_arrays import RefusedError
+from ness_cli.data.formats import pickled_arrays
+from ness_cli.data.formats.pickle_scan import refuse_excess
+from ness_cli.data.formats.pickled_arrays import RefusedError
 from ness_cli.errors import InputError
 
 
