@@ -57,7 +57,7 @@ from ness_cli.subspace.basis import (
 )
 from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
 from ness_cli.subspace.clip import clip_spectral_norm, spectral_norm
-from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
+from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress, pooled
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
@@ -111,7 +111,12 @@ class Ness(ProjectedMethod):
 
         V is trained in their coordinates, or a budget asks what a step along each of them costs.
         """
-        return self.is_factored or self.options.budget is not None
+        return self.is_factored or self.has_budget
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether updates are held to a budget."""
+        return self.options.budget is not None
 
     def check_options(self) -> None:
         """Refuse an ``eps1`` or a budget for layers that there are none of.
@@ -141,9 +146,8 @@ class Ness(ProjectedMethod):
         unless it is recomputed.
         """
         accumulates = self.options.covariance == "accumulate"
-        has_budget = self.options.budget is not None
         return {
-            "train": ("basis", "covariance") if has_budget else ("basis",),
+            "train": ("basis", "covariance") if self.has_budget else ("basis",),
             "build": ("covariance",) if accumulates else (),
         }.get(step, ())
 
@@ -179,7 +183,7 @@ class Ness(ProjectedMethod):
         is_halved = self.options.scaling == "hard" and not self.needs_open
         columns = [(x.dim, x.dim // 2 if is_halved else x.dim) for x in layers]
         return {
-            "covariance": sum(8 * layer.dim**2 for layer in layers),
+            "covariance": sum(8 * (x.groups if self.has_budget else 1) * x.dim**2 for x in layers),
             "basis": sum(4 * d * k + 4 * k + 8 * d + 8 for d, k in columns),
             "update": sum(4 * layer.dim * layer.out for layer in layers),
         }
@@ -210,7 +214,7 @@ class Ness(ProjectedMethod):
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
         self._update, self._rho, self._budgets = {}, {}, {}
-        if self.options.budget is not None and not task.is_first:
+        if self.has_budget and not task.is_first:
             self._budgets = self._make_budgets(task.number - 1)
         super().begin_task(task)
         if self.is_factored and not task.is_first:
@@ -225,10 +229,14 @@ class Ness(ProjectedMethod):
         found, layers = {}, self.layers
         for name, basis in self._bases.items():
             columns = _open(basis).columns.to(layers[name].weight.device)
+            c = self._covariances[name]
+            directions = [Directions.of_eigenvectors(columns, basis.sigma[: basis.rank])]
+            if c.dim() == 3:
+                directions = [Directions.within(columns, of_group) for of_group in c]
             found[name] = LayerBudget.of(
                 self.options.budget_of(name),
-                [Directions.of_eigenvectors(columns, basis.sigma[: basis.rank])],
-                self._covariances[name],
+                directions,
+                c,
                 layers[name].matrix(),
                 over,
             )
@@ -286,9 +294,13 @@ class Ness(ProjectedMethod):
         """Return the rows of V, ``[r, out]``, of the nearest update within the layer's budget."""
         if layer not in self._budgets:
             return v
-        budget = self._budgets[layer]
+        budget, basis = self._budgets[layer], self._bases[layer]
+        if len(budget.directions) > 1:
+            change = (_open(basis).scaled.double() @ v.double()).T
+            near = budget.nearest(change)
+            return v if near is change else basis.coefficients(near).to(v)
         (own,) = budget.directions
-        scaled = v.double() * self._bases[layer].scale.double()[:, None]
+        scaled = v.double() * basis.scale.double()[:, None]
         nu = multiplier(own.squares, scaled.square().sum(dim=1), budget.allowed)
         if nu == 0:
             return v
@@ -347,7 +359,9 @@ class Ness(ProjectedMethod):
         """
         self._bases = {}
         progress = PassProgress(advance, self.work_per_image(task.train))
-        accumulator = CovarianceAccumulator(self.layers, tick=progress.chunk)
+        accumulator = CovarianceAccumulator(
+            self.layers, tick=progress.chunk, by_group=self.has_budget
+        )
         with accumulator.watch():
             self.look_at(self._consolidation_sets(task), progress.images)
         accumulator.sum_over_processes()
@@ -356,7 +370,8 @@ class Ness(ProjectedMethod):
             earlier = {}
         self._covariances = accumulator.covariances(onto=earlier)
         device = next(self.model.parameters()).device
-        self._bases = for_each_spectrum(self._covariances, self._basis, advance, device=device)
+        whole = {name: pooled(c) for name, c in self._covariances.items()}
+        self._bases = for_each_spectrum(whole, self._basis, advance, device=device)
         return [
             LayerRow(
                 name,

@@ -102,7 +102,8 @@ class Directions:
             basis: Orthonormal columns U, ``[d, r]``.
             covariance: C of some inputs, ``[d, d]``. O(r^3) time.
         """
-        inside = basis.double().T @ covariance.double() @ basis.double()
+        covariance = covariance.to(basis.device, torch.float64)
+        inside = basis.double().T @ covariance @ basis.double()
         squares, vectors = torch.linalg.eigh((inside + inside.T) / 2)
         return cls(basis.double() @ vectors, _without_rounding(squares.clamp(min=0), len(basis)))
 
@@ -197,7 +198,7 @@ class LayerBudget:
 
     Attributes:
         directions: Those that the update may use, for each group of rows.
-        covariance: C of the earlier inputs, ``[d, d]`` float64.
+        covariance: C of the earlier inputs, ``[d, d]`` float64, or ``[g, d, d]`` by group.
         previous: W_prev, ``[out, d]``.
         allowed: Largest sum of ||dW x||^2 over the inputs.
     """

@@ -27,6 +27,7 @@ class CovarianceAccumulator:
         max_images: Of every batch only this many images are added, per layer; all when absent.
         tick: Called with the work of every chunk of rows, see ``work_of_rows``, and with 0; an
             exception that it raises ends the pass.
+        by_group: Keep the groups of a grouped convolution apart: C is ``[g, d, d]`` for those.
     """
 
     def __init__(
@@ -34,8 +35,11 @@ class CovarianceAccumulator:
         layers: Mapping[str, LayerView],
         max_images: Mapping[str, int] | None = None,
         tick: Callable[[int], None] = lambda work: None,
+        *,
+        by_group: bool = False,
     ) -> None:
         self.layers = layers
+        self.by_group = by_group
         self.max_images = max_images or {}
         self.tick = tick
         self._sums: dict[str, torch.Tensor] = {}
@@ -43,7 +47,7 @@ class CovarianceAccumulator:
     def covariances(
         self, onto: Mapping[str, torch.Tensor] | None = None
     ) -> dict[str, torch.Tensor]:
-        """Return C per layer, ``[d, d]`` float64, exactly symmetric, on the CPU.
+        """Return C per layer, ``[d, d]`` or by group, float64, exactly symmetric, on the CPU.
 
         The matrices of all layers together are large, so none is copied: what is returned are the
         sums themselves where they are on the CPU, or ``onto``.
@@ -54,7 +58,7 @@ class CovarianceAccumulator:
         found = {}
         for name in self.layers:
             c = self._sum(name)
-            c.copy_(torch.triu(c) + torch.triu(c, 1).T)
+            c.copy_(torch.triu(c) + torch.triu(c, 1).mT)
             found[name] = onto[name].add_(c.cpu()) if onto else c.cpu()
             self.tick(0)
         return found
@@ -70,7 +74,9 @@ class CovarianceAccumulator:
             layer = self.layers[name]
             device = layer.weight.device
             device = torch.device("cpu") if device.type == "mps" else device
-            self._sums[name] = torch.zeros(layer.dim, layer.dim, dtype=torch.float64, device=device)
+            groups = [layer.groups] if self.by_group and layer.groups > 1 else []
+            shape = [*groups, layer.dim, layer.dim]
+            self._sums[name] = torch.zeros(shape, dtype=torch.float64, device=device)
         return self._sums[name]
 
     @contextmanager
@@ -103,8 +109,20 @@ class CovarianceAccumulator:
         total = self._sum(name)
         for rows in chunks_of_rows(layer, x):
             # Where there is no float64 the rows go to the CPU first.
-            add_gram(total, rows.to(total.device).double())
+            rows = rows.to(total.device).double()
+            if total.dim() == 2:
+                add_gram(total, rows)
+            else:
+                for own, of_group in zip(
+                    total, rows.view(-1, *total.shape[:2]).unbind(1), strict=True
+                ):
+                    add_gram(own, of_group)
             self.tick(work_of_rows(layer, len(rows)))
+
+
+def pooled(covariance: torch.Tensor) -> torch.Tensor:
+    """Return C over all groups, ``[d, d]``, of one that may keep them apart."""
+    return covariance.sum(dim=0) if covariance.dim() == 3 else covariance
 
 
 def work_of_rows(layer: LayerView, num_rows: int) -> int:

@@ -7,8 +7,8 @@ from torch import nn
 
 from ness_cli.errors import NumericalError
 from ness_cli.subspace import covariance, watch
-from ness_cli.subspace.covariance import CovarianceAccumulator
-from ness_cli.subspace.layer_view import adapted_layers
+from ness_cli.subspace.covariance import CovarianceAccumulator, pooled
+from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
 
 def _net() -> nn.Sequential:
@@ -32,6 +32,25 @@ def _brute_force(net: nn.Sequential, x: torch.Tensor) -> dict[str, torch.Tensor]
                 conv += torch.outer(patch, patch)
     features = net[:3](x).double()
     return {"0": conv, "3": features.T @ features}
+
+
+def test_groups_of_a_convolution_may_be_kept_apart():
+    conv = torch.nn.Conv2d(4, 6, 3, groups=2, bias=False)
+    view = LayerView("conv", conv)
+    x = torch.randn(5, 4, 6, 6)
+    apart, together = (
+        CovarianceAccumulator({"conv": view}, by_group=True),
+        CovarianceAccumulator({"conv": view}),
+    )
+    for accumulator in (apart, together):
+        accumulator.add("conv", x)
+    c = apart.covariances()["conv"]
+    for group in range(2):
+        patches = torch.nn.functional.unfold(x[:, 2 * group : 2 * group + 2], 3)
+        rows = patches.transpose(1, 2).reshape(-1, 18).double()
+        torch.testing.assert_close(c[group], rows.T @ rows)
+    torch.testing.assert_close(pooled(c), together.covariances()["conv"])
+    assert torch.equal(c, c.mT)
 
 
 def test_one_pass_gives_every_layers_second_moment_as_a_brute_force_sum():
