@@ -22,12 +22,13 @@ from ness_cli.engine.score import task_accuracy
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.build_subspace import build_subspace
-from ness_cli.stages.context import RunContext, Workplace
+from ness_cli.stages.context import RunContext
 from ness_cli.stages.models import load_model
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.step_record import peak_memory
 from ness_cli.stages.train_task import train_task
 from ness_cli.stop import StopRequest
+from ness_cli.workplace import Workplace
 
 WINDOW = 5
 

@@ -21,6 +21,7 @@ ROWS = {
             "console",
             "memory",
             "stop",
+            "workplace",
         ),
         1,
     ),
@@ -36,6 +37,7 @@ ROWS = {
 INSIDE_ROW_1 = {
     "settings": {"registry"},
     "run_dir": {"files"},
+    "workplace": {"console", "stop"},
     "run_state": {"files", "run_dir"},
     "results": {"files", "run_dir", "run_state", "settings"},
 }

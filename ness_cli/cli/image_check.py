@@ -7,8 +7,8 @@ import shlex
 from ness_cli.console import Console
 from ness_cli.data.folder_check import check_folder
 from ness_cli.results.image_check_tables import classes_table, repeated_table, sizes_table
-from ness_cli.stages.context import StoppableProgress
 from ness_cli.stop import StopRequest
+from ness_cli.workplace import StoppableProgress
 
 
 def check_images(path: str, console: Console, stop: StopRequest) -> None:

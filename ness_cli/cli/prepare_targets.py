@@ -10,9 +10,10 @@ from ness_cli.console import Console
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.results.plan_tables import tasks_table
 from ness_cli.run_state import read_state
-from ness_cli.stages.context import Workplace
+from ness_cli.stages.device import torch_device
 from ness_cli.stages.prepare import prepare
 from ness_cli.stop import StopRequest
+from ness_cli.workplace import Workplace
 
 
 def prepare_targets(
@@ -26,7 +27,7 @@ def prepare_targets(
 ) -> None:
     """Prepare every run and show its tasks."""
     place = Workplace(cache_dir(), device, threads, console, stop)
-    place.torch_device()  # refused before a lock file is put anywhere
+    torch_device(place)  # refused before a lock file is put anywhere
     documents = []
     for target in found:
         run = target.run

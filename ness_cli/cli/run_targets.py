@@ -14,13 +14,15 @@ from ness_cli.errors import InputError
 from ness_cli.results.step_tables import step_line
 from ness_cli.run_state import read_state
 from ness_cli.settings.identity import method_label
-from ness_cli.stages.context import RunContext, Workplace
+from ness_cli.stages.context import RunContext
+from ness_cli.stages.device import torch_device
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.report import report
 from ness_cli.stages.run import run_steps
 from ness_cli.stop import StopRequest
 from ness_cli.words import counted
+from ness_cli.workplace import Workplace
 
 
 def run_targets(
@@ -62,7 +64,7 @@ def run_targets(
     documents: list[dict[str, Any]] = []
     jobs = min(jobs, len(found))
     if jobs > 1:
-        place.torch_device()
+        torch_device(place)
         fewest = at_most
         for target in found:
             with target.run.lock():

@@ -15,10 +15,12 @@ from ness_cli.results.task_facts import read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.stages.build_subspace import build_subspace
-from ness_cli.stages.context import RunContext, Workplace
+from ness_cli.stages.context import RunContext
+from ness_cli.stages.device import torch_device
 from ness_cli.stages.evaluate import evaluate
 from ness_cli.stages.train_task import train_task
 from ness_cli.stop import StopRequest
+from ness_cli.workplace import Workplace
 from ness_cli.world import World
 
 
@@ -44,7 +46,7 @@ def make_step(
             f"evaluate cannot be divided among {world.asked_for()} processes",
             "run it without torchrun",
         )
-    with world.joined(place.torch_device()) as processes, _lock(folder, processes):
+    with world.joined(torch_device(place)) as processes, _lock(folder, processes):
         context = RunContext(folder, place)
         if name == "evaluate":
             outcome = evaluate(context, task, scenario=scenario, validation=validation, force=force)

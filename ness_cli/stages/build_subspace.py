@@ -14,13 +14,13 @@ from ness_cli.stages.context import (
     require_done,
     require_task,
     run_log,
-    stopping,
 )
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.resources import require_room
 from ness_cli.stages.retention import remove_older
 from ness_cli.stages.step_record import StepRecord
+from ness_cli.workplace import stopping
 
 _MOST = 6  # layers that a note names
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-
 from ness_cli import numerics, registry, run_state, world
-from ness_cli.console import Advance, Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
-from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
+from ness_cli.errors import DamagedError, InputError, SettingsError
 from ness_cli.files import read_json
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
@@ -25,54 +20,10 @@ from ness_cli.run_state import RunState, StepState, command
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Settings, build
-from ness_cli.stop import StopRequest
+from ness_cli.stages.device import torch_device
+from ness_cli.workplace import Workplace
 
 METHODS = "ness_cli.methods"
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Where and how a step runs; none of it belongs to a run's identity.
-
-    Attributes:
-        cache: Folder of prepared data.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        threads: CPU threads; torch's own choice when ``None``.
-        progress: Told what is going on.
-        stop: Asked whether to stop.
-    """
-
-    cache: Path
-    device: str = "auto"
-    threads: int | None = None
-    progress: Progress = field(default_factory=Progress)
-    stop: StopRequest = field(default_factory=StopRequest)
-
-    def torch_device(self) -> torch.device:
-        """Return the device, after setting the threads of the process.
-
-        Raises:
-            SettingsError: If there is no such kind of device.
-            SystemRefusedError: If the machine does not have it.
-        """
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        name = self.device
-        if name == "auto":
-            name = next((kind for kind, is_there in has.items() if is_there), "cpu")
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            device = torch.device("meta")
-        if device.type not in ("cpu", *has):
-            raise SettingsError(f"--device: {name!r} is not auto, cpu, cuda, cuda:N or mps")
-        missing = device.type in has and not has[device.type]
-        if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-            raise SystemRefusedError(
-                f"--device: {name} is not on this machine", "use --device auto or cpu"
-            )
-        return device
 
 
 class RunContext:
@@ -91,7 +42,7 @@ class RunContext:
     def __init__(self, run: RunDir, place: Workplace) -> None:
         self.run = run
         self.place = place
-        self.device = place.torch_device()
+        self.device = torch_device(place)
         self.image_budget = ImageBudget(self.device)
         self.about = run_state.read_run_record(run)
         self.settings = read_settings(run, self.about)
@@ -229,45 +180,3 @@ def require_done(state: RunState, task: int, step: str) -> None:
         what = f"{run_state.COMMANDS[step]} of task {task}"
         how = f"is stale: {before.why}" if before.why else "has not been done"
         raise InputError(f"{what} {how}", f"run: {command(state.run.path, step, task)}")
-
-
-class StoppableProgress(Progress):
-    """Progress that also stops the work if somebody asked.
-
-    Args:
-        progress: Told what is going on.
-        stop: Asked whether to stop.
-        what: What becomes of the work, for the message.
-        resume: Command that goes on with it.
-    """
-
-    def __init__(self, progress: Progress, stop: StopRequest, what: str, resume: str) -> None:
-        self._progress, self._stop = progress, stop
-        self._what, self._resume = what, resume
-
-    @contextlib.contextmanager
-    def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
-        """Follow a piece of work; raises ``StoppedError`` out of it."""
-        with self._progress.track(description, total, done) as advance:
-
-            def advance_or_stop(n: int = 1, info: str = "") -> None:
-                advance(n, info)
-                self._stop.check(self._what, self._resume)
-
-            yield advance_or_stop
-
-    def note(self, text: str) -> None:
-        """Say something in passing."""
-        self._progress.note(text)
-
-
-def stopping(
-    place: Workplace, resume: str, advance: Callable[[int, str], None]
-) -> Callable[[int], None]:
-    """Return ``advance`` that also stops the step if somebody asked."""
-
-    def advance_or_stop(done: int) -> None:
-        advance(done, "")
-        place.stop.check("this step starts over, earlier steps are kept", resume)
-
-    return advance_or_stop

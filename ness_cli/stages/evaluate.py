@@ -15,12 +15,12 @@ from ness_cli.stages.context import (
     require_done,
     require_task,
     run_log,
-    stopping,
 )
 from ness_cli.stages.models import is_at_hand, load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepRecord
 from ness_cli.subspace.watch import calling_between_layers
+from ness_cli.workplace import stopping
 
 SHARED_HEAD = "not applicable: the tasks share one head"
 _KEYS = {"task": "task_incremental", "class": "class_incremental", "validation": "validation"}

@@ -18,12 +18,13 @@ from ness_cli.errors import InputError, SettingsError
 from ness_cli.methods.base import Method
 from ness_cli.methods.files import UpdateBound
 from ness_cli.results.inspection import Inspection, room
-from ness_cli.stages.context import RunContext, require_done, stopping
+from ness_cli.stages.context import RunContext, require_done
 from ness_cli.stages.models import is_at_hand, load_model, new_model
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.subspace.drift import Drift
 from ness_cli.subspace.output_change import OutputChange
 from ness_cli.subspace.watch import calling_between_layers, chunks_of_rows, watching
+from ness_cli.workplace import stopping
 
 Matrices = dict[str, torch.Tensor]
 

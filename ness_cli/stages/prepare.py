@@ -24,10 +24,12 @@ from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.resolve import Resolved, Settings
 from ness_cli.settings.sources.base import DataSettings
-from ness_cli.stages.context import StoppableProgress, Workplace, run_log
+from ness_cli.stages.context import run_log
+from ness_cli.stages.device import torch_device
 from ness_cli.stages.plan import check_fit
 from ness_cli.stages.source_check import Origin, checked
 from ness_cli.stages.step_record import versions
+from ness_cli.workplace import StoppableProgress, Workplace
 
 _SMALLER_DATA = (
     "make the images smaller (data.size) or fewer (data.limit_per_class, data.num_tasks)"
@@ -75,7 +77,7 @@ def prepare(
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; nothing half made is left.
     """
-    cache, device = place.cache, place.torch_device()
+    cache, device = place.cache, torch_device(place)
     what = "preparing starts over"
     progress = StoppableProgress(place.progress, place.stop, what, "the same command")
     if not run.run.exists():

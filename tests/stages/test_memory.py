@@ -13,10 +13,11 @@ from ness_cli.stages import evaluate as evaluate_stage
 from ness_cli.stages import plan as plan_stage
 from ness_cli.stages import prepare as prepare_stage
 from ness_cli.stages.build_subspace import build_subspace
-from ness_cli.stages.context import RunContext, Workplace
+from ness_cli.stages.context import RunContext
 from ness_cli.stages.evaluate import evaluate
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.train_task import train_task
+from ness_cli.workplace import Workplace
 
 SMALL = ["data.num_tasks=2", "net.hidden=[4]", "train.epochs=1", "data.limit_per_class=8"]
 

@@ -11,9 +11,10 @@ from ness_cli.console import Progress
 from ness_cli.errors import InputError, StoppedError
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
-from ness_cli.stages.context import RunContext, Workplace
+from ness_cli.stages.context import RunContext
 from ness_cli.stages.prepare import prepare
 from ness_cli.stop import StopRequest
+from ness_cli.workplace import Workplace
 
 SMALL = ["data.num_tasks=2", "net.hidden=[8]"]
 

@@ -17,8 +17,8 @@ from ness_cli.data.formats import download
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
-from ness_cli.stages.context import Workplace
 from ness_cli.stages.prepare import Prepared, prepare
+from ness_cli.workplace import Workplace
 
 
 def _images(folder: Path, shade: int = 0) -> Path:

@@ -50,9 +50,10 @@ def inspect(
     from ness_cli.cli.session import cache_dir
     from ness_cli.results.spectrum_plot import check_plot, plot_spectra
     from ness_cli.run_dir import RunDir
-    from ness_cli.stages.context import RunContext, Workplace
+    from ness_cli.stages.context import RunContext
     from ness_cli.stages.inspect import inspect as make_inspection
     from ness_cli.stages.inspect import refuse_check
+    from ness_cli.workplace import Workplace
 
     with session(json=json, quiet=quiet) as (console, stop):
         if plot is not None:
