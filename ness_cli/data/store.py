@@ -17,9 +17,15 @@ import torch
 
 from ness_cli import seeding, tensor_files
 from ness_cli.data.formats.content import readable_sha256
-from ness_cli.data.stream import content_hashes, content_of_all, opened_stream, stream_outline
-from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
-from ness_cli.data.tasks.raw import RawStream, RawTask, TaskOutline
+from ness_cli.data.stream import (
+    StreamPlan,
+    content_hashes,
+    content_of_all,
+    opened_stream,
+    plan_stream,
+)
+from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA, SPLITS
+from ness_cli.data.tasks.plan import Splits, TaskPlan
 from ness_cli.data.tasks.shares import split_off, valid_count
 from ness_cli.errors import DamagedError, SettingsError, SystemRefusedError
 from ness_cli.files import read_json, write_json
@@ -84,8 +90,22 @@ def prepare(
             stored = None
         if stored is not None:
             return stored
-        with opened_stream(options, progress) as raw:
-            return _write(raw, options, folder, key, contents)
+        with opened_stream(options, progress) as (planned, images):
+            tasks = _write(planned, images, folder, key)
+        manifest = {
+            "schema": SCHEMA,
+            "key": key,
+            "content": content_of_all(contents),
+            "contents": list(contents),
+            "source": options.source,
+            "image_shape": list(planned.image_shape),
+            "shared_labels": planned.shared_labels,
+            "tasks": tasks,
+            "left_out": list(planned.left_out),
+        }
+        with _refusals(folder):
+            write_json(folder / "stream.json", manifest)
+        return manifest
 
 
 def prepared(cache: Path, key: str) -> Manifest | None:
@@ -146,16 +166,16 @@ def plan(options: DataSettings) -> Manifest:
         InputError: If images are missing, or a task would have none.
         SettingsError: If the settings do not fit the data.
     """
-    outline = stream_outline(options)
-    channels, height, width = outline.image_shape
+    planned = plan_stream(options)
+    channels, height, width = planned.image_shape
     per_image = channels * height * width + _BYTES_PER_LABEL
     tasks = []
-    for number, task in enumerate(outline.tasks, 1):
-        num_train, num_valid = sum(task.train_counts), task.num_valid
-        if num_valid is None:
-            num_valid = valid_count(num_train, len(task.classes), task.options.valid_fraction)
-            num_train -= num_valid
-        counts = {"train": num_train, "valid": num_valid, "test": sum(task.test_counts)}
+    for number, task in enumerate(planned.tasks, 1):
+        counts = {split: sum(task.counts(split)) for split in SPLITS}
+        if task.positions("valid") is None:
+            fraction = task.options.valid_fraction
+            counts["valid"] = valid_count(counts["train"], len(task.classes), fraction)
+            counts["train"] -= counts["valid"]
         splits = {
             name: {"count": count, "bytes": count * per_image} for name, count in counts.items()
         }
@@ -165,10 +185,10 @@ def plan(options: DataSettings) -> Manifest:
         "schema": SCHEMA,
         "source": options.source,
         "image_shape": [channels, height, width],
-        "shared_labels": outline.shared_labels,
+        "shared_labels": planned.shared_labels,
         "tasks": tasks,
-        "left_out": list(outline.left_out),
-        "missing": [{"what": error.what, "remedy": error.remedy} for error in outline.missing],
+        "left_out": list(planned.left_out),
+        "missing": [{"what": error.what, "remedy": error.remedy} for error in planned.missing],
     }
 
 
@@ -198,17 +218,18 @@ def channel_statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
 
 
 def _write(
-    raw: RawStream, options: DataSettings, folder: Path, key: str, contents: Sequence[str]
-) -> Manifest:
+    planned: StreamPlan, images: Iterator[Splits], folder: Path, key: str
+) -> list[dict[str, Any]]:
+    """Write the images of every task, and return what the manifest says of the tasks."""
     with _refusals(folder):
         # First of all: what is written over must not look complete meanwhile.
         (folder / "stream.json").unlink(missing_ok=True)
     tasks = []
     constants: dict[int, Constants] = {}
-    for number, task in enumerate(raw.tasks, 1):
-        splits = _splits(task)
+    for number, (task, found) in enumerate(zip(planned.tasks, images, strict=True), 1):
+        splits = _splits(task, found)
         if task.dataset not in constants:
-            mean, std = _given_constants(task.options, raw.image_shape[0])
+            mean, std = _given_constants(task.options, planned.image_shape[0])
             computed_mean, computed_std = channel_statistics(splits["train"]["images"])
             constants[task.dataset] = (mean or computed_mean, std or computed_std)
         files = {}
@@ -224,39 +245,26 @@ def _write(
                     "sha256": sha256,
                 }
         tasks.append(_task_entry(number, task, constants[task.dataset], files))
-    manifest = {
-        "schema": SCHEMA,
-        "key": key,
-        "content": content_of_all(contents),
-        "contents": list(contents),
-        "source": options.source,
-        "image_shape": list(raw.image_shape),
-        "shared_labels": raw.shared_labels,
-        "tasks": tasks,
-        "left_out": list(raw.left_out),
-    }
-    with _refusals(folder):
-        write_json(folder / "stream.json", manifest)
-    return manifest
+    return tasks
 
 
-def _splits(task: RawTask) -> dict[str, dict[str, torch.Tensor]]:
+def _splits(task: TaskPlan, found: Splits) -> dict[str, dict[str, torch.Tensor]]:
     """Set validation images aside, if the data has none, and mix the order of every split.
 
     Sources hand images over class by class; wherever a layer normalises by its batch, a batch in
     stored order must look like the task and not like a class. One rule for every task: tasks with
     equal labels get equal positions.
     """
-    seed, labels, own = task.options.stream_seed, task.train_labels, task.valid
-    fraction = task.options.valid_fraction
+    seed, fraction = task.options.stream_seed, task.options.valid_fraction
+    (images, labels), own = found["train"], found.get("valid")
     num_valid = 0 if own is not None else valid_count(len(labels), len(task.classes), fraction)
     valid, train = split_off(labels, num_valid, seeding.generator(seed, "valid-split"))
     return {
-        "train": _chosen(task.train_images, labels, train),
-        "valid": _chosen(task.train_images, labels, valid)
+        "train": _chosen(images, labels, train),
+        "valid": _chosen(images, labels, valid)
         if own is None
         else _mixed(*own, seeding.generator(seed, "valid-order")),
-        "test": _mixed(task.test_images, task.test_labels, seeding.generator(seed, "test-order")),
+        "test": _mixed(*found["test"], seeding.generator(seed, "test-order")),
     }
 
 
@@ -273,13 +281,13 @@ def _chosen(
 
 
 def _task_entry(
-    number: int, task: RawTask | TaskOutline, constants: Constants, splits: Mapping[str, Any]
+    number: int, task: TaskPlan, constants: Constants, splits: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "number": number,
         "name": task.name,
         "classes": list(task.classes),
-        "class_counts": {"train": list(task.train_counts), "test": list(task.test_counts)},
+        "class_counts": {split: list(task.counts(split)) for split in ("train", "test")},
         "mean": constants[0],
         "std": constants[1],
         "splits": dict(splits),

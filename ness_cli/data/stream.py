@@ -9,27 +9,46 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ness_cli import registry
 from ness_cli.data.dataset import Dataset, Shape
 from ness_cli.data.tasks.plan import (
+    Splits,
     TaskPlan,
     images_to_read,
     plan_tasks,
     read_tasks,
     shares_labels,
 )
-from ness_cli.data.tasks.raw import RawStream, RawTask, StreamOutline, TaskOutline
-from ness_cli.errors import MissingFilesError, SettingsError
+from ness_cli.errors import InputError, MissingFilesError, SettingsError
 from ness_cli.hashing import sha256_of_text
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings, PublicSettings
 
 if TYPE_CHECKING:
-    from ness_cli.console import Advance, Progress
+    from ness_cli.console import Progress
 
-Opened = tuple[DatasetSettings, Dataset, list[TaskPlan]]
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """A stream whose images are not read yet.
+
+    Attributes:
+        image_shape: ``(channels, height, width)`` of every image.
+        shared_labels: Whether label k means the same in every task, as a shared head needs.
+        tasks: The tasks in their order.
+        left_out: Names of files that cannot be read and are skipped on request.
+        missing: Why some data sets of a sequence cannot be listed.
+    """
+
+    image_shape: Shape
+    shared_labels: bool
+    tasks: tuple[TaskPlan, ...]
+    left_out: tuple[str, ...] = ()
+    missing: tuple[InputError, ...] = ()
 
 
 def content_hashes(
@@ -63,36 +82,36 @@ def content_of_all(hashes: Sequence[str]) -> str:
     return sha256_of_text("".join(hashes))
 
 
-def stream_outline(options: DataSettings) -> StreamOutline:
-    """Return names and counts of the tasks, downloading and writing nothing.
+def plan_stream(options: DataSettings) -> StreamPlan:
+    """Return the tasks as far as listings tell, downloading and writing nothing.
 
     Raises:
         InputError: If images cannot be listed or do not make a data set, or all are missing.
         SettingsError: If the settings do not fit the data.
     """
-    tasks: list[TaskOutline] = []
+    tasks: list[TaskPlan] = []
     left_out: list[str] = []
     missing: list[MissingFilesError] = []
     datasets = options.datasets()
     shape: Shape | None = None
-    for each in datasets:
+    for number, each in enumerate(datasets):
         try:
             with _source(each).opened(each, None) as dataset:
                 shape = _same_shape(shape, dataset, each)
-                plans = plan_tasks(dataset, each)
                 left_out += dataset.left_out
-                tasks += [plan.outline(each) for plan in _named(plans, each, len(datasets))]
+                tasks += _plans(dataset, datasets, number)
         except MissingFilesError as error:
             missing.append(error)
     if shape is None:
         raise _together(missing)
-    shared = _shared(datasets)
-    return StreamOutline(shape, shared, tuple(tasks), tuple(left_out), tuple(missing))
+    return StreamPlan(shape, _shared(datasets), tuple(tasks), tuple(left_out), tuple(missing))
 
 
 @contextlib.contextmanager
-def opened_stream(options: DataSettings, progress: Progress) -> Iterator[RawStream]:
-    """Provide the stream inside the block, each task read when it is asked for.
+def opened_stream(
+    options: DataSettings, progress: Progress
+) -> Iterator[tuple[StreamPlan, Iterator[Splits]]]:
+    """Provide the stream inside the block, and the images of each task, read when asked for.
 
     Raises:
         InputError: If an image cannot be read, or differs in size from the others.
@@ -101,21 +120,22 @@ def opened_stream(options: DataSettings, progress: Progress) -> Iterator[RawStre
     datasets = options.datasets()
     shape: Shape | None = None
     with contextlib.ExitStack() as stack:
-        found: list[Opened] = []
-        for each in datasets:
+        found: list[tuple[Dataset, list[TaskPlan]]] = []
+        for number, each in enumerate(datasets):
             dataset = stack.enter_context(_source(each).opened(each, progress))
             shape = _same_shape(shape, dataset, each)
-            found.append((each, dataset, _named(plan_tasks(dataset, each), each, len(datasets))))
+            found.append((dataset, _plans(dataset, datasets, number)))
         assert shape is not None
-        total = sum(images_to_read(plans, each) for each, _, plans in found)
+        planned = StreamPlan(
+            shape,
+            _shared(datasets),
+            tuple(plan for _, plans in found for plan in plans),
+            tuple(name for dataset, _ in found for name in dataset.left_out),
+        )
+        total = sum(images_to_read(plans) for _, plans in found)
         with progress.track("reading images", total) as advance:
-            left_out = tuple(name for _, dataset, _ in found for name in dataset.left_out)
-            yield RawStream(shape, _shared(datasets), _tasks(found, advance), left_out)
-
-
-def _tasks(found: Sequence[Opened], advance: Advance) -> Iterator[RawTask]:
-    for number, (each, dataset, plans) in enumerate(found):
-        yield from read_tasks(dataset, plans, each, advance, number=number)
+            read = (read_tasks(dataset, plans, advance) for dataset, plans in found)
+            yield planned, chain.from_iterable(read)
 
 
 def _source(options: DatasetSettings) -> ModuleType:
@@ -127,15 +147,24 @@ def _shared(datasets: Sequence[DatasetSettings]) -> bool:
     return len(datasets) == 1 and shares_labels(datasets[0])
 
 
-def _named(plans: list[TaskPlan], options: DatasetSettings, num_datasets: int) -> list[TaskPlan]:
-    """Put the name of the data set into its tasks' names, where there are several data sets."""
-    if num_datasets == 1:
+def _plans(dataset: Dataset, datasets: Sequence[DatasetSettings], number: int) -> list[TaskPlan]:
+    """Return the tasks of a data set; of several data sets, their names begin with that of theirs.
+
+    Args:
+        dataset: The data set.
+        datasets: The settings of all data sets.
+        number: Which of them it is.
+    """
+    options = datasets[number]
+    plans = plan_tasks(dataset, options)
+    if len(datasets) == 1:
         return plans
     alone = len(plans) == 1
     return [
-        TaskPlan(
-            options.title if alone else f"{options.title} {plan.name}",
-            *(plan.classes, plan.members, plan.change),
+        replace(
+            plan,
+            name=options.title if alone else f"{options.title} {plan.name}",
+            dataset=number,
         )
         for plan in plans
     ]

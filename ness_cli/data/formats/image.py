@@ -172,7 +172,10 @@ class Form:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its EXIF block says, if it has one that can be read."""
+    """Return the image turned as its EXIF block says, if it has one that can be read.
+
+    Pillow's ``exif_transpose`` writes the block anew, and fails where another entry is damaged.
+    """
     if "exif" not in image.info:
         return image
     image.load()

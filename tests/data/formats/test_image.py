@@ -75,6 +75,15 @@ def test_a_damaged_exif_block_says_nothing_about_the_pixels(kind, exif):
     assert np.array_equal(_read(file.getvalue())[0], image)
 
 
+def test_an_orientation_beside_a_damaged_entry_is_applied():
+    """The copyright, a text, is said to be a float: Pillow reads the block and cannot write it."""
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHIf", 33432, 11, 1, 1.5)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + entries + bytes(4)
+    file, image = io.BytesIO(), np.arange(48, dtype=np.uint8).reshape(6, 8)
+    Image.fromarray(image).save(file, "PNG", exif=exif)
+    assert np.array_equal(_read(file.getvalue())[0], np.rot90(image, -1))
+
+
 @pytest.mark.parametrize("orientation", range(10))
 def test_an_exif_orientation_is_applied(orientation):
     from PIL import ImageOps

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ness_cli import registry
 from ness_cli.console import Progress
 from ness_cli.data.sources import torchvision
 from ness_cli.data.store import plan, prepare
@@ -46,6 +47,7 @@ def nothing_is_unpickled(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("something was unpickled")
 
+    import_torchvision()  # its import derives a class from Unpickler
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, refuse)
     monkeypatch.setattr(torch, "load", refuse)
@@ -63,6 +65,16 @@ def test_a_data_set_of_files(tmp_path):
     (tmp_path / "dtd" / "dtd" / "images" / "lined" / "lined_2.jpg").write_bytes(b"\xff\xd8 broken")
     with pytest.raises(InputError, match="DTD: train image 12"):
         prepare(options, tmp_path / "cache", Progress())
+
+
+@pytest.mark.usefixtures("nothing_is_unpickled")
+@pytest.mark.parametrize("source", ["mnist", "svhn"])
+def test_a_data_set_that_has_a_source_of_its_own(tmp_path, source):
+    getattr(made, source)(tmp_path)
+    options = registry.load_class(
+        "ness_cli.settings.sources", source, place="test", attribute="Options"
+    )(path=str(tmp_path))
+    assert len(prepare(options, tmp_path / "cache", Progress())["tasks"]) == 5
 
 
 @pytest.mark.usefixtures("nothing_is_unpickled")

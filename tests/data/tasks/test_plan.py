@@ -11,7 +11,8 @@ from ness_cli.console import Progress
 from ness_cli.data.dataset import ArrayDataset
 from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
-from ness_cli.data.tasks.plan import permuted, plan_tasks, read_tasks, rotated
+from ness_cli.data.tasks.changes import permuted, rotated
+from ness_cli.data.tasks.plan import plan_tasks, read_tasks
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.settings.sources.digits import Options as Digits
@@ -73,13 +74,14 @@ def test_tasks_that_share_labels_show_the_same_images(protocol):
     options = _options(protocol=protocol, num_tasks=3)
     dataset = _dataset(options, shape=(3, 4, 4))
     reads = []
-    tasks = list(read_tasks(dataset, plan_tasks(dataset, options), options, reads.append))
+    plans = plan_tasks(dataset, options)
+    tasks = [splits["train"] for splits in read_tasks(dataset, plans, reads.append)]
     assert len(tasks) == 3
     assert sum(reads) == 18 * 3  # each image once, whatever the number of tasks
-    for task in tasks[1:]:
-        assert torch.equal(task.train_labels, tasks[0].train_labels)
-        assert not torch.equal(task.train_images, tasks[0].train_images)
-    assert {task.classes for task in tasks} == {("c0", "c1", "c2", "c3")}
+    for images, labels in tasks[1:]:
+        assert torch.equal(labels, tasks[0][1])
+        assert not torch.equal(images, tasks[0][0])
+    assert {plan.classes for plan in plans} == {("c0", "c1", "c2", "c3")}
 
 
 def test_permuted_tasks_may_leave_classes_out():
