@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import shlex
 
-from ness_cli.console import Console
+from ness_cli.cli.session import Session
 from ness_cli.data.folder_check import check_folder
 from ness_cli.results.image_check_tables import classes_table, repeated_table, sizes_table
-from ness_cli.stop import StopRequest
 from ness_cli.workplace import StoppableProgress
 
 
-def check_images(path: str, console: Console, stop: StopRequest) -> None:
+def check_images(path: str, place: Session) -> None:
     """Check a folder or archive of images and show what is in it.
 
     Raises:
         NessError: If anything would keep the images from being prepared.
     """
-    command = f"ness datasets check {shlex.quote(path)}"
-    found = check_folder(path, StoppableProgress(console, stop, "nothing was written", command))
+    console, command = place.console, f"ness datasets check {shlex.quote(path)}"
+    found = check_folder(
+        path, StoppableProgress(console, place.stop, "nothing was written", command)
+    )
     console.result(classes_table(found.path, found.counts, found.splits))
     console.result(sizes_table(found.sizes, found.modes))
     if found.repeated:

@@ -15,10 +15,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ness_cli.console import Console
+from ness_cli.console import Progress
 from ness_cli.errors import NessError
 from ness_cli.run_dir import RunDir
-from ness_cli.stop import StopRequest
+from ness_cli.workplace import Workplace
 
 _POLL_SECONDS = 0.1
 
@@ -45,40 +45,41 @@ class Jobs:
 
     Attributes:
         number: Processes at a time.
-        device: Device by name, the same for all.
-        threads: CPU threads of each; the machine's cores divided among them when ``None``.
         until: Last task.
         force: Make finished steps anew whose inputs or outputs are not what they were.
     """
 
     number: int
-    device: str
-    threads: int | None
     until: int | None
     force: bool = False
 
-    def command(self, run: RunDir) -> list[str]:
-        """Return the command that brings one run to its end."""
-        threads = self.threads or max(1, (os.cpu_count() or 1) // self.number)
+    def command(self, run: RunDir, place: Workplace) -> list[str]:
+        """Return the command that brings one run to its end.
+
+        The device is the same for all; without a number of threads the machine's cores are divided
+        among them.
+        """
+        threads = place.threads or max(1, (os.cpu_count() or 1) // self.number)
         command = [sys.executable, "-m", "ness_cli", "run", "--out", str(run.path)]
-        command += ["--device", self.device, "--threads", str(threads)]
+        command += ["--device", place.device, "--threads", str(threads)]
         command += ["--force"] if self.force else []
         return command + ([] if self.until is None else ["--until", str(self.until)])
 
-    def bring_to_the_end(self, runs: Sequence[RunDir], console: Console, stop: StopRequest) -> None:
+    def bring_to_the_end(self, runs: Sequence[RunDir], place: Workplace) -> None:
         """Run them all, ``number`` at a time; one that fails does not keep the others.
 
         Raises:
             StoppedError: If a stop was requested; every run has a checkpoint then.
             RunFailedError: If one failed, when all others are done.
         """
+        stop = place.stop
         waiting, failed, is_told = list(runs), [], False
         running: dict[RunDir, _Process] = {}
         try:
             while (waiting and not stop.reason) or running:
                 while waiting and len(running) < self.number and not stop.reason:
                     run = waiting.pop(0)
-                    running[run] = self._start(run, console)
+                    running[run] = self._start(run, place)
                 if stop.reason and not is_told:
                     _signal(running.values(), signal.SIGTERM)
                     is_told = True
@@ -97,8 +98,8 @@ class Jobs:
             code = failed[0][1] if failed[0][1] > 0 else 1
             raise RunFailedError(f"failed: {names}", "its lines above say why", code)
 
-    def _start(self, run: RunDir, console: Console) -> _Process:
-        return _Process(self.command(run), run.path.name, console)
+    def _start(self, run: RunDir, place: Workplace) -> _Process:
+        return _Process(self.command(run, place), run.path.name, place.progress)
 
 
 class _Process:
@@ -107,10 +108,10 @@ class _Process:
     Args:
         command: What to run.
         name: What its lines begin with.
-        console: Where they go.
+        progress: Where they go.
     """
 
-    def __init__(self, command: Sequence[str], name: str, console: Console) -> None:
+    def __init__(self, command: Sequence[str], name: str, progress: Progress) -> None:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -122,7 +123,7 @@ class _Process:
         )
         self.poll = self._process.poll
         self.send_signal = self._process.send_signal
-        self._reader = threading.Thread(target=self._pass_on, args=(name, console), daemon=True)
+        self._reader = threading.Thread(target=self._pass_on, args=(name, progress), daemon=True)
         self._reader.start()
 
     def finish(self) -> int:
@@ -131,12 +132,12 @@ class _Process:
         self._reader.join()
         return code
 
-    def _pass_on(self, name: str, console: Console) -> None:
+    def _pass_on(self, name: str, progress: Progress) -> None:
         assert self._process.stderr is not None
         with self._process.stderr as lines:
             for line in lines:
                 if not line.startswith("Next: "):
-                    console.note(f"{name}: {line.rstrip()}")
+                    progress.note(f"{name}: {line.rstrip()}")
 
 
 def _signal(processes: Iterable[_Process], number: int) -> None:

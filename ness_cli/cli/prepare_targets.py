@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ness_cli.cli.session import cache_dir
+from ness_cli.cli.session import Session
 from ness_cli.cli.targets import Target
-from ness_cli.console import Console
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.results.plan_tables import tasks_table
 from ness_cli.run_state import read_state
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.prepare import prepare
-from ness_cli.stop import StopRequest
-from ness_cli.workplace import Workplace
 
 
-def prepare_targets(
-    found: Sequence[Target],
-    console: Console,
-    stop: StopRequest,
-    *,
-    device: str,
-    threads: int | None,
-    verify_data: bool,
-) -> None:
+def prepare_targets(found: Sequence[Target], place: Session, *, verify_data: bool) -> None:
     """Prepare every run and show its tasks."""
-    place = Workplace(cache_dir(), device, threads, console, stop)
+    console = place.console
     torch_device(place)  # refused before a lock file is put anywhere
     documents = []
     for target in found:
@@ -49,5 +38,5 @@ def prepare_targets(
                 "next": following,
             }
         )
-        stop.check(f"{run.path} is prepared", "the same command")
+        place.stop.check(f"{run.path} is prepared", "the same command")
     console.document({"schema": "ness.prepare/1", "runs": documents})

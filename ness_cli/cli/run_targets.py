@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ness_cli import world
 from ness_cli.cli.jobs import Jobs
-from ness_cli.cli.session import cache_dir
+from ness_cli.cli.session import Session
 from ness_cli.cli.targets import Target
-from ness_cli.console import Console
 from ness_cli.errors import InputError
 from ness_cli.results.step_tables import step_line
 from ness_cli.run_state import read_state
@@ -20,37 +20,30 @@ from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.report import report
 from ness_cli.stages.run import run_steps
-from ness_cli.stop import StopRequest
 from ness_cli.words import counted
-from ness_cli.workplace import Workplace
 
 
-def run_targets(
-    found: Sequence[Target],
-    console: Console,
-    stop: StopRequest,
-    *,
-    until: int | None,
-    device: str,
-    threads: int | None,
-    at_most: int | None = None,
-    jobs: int = 1,
-    force: bool = False,
-    verify_data: bool = False,
-) -> dict[str, Any]:
-    """Bring every run to its end, one after another or ``jobs`` at a time, and report on them.
+@dataclass(frozen=True)
+class Extent:
+    """How far runs are brought, and how.
 
-    Args:
-        found: The runs.
-        console: Told of everything.
-        stop: Asked whether to stop.
+    Attributes:
         until: Last task, which a run must have.
-        device: Device by name.
-        threads: CPU threads.
         at_most: Last task, or the last that a run has.
         jobs: Runs at a time, each in a process of its own if there are several.
         force: Make finished steps anew whose inputs or outputs are not what they were.
         verify_data: Compare the images' files with those that the runs were prepared from.
+    """
+
+    until: int | None = None
+    at_most: int | None = None
+    jobs: int = 1
+    force: bool = False
+    verify_data: bool = False
+
+
+def run_targets(found: Sequence[Target], place: Session, extent: Extent) -> dict[str, Any]:
+    """Bring every run to its end, one after another or several at a time, and report on them.
 
     Returns:
         The command's JSON document.
@@ -60,44 +53,50 @@ def run_targets(
             f"run cannot be divided among {world.asked_for()} processes",
             "use torchrun with train-task and build-subspace, or --jobs for several seeds",
         )
-    place = Workplace(cache_dir(), device, threads, console, stop)
-    documents: list[dict[str, Any]] = []
-    jobs = min(jobs, len(found))
-    if jobs > 1:
-        torch_device(place)
-        fewest = at_most
-        for target in found:
-            with target.run.lock():
-                prepared = prepare(target.run, target.resolved, place, verify_data=verify_data)
-            if fewest is not None:
-                fewest = min(fewest, len(prepared.manifest["tasks"]))
-        several = Jobs(jobs, device, threads, until if fewest is None else fewest, force)
-        several.bring_to_the_end([target.run for target in found], console, stop)
-    for target in found:
-        folder = target.run
-        steps: list[dict[str, Any]] = []
-        with folder.lock():
-            # Several at a time were compared above.
-            prepare(target.run, target.resolved, place, verify_data=verify_data and jobs == 1)
-            context = RunContext(folder, place)
-            num_tasks = context.stream.num_tasks
-            if jobs == 1:
-                method = method_label(context.settings.method.name, context.about["identity"])
-                console.note(f"{folder.path}: {method} on {counted(num_tasks, 'task')}")
-
-            def on_step(
-                name: str, outcome: Outcome, *, total: int = num_tasks, into: Any = steps
-            ) -> None:
-                console.note(step_line(name, outcome.task, outcome.record, total))
-                into.append({"step": name, "task": outcome.task})
-
-            last = until if at_most is None else min(at_most, num_tasks)
-            run_steps(context, until=last, on_step=on_step, force=force)
-            following = read_state(folder).next_command()
-        if not steps and jobs == 1:
-            console.note(f"{folder.path}: nothing to do, all steps are done")
-        documents.append({"run": str(folder.path), "steps": steps, "next": following})
+    extent = replace(extent, jobs=min(extent.jobs, len(found)))
+    if extent.jobs > 1:
+        _run_several(found, place, extent)
+        # They were compared there.
+        extent = replace(extent, verify_data=False)
+    documents = [_run_one(target, place, extent) for target in found]
     result = report([target.run.path for target in found])
-    for renderable in result.renderables(console.width):
-        console.result(renderable)
+    for renderable in result.renderables(place.console.width):
+        place.console.result(renderable)
     return {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}
+
+
+def _run_several(found: Sequence[Target], place: Session, extent: Extent) -> None:
+    """Prepare all runs, then bring them to their end in processes of their own."""
+    torch_device(place)
+    fewest = extent.at_most
+    for target in found:
+        with target.run.lock():
+            prepared = prepare(target.run, target.resolved, place, verify_data=extent.verify_data)
+        if fewest is not None:
+            fewest = min(fewest, len(prepared.manifest["tasks"]))
+    several = Jobs(extent.jobs, extent.until if fewest is None else fewest, extent.force)
+    several.bring_to_the_end([target.run for target in found], place)
+
+
+def _run_one(target: Target, place: Session, extent: Extent) -> dict[str, Any]:
+    """Make every step of a run that is left, and return its part of the document."""
+    folder, console = target.run, place.console
+    steps: list[dict[str, Any]] = []
+    with folder.lock():
+        prepare(folder, target.resolved, place, verify_data=extent.verify_data)
+        context = RunContext(folder, place)
+        num_tasks = context.stream.num_tasks
+        if extent.jobs == 1:
+            method = method_label(context.settings.method.name, context.about["identity"])
+            console.note(f"{folder.path}: {method} on {counted(num_tasks, 'task')}")
+
+        def on_step(name: str, outcome: Outcome) -> None:
+            console.note(step_line(name, outcome.task, outcome.record, num_tasks))
+            steps.append({"step": name, "task": outcome.task})
+
+        last = extent.until if extent.at_most is None else min(extent.at_most, num_tasks)
+        run_steps(context, until=last, on_step=on_step, force=extent.force)
+        following = read_state(folder).next_command()
+    if not steps and extent.jobs == 1:
+        console.note(f"{folder.path}: nothing to do, all steps are done")
+    return {"run": str(folder.path), "steps": steps, "next": following}

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -22,12 +23,30 @@ from ness_cli.errors import (
 )
 from ness_cli.memory import is_out_of_memory, out_of_memory
 from ness_cli.stop import StopRequest
+from ness_cli.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Session(Workplace):
+    """What a command works with: a workplace that reports to the console."""
+
+    progress: Console = field(default_factory=Console)
+
+    @property
+    def console(self) -> Console:
+        """Where results and messages go."""
+        return self.progress
 
 
 @contextlib.contextmanager
 def session(
-    *, json: bool = False, quiet: bool = False, way_on: str = ""
-) -> Iterator[tuple[Console, StopRequest]]:
+    *,
+    json: bool = False,
+    quiet: bool = False,
+    way_on: str = "",
+    device: str = "auto",
+    threads: int | None = None,
+) -> Iterator[Session]:
     """Run the body of a command.
 
     SIGTERM, SIGUSR1 and the first Ctrl-C ask for a stop at the next step boundary; the second
@@ -38,6 +57,8 @@ def session(
         json: Print one document on stdout, whatever happens.
         quiet: Print errors only.
         way_on: What to type after a stop, where that is not the step that stopped.
+        device: Device by name, for commands that compute.
+        threads: CPU threads, likewise.
     """
     # Of several processes that torchrun has started the first one talks.
     is_first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
@@ -55,7 +76,7 @@ def session(
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
-        yield console, stop
+        yield Session(cache_dir(), device, threads, console, stop)
     except NessError as error:
         raise _exit(console, error) from error
     except KeyboardInterrupt as error:

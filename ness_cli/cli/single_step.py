@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ness_cli import world
-from ness_cli.cli.session import cache_dir
-from ness_cli.console import Console
+from ness_cli.cli.session import Session
 from ness_cli.errors import InputError, LockedError
 from ness_cli.results.step_tables import step_table
 from ness_cli.results.task_facts import read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
-from ness_cli.stages.build_subspace import build_subspace
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.device import torch_device
-from ness_cli.stages.evaluate import evaluate
-from ness_cli.stages.train_task import train_task
-from ness_cli.stop import StopRequest
-from ness_cli.workplace import Workplace
+from ness_cli.stages.outcome import Outcome
 from ness_cli.world import World
 
 
-def make_step(
-    name: str,
-    run: Path,
-    console: Console,
-    stop: StopRequest,
-    *,
-    task: int | None,
-    force: bool,
-    device: str,
-    threads: int | None,
-    scenario: str | None = None,
-    validation: bool = False,
-) -> None:
-    """Make one step of a run and show its result, as tables or as a document."""
-    folder = RunDir(run)
+def make_step(name: str, run: Path, place: Session, step: Callable[[RunContext], Outcome]) -> None:
+    """Make one step of a run and show its result, as tables or as a document.
+
+    Args:
+        name: ``train``, ``build`` or ``evaluate``.
+        run: The run folder.
+        place: Where to work and to report; of several processes each has a device of its own.
+        step: Makes the step in the opened run.
+    """
+    folder, console = RunDir(run), place.console
     read_run_record(folder)  # refuses a folder that is no run before a lock file is put there
-    place = Workplace(cache_dir(), world.local_device(device), threads, console, stop)
+    place = replace(place, device=world.local_device(place.device))
     if world.asked_for() > 1 and name == "evaluate":
         raise InputError(
             f"evaluate cannot be divided among {world.asked_for()} processes",
@@ -48,11 +39,7 @@ def make_step(
         )
     with world.joined(torch_device(place)) as processes, _lock(folder, processes):
         context = RunContext(folder, place)
-        if name == "evaluate":
-            outcome = evaluate(context, task, scenario=scenario, validation=validation, force=force)
-        else:
-            step = {"train": train_task, "build": build_subspace}[name]
-            outcome = step(context, task, force=force)
+        outcome = step(context)
         state = context.state()
     if outcome.note:
         console.note(outcome.note)

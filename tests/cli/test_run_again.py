@@ -125,8 +125,8 @@ def test_what_keep_latest_removed_is_not_missing(tmp_path):
 def test_processes_of_several_seeds_are_told_to_redo_too(force, tmp_path, monkeypatch):
     commands = []
 
-    def ask(jobs: Jobs, runs, console, stop):
-        commands.extend(jobs.command(run) for run in runs)
+    def ask(jobs: Jobs, runs, place):
+        commands.extend(jobs.command(run, place) for run in runs)
 
     monkeypatch.setattr(Jobs, "bring_to_the_end", ask)
     ness("run", "--out", tmp_path, "--seeds", "1,2", "--until", 0, "--jobs", 2, *TINY, *force)

@@ -27,8 +27,9 @@ def build_subspace(
       ness build-subspace runs/a --task 1 --json
     """
     from ness_cli.cli.single_step import make_step
+    from ness_cli.stages import build_subspace as stage
 
-    with session(json=json, quiet=quiet) as (console, stop):
+    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
         make_step(
-            "build", run, console, stop, task=task, force=force, device=device, threads=threads
+            "build", run, place, lambda context: stage.build_subspace(context, task, force=force)
         )

@@ -48,17 +48,13 @@ def evaluate(
       ness evaluate runs/a --task 3 --scenario both
     """
     from ness_cli.cli.single_step import make_step
+    from ness_cli.stages import evaluate as stage
+    from ness_cli.stages.context import RunContext
+    from ness_cli.stages.outcome import Outcome
 
-    with session(json=json, quiet=quiet) as (console, stop):
-        make_step(
-            "evaluate",
-            run,
-            console,
-            stop,
-            task=task,
-            force=force,
-            device=device,
-            threads=threads,
-            scenario=scenario.value if scenario else None,
-            validation=validation,
-        )
+    def step(context: RunContext) -> Outcome:
+        kind = scenario.value if scenario else None
+        return stage.evaluate(context, task, scenario=kind, validation=validation, force=force)
+
+    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
+        make_step("evaluate", run, place, step)

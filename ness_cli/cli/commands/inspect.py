@@ -47,30 +47,28 @@ def inspect(
 
       ness inspect runs/a --images 500 --plot spectra.png
     """
-    from ness_cli.cli.session import cache_dir
     from ness_cli.results.spectrum_plot import check_plot, plot_spectra
     from ness_cli.run_dir import RunDir
     from ness_cli.stages.context import RunContext
     from ness_cli.stages.inspect import inspect as make_inspection
     from ness_cli.stages.inspect import refuse_check
-    from ness_cli.workplace import Workplace
 
-    with session(json=json, quiet=quiet) as (console, stop):
+    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
         if plot is not None:
             check_plot(plot)
-        context = RunContext(RunDir(run), Workplace(cache_dir(), device, threads, console, stop))
+        context = RunContext(RunDir(run), place)
         if check:
             refuse_check(context)
         found = make_inspection(context, num_images=images, needs_images=check)
         if plot is not None:
             plot_spectra(found.spectra, plot)
-            console.note(f"spectra drawn into {plot}")
+            place.console.note(f"spectra drawn into {plot}")
         for renderable in found.renderables():
-            console.result(renderable)
+            place.console.result(renderable)
         if found.left_out:
-            console.note(found.left_out)
-        console.document(found.document())
+            place.console.note(found.left_out)
+        place.console.document(found.document())
         if check and found.violations:
             for line in found.violations[:10]:
-                console.note(f"violated: {line}")
+                place.console.note(f"violated: {line}")
             raise typer.Exit(3)

@@ -44,20 +44,10 @@ def reproduce(
 
       ness reproduce pmnist-mlp-gpm --quick
     """
-    from ness_cli.cli.reproduce_preset import reproduce_preset
+    from ness_cli.cli.reproduce_preset import Request, reproduce_preset
 
-    with session(json=json, quiet=quiet, way_on=command_line(context)) as (console, stop):
-        reproduction = reproduce_preset(
-            preset,
-            overrides or [],
-            console,
-            stop,
-            quick=quick,
-            seeds=seeds,
-            out=out,
-            device=device,
-            threads=threads,
-            jobs=jobs,
-        )
-        if reproduction.falls_short:
+    way_on = command_line(context)
+    with session(json=json, quiet=quiet, way_on=way_on, device=device, threads=threads) as place:
+        request = Request(preset, overrides or (), seeds, out, quick)
+        if reproduce_preset(request, place, jobs).falls_short:
             raise typer.Exit(3)

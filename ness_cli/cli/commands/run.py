@@ -54,21 +54,13 @@ def run(
 
       ness run --preset digits --out runs/many --seeds 1,2,3 --jobs 2
     """
-    from ness_cli.cli.run_targets import run_targets
+    from ness_cli.cli.run_targets import Extent, run_targets
     from ness_cli.cli.targets import targets
 
-    with session(json=json, quiet=quiet, way_on=command_line(context)) as (console, stop):
+    way_on = command_line(context)
+    with session(json=json, quiet=quiet, way_on=way_on, device=device, threads=threads) as place:
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
-        document = run_targets(
-            found,
-            console,
-            stop,
-            until=until,
-            device=device,
-            threads=threads,
-            jobs=jobs,
-            force=force,
-            verify_data=verify_data,
-        )
-        console.document(document)
-        console.next(document["runs"][-1]["next"])
+        extent = Extent(until, jobs=jobs, force=force, verify_data=verify_data)
+        document = run_targets(found, place, extent)
+        place.console.document(document)
+        place.console.next(document["runs"][-1]["next"])

@@ -36,5 +36,5 @@ def settings(
     """
     from ness_cli.cli.components import explain_settings
 
-    with session(json=json) as (console, _stop):
-        explain_settings(console, place)
+    with session(json=json) as opened:
+        explain_settings(opened.console, place)

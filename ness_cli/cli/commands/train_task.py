@@ -27,8 +27,7 @@ def train_task(
       ness train-task runs/a --task 2 --device cuda:1
     """
     from ness_cli.cli.single_step import make_step
+    from ness_cli.stages import train_task as stage
 
-    with session(json=json, quiet=quiet) as (console, stop):
-        make_step(
-            "train", run, console, stop, task=task, force=force, device=device, threads=threads
-        )
+    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
+        make_step("train", run, place, lambda context: stage.train_task(context, task, force=force))
