@@ -53,7 +53,7 @@ def test_the_settings_of_a_run_are_those_that_it_has():
     [
         ("train.lr", "number > 0", ()),
         ("train.momentum", "0 <= number < 1", ()),
-        ("train.optimizer", "sgd | adam", ("sgd", "adam")),
+        ("train.optimizer", "sgd | adam | adamw", ("sgd", "adam", "adamw")),
         ("compute.channels_last", "true | false", ("true", "false")),
         ("data.split_seed", "whole number >= 0 | run", ("run",)),
         ("data.mean", "[number, ...] | null", ()),

@@ -13,7 +13,7 @@ class Options(MethodOptions):
     """Options of the method ``ewc``."""
 
     strength: float = Field(default=5000.0, ge=0)
-    """lambda, factor of the penalty (lambda / 2) sum F (theta - theta*)^2. It belongs to
+    """Factor lambda of the penalty (lambda / 2) sum F (theta - theta*)^2. It belongs to
     ``fisher_batch``: per-image squares are many times larger."""
     fisher_batch: int = Field(default=20, ge=1)
     """Images whose mean gradient is squared, as in the authors' experiments; 1 squares the gradient
