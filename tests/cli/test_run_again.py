@@ -85,11 +85,11 @@ def test_force_makes_the_missing_anew_and_no_more_than_needed(run):
 
 def test_a_stale_step_is_listed_with_its_reason_and_redone_by_force(run):
     record = json.loads((run / "task-02" / "train.json").read_text())
-    record["outputs"]["task-02/update.safetensors"] = "0" * 64
+    record["outputs"]["task-02/model.safetensors"] = "0" * 64
     (run / "task-02" / "train.json").write_text(json.dumps(record))
     result = ness("run", "--out", run)
     assert result.exit_code == 4
-    assert "task-02/update.safetensors, which it read, has been made anew" in result.stderr
+    assert "task-02/model.safetensors, which it read, has been made anew" in result.stderr
     # What lies beyond the last task asked for is nobody's business.
     assert _steps("run", "--out", run, "--until", 1) == []
 
