@@ -43,14 +43,14 @@ def main() -> None:
         ]
         for row, settings in study["rows"].items()
     }
-    for row in commands if arguments.rows is None else arguments.rows:
-        if not arguments.tabulate:
-            print(f"== {row}", file=sys.stderr)
-            done = subprocess.run(commands[row], stdout=subprocess.DEVNULL)
-            if done.returncode:
-                sys.exit(done.returncode)  # 75 if it was stopped: the same command goes on
+    if arguments.tabulate:
         _write(arguments.out, study, commands)
-    _write(arguments.out, study, commands)
+    for row in () if arguments.tabulate else arguments.rows or commands:
+        print(f"== {row}", file=sys.stderr)
+        done = subprocess.run(commands[row], stdout=subprocess.DEVNULL)
+        if done.returncode:
+            sys.exit(done.returncode)  # 75 if it was stopped: the same command goes on
+        _write(arguments.out, study, commands)
     print((arguments.out / "table.md").read_text())
 
 

@@ -42,10 +42,13 @@ def test_a_study_runs_goes_on_and_lists_what_was_not_run(tmp_path):
         )
     )
     out = tmp_path / "out"
-    command = [sys.executable, STUDIES / "run.py", study, "--out", out, "--rows", "one", "two"]
-    for _ in range(2):
+    command = [sys.executable, STUDIES / "run.py", study, "--out", out, "--rows"]
+    for row in ("one", "two", "one"):
         done = subprocess.run(
-            [*command, "--", "data.limit_per_class=20"], capture_output=True, text=True, check=True
+            [*command, row, "--", "data.limit_per_class=20"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     table = done.stdout
     assert "| one | 1, 2 |" in table
@@ -55,6 +58,6 @@ def test_a_study_runs_goes_on_and_lists_what_was_not_run(tmp_path):
     found = json.loads((out / "table.json").read_text())
     assert [run["seed"] for run in found["one"]] == [1, 2]
     assert "nothing to do" in done.stderr
-    bad = subprocess.run([*command[:-1], "four"], capture_output=True, text=True)
+    bad = subprocess.run([*command, "four"], capture_output=True, text=True)
     assert bad.returncode != 0
     assert "there are one, two, three" in bad.stderr

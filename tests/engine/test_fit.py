@@ -333,8 +333,8 @@ def test_a_task_ends_with_weights_inside_the_subspace_averaged_or_not(average, t
         train={"average": average, "epochs": 3}, methods={"ness": {"eps1": 0.1}}
     )
     end, _, _ = _fit(settings, tmp_path / "c")
-    method, _ = _begin(settings)
-    open_layers = [(n, p) for n, p in method.projectors().items() if p.rank]
+    method, task = _begin(settings)
+    open_layers = [(n, p) for n, p in method.projectors(task).items() if p.rank]
     assert open_layers
     for name, projector in open_layers:
         change = end[f"backbone.{name}.weight"] - method.layers[name].matrix()
