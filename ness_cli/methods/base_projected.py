@@ -12,6 +12,7 @@ momentum and decay this is the plain projected step of GPM.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -28,7 +29,15 @@ from ness_cli.subspace.watch import watching
 
 
 class ProjectedMethod(Method, ABC):
-    """A method that confines each layer's step to a subspace of its input space."""
+    """A method that confines each layer's step to a subspace of its input space.
+
+    Attributes:
+        projects_rows: Whether gradients of Linear layers may come out of the backward pass
+            projected. A method that needs them raw, or that puts effective weights on layers while
+            they train, declines; they are projected as such then.
+    """
+
+    projects_rows: ClassVar[bool] = True
 
     _projectors: dict[str, Projector]
     _anchors: dict[str, torch.Tensor]
@@ -61,7 +70,8 @@ class ProjectedMethod(Method, ABC):
                 parameter.requires_grad_(projector.rank > 0)
             # SAM needs the norm of G and of G P; where P is no projection, one does not tell both.
             by_rows = projector.is_idempotent or self.train.sam.tasks == "none"
-            if is_linear(layer) and projector.rank > 0 and not projector.is_identity and by_rows:
+            is_partial = projector.rank > 0 and not projector.is_identity
+            if self.projects_rows and is_linear(layer) and is_partial and by_rows:
                 self._linears[name] = ProjectedLinear(layer, projector, self.train.batch_size)
 
     def end_task(self, task: Task) -> None:

@@ -5,6 +5,9 @@ convolution a row is an unfolded patch, in the order (channel, row, column) of t
 so that ``rows(x) @ matrix().T`` is the layer's output at every position.
 
 A bias can be part of the matrix, which is ``[W | b]`` then, and every row ends in a constant 1.
+
+While a method has a parametrisation f on a layer (``torch.nn.utils.parametrize``), the layer
+computes with f(W), and everything here is about W: what is trained, confined and stored.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from ness_cli.errors import SettingsError, did_you_mean
 
@@ -39,28 +43,35 @@ class LayerView:
     ) -> None:
         self.name = name
         self.module = module
-        self.has_bias_column = augment_bias and module.bias is not None
+        self.has_bias_column = augment_bias and _original(module, "bias") is not None
+
+    def _parameter(self, name: str) -> nn.Parameter:
+        parameter = _original(self.module, name)
+        assert isinstance(parameter, nn.Parameter)
+        return parameter
 
     @property
     def weight(self) -> nn.Parameter:
         """The trainable weight, ``[out, d]`` or ``[out, c, kh, kw]``."""
-        weight = self.module.weight
-        assert isinstance(weight, nn.Parameter)
-        return weight
+        return self._parameter("weight")
+
+    @property
+    def is_parametrised(self) -> bool:
+        """Whether the layer computes with a function of its weight in place of the weight."""
+        return parametrize.is_parametrized(self.module, "weight")
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that make up the matrix, by their names in the module."""
         found = {"weight": self.weight}
         if self.has_bias_column:
-            assert isinstance(self.module.bias, nn.Parameter)
-            found["bias"] = self.module.bias
+            found["bias"] = self._parameter("bias")
         return found
 
     @property
     def out(self) -> int:
         """Number of outputs (channels)."""
-        return int(self.module.weight.shape[0])
+        return len(self.weight)
 
     @property
     def groups(self) -> int:
@@ -70,7 +81,7 @@ class LayerView:
     @property
     def dim(self) -> int:
         """Width ``d`` of an input row."""
-        return int(self.module.weight[0].numel()) + self.has_bias_column
+        return self.weight[0].numel() + self.has_bias_column
 
     def matrix(self) -> torch.Tensor:
         """Return the matrix ``[out, d]``; it shares the weight's memory if there is no bias."""
@@ -86,7 +97,7 @@ class LayerView:
     def gradient(self) -> torch.Tensor:
         """Return the gradient as ``[out, d]``; it may share memory with the parameters'."""
         if not self.has_bias_column:  # at every step, of every layer
-            gradient = self.module.weight.grad
+            gradient = self.weight.grad
             assert gradient is not None
             return gradient.reshape(len(gradient), -1)
         gradients = {}
@@ -98,7 +109,7 @@ class LayerView:
     def set_gradient(self, gradient: torch.Tensor) -> None:
         """Give the parameters the gradient ``[out, d]``."""
         if not self.has_bias_column:
-            weight = self.module.weight
+            weight = self.weight
             if weight.grad is None or weight.grad.data_ptr() != gradient.data_ptr():
                 weight.grad = gradient.view(weight.shape)
             return
@@ -157,6 +168,14 @@ class LayerView:
         return positions
 
 
+def _original(module: nn.Module, name: str) -> object:
+    """Return a parameter, or None, without whatever parametrisation is on it."""
+    if parametrize.is_parametrized(module, name):
+        of_name: nn.Module = module.parametrizations[name]  # type: ignore[index,assignment]
+        return of_name.original
+    return getattr(module, name)
+
+
 def join(parts: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the matrix ``[out, d]`` of a weight, and of a bias if there is one."""
     weight = parts["weight"]
@@ -198,7 +217,8 @@ def adapted_layers(
     found = {
         name: module
         for name, module in backbone.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
+        # A parametrisation may be made of layers itself; they are no layers of the network.
+        if isinstance(module, nn.Linear | nn.Conv2d) and "parametrizations" not in name.split(".")
     }
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in found):

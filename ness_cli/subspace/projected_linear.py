@@ -60,7 +60,9 @@ class ProjectedLinear:
     """Replaces the forward pass of a Linear layer while a task is being trained.
 
     Whether rows or gradient are projected is decided by shapes at the first forward pass: for full
-    batches, so that a smaller last batch, or a task resumed at one, changes nothing.
+    batches, so that a smaller last batch, or a task resumed at one, changes nothing. With a
+    parametrisation f on the weight it is the gradient: rows are those of f(W), and projecting them
+    does not project the gradient of W.
 
     Args:
         layer: View of a Linear layer.
@@ -83,8 +85,8 @@ class ProjectedLinear:
         """Return the layer's output; its gradient will be projected if rows are fewer."""
         module = self.layer.module
         if self.by_rows is None:
-            rows_per_image = self.layer.rows_per_image(x)
-            self.by_rows = self.batch_size * rows_per_image < self.layer.out
+            is_fewer = self.batch_size * self.layer.rows_per_image(x) < self.layer.out
+            self.by_rows = is_fewer and not self.layer.is_parametrised
         if not (self.by_rows and torch.is_grad_enabled() and module.weight.requires_grad):
             return functional.linear(x, module.weight, module.bias)
         with torch.no_grad():

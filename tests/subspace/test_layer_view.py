@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ness_cli.errors import SettingsError
+from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
 
@@ -145,3 +147,75 @@ def test_a_gradient_that_was_edited_and_set_is_the_edited_one(layout, augment):
     view.set_gradient(gradient)
     for name, parameter in view.parameters.items():
         assert torch.equal(parameter.grad, expected[name])
+
+
+class _Plus(nn.Module):
+    """The effective weight W + A, or b + a; counts how often it is computed."""
+
+    def __init__(self, like):
+        super().__init__()
+        self.added = nn.Parameter(torch.randn_like(like))
+        self.inner = nn.Linear(2, 2)  # no layer of the network
+        self.count = 0
+
+    def forward(self, value):
+        self.count += 1
+        return value + self.added
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda bias: nn.Linear(7, 3, bias=bias), (5, 7)),
+        (lambda bias: nn.Conv2d(2, 3, 3, padding=1, bias=bias), (4, 2, 8, 7)),
+    ],
+)
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_view_sees_through_a_parametrisation(make, shape, augment):
+    module, x = make(augment).double(), torch.randn(shape, dtype=torch.float64)
+    view = LayerView("layer", module, augment_bias=augment)
+    parameters, before, rows = view.parameters, view.matrix().clone(), view.rows(x)
+    added = {name: _Plus(p) for name, p in parameters.items()}
+    for name, plus in added.items():
+        parametrize.register_parametrization(module, name, plus)
+    counts = [plus.count for plus in added.values()]
+    later = LayerView("layer", module, augment_bias=augment)
+    for own in (view, later):
+        assert own.is_parametrised
+        assert all(own.parameters[name] is p for name, p in parameters.items())
+        assert own.weight is parameters["weight"]
+        assert (own.dim, own.out) == (before.shape[1], 3)
+        assert torch.equal(own.rows(x), rows)
+        assert torch.equal(own.matrix(), before)
+    assert [plus.count for plus in added.values()] == counts  # nothing was computed for it
+    view.set_matrix(2 * before)
+    assert torch.equal(module.weight, parameters["weight"] + added["weight"].added)
+    assert torch.equal(parameters["weight"].flatten(1), 2 * before[:, : rows.shape[1] - augment])
+    y = module(x)
+    dy = torch.randn_like(y)
+    y.backward(dy)
+    by_row = dy.flatten(2).transpose(1, 2).reshape(-1, 3) if y.dim() == 4 else dy
+    torch.testing.assert_close(view.gradient(), by_row.T @ rows)
+    view.set_gradient(3 * before)
+    assert torch.equal(later.gradient(), 3 * before)
+    for name in parameters:
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+    assert not view.is_parametrised
+    assert torch.equal(view.matrix(), 2 * before)
+
+
+def test_layers_inside_of_a_parametrisation_are_no_layers_of_the_network():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 4))
+    names = list(adapted_layers(net, None))
+    for layer in (net[0], net[2]):
+        parametrize.register_parametrization(layer, "weight", _Plus(layer.weight))
+    assert list(adapted_layers(net, None)) == names == ["0", "2"]
+
+
+def test_covariances_of_a_parametrised_layer_are_those_of_its_inputs():
+    layer, x = nn.Linear(7, 3, bias=False), torch.randn(5, 7)
+    parametrize.register_parametrization(layer, "weight", _Plus(layer.weight))
+    accumulator = CovarianceAccumulator({"fc": LayerView("fc", layer)})
+    with accumulator.watch():
+        layer(x)
+    torch.testing.assert_close(accumulator.covariances()["fc"], x.double().T @ x.double())

@@ -13,6 +13,7 @@ from torch import nn
 from ness_cli.errors import SettingsError
 from ness_cli.nets.dropout import Dropout
 from ness_cli.nets.norm import TaskNorm
+from ness_cli.nets.units import units_in_a_row
 from ness_cli.settings.nets.alexnet import Options
 
 
@@ -47,16 +48,25 @@ class Alexnet(nn.Module):
                 )
             self.add_module(f"conv{index}", nn.Conv2d(channels, out, kernel, bias=False))
             self.add_module(f"norm{index}", make_norm(out))
+            self.add_module(f"relu{index}", nn.ReLU())
             channels = out
         flat = channels * size[0] * size[1]
         self.fc1 = nn.Linear(flat, widths[3], bias=False)
         self.norm4 = make_norm(widths[3])
+        self.relu4 = nn.ReLU()
         self.fc2 = nn.Linear(widths[3], widths[4], bias=False)
         self.norm5 = make_norm(widths[4])
+        self.relu5 = nn.ReLU()
         self.light_dropout = Dropout(light)
         self.heavy_dropout = Dropout(heavy)
         self.pool = nn.MaxPool2d(2)
         self.num_features = widths[4]
+        self.units = units_in_a_row(
+            ("conv1", "conv2", "conv3", "fc1", "fc2"),
+            widths,
+            (kernels[1] ** 2, kernels[2] ** 2, size[0] * size[1], 1, 1),
+            has_norms=True,
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return features ``[n, num_features]`` of images ``[n, c, h, w]``."""
@@ -64,7 +74,7 @@ class Alexnet(nn.Module):
             (self.light_dropout, self.light_dropout, self.heavy_dropout), start=1
         ):
             x = self.get_submodule(f"norm{index}")(self.get_submodule(f"conv{index}")(x))
-            x = self.pool(dropout(torch.relu(x)))
-        x = self.heavy_dropout(torch.relu(self.norm4(self.fc1(x.flatten(1)))))
-        features: torch.Tensor = self.heavy_dropout(torch.relu(self.norm5(self.fc2(x))))
+            x = self.pool(dropout(self.get_submodule(f"relu{index}")(x)))
+        x = self.heavy_dropout(self.relu4(self.norm4(self.fc1(x.flatten(1)))))
+        features: torch.Tensor = self.heavy_dropout(self.relu5(self.norm5(self.fc2(x))))
         return features

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ness_cli.nets.norm import TaskNorm
+from ness_cli.nets.units import units_in_a_row
 from ness_cli.settings.nets.lenet import Options
 
 
@@ -38,15 +39,24 @@ class Lenet(nn.Module):
         self.fc2 = nn.Linear(800, 500, bias=False)
         self.response_norm = nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1.0)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.relu1, self.relu2, self.relu3, self.relu4 = (nn.ReLU() for _ in range(4))
         self.num_features = 500
+        self.units = units_in_a_row(
+            ("conv1", "conv2", "fc1", "fc2"),
+            (20, 50, 800, 500),
+            (5 * 5, height * width, 1, 1),
+            has_norms=False,
+        )
         for layer in (self.conv1, self.conv2, self.fc1, self.fc2):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return features ``[n, 500]`` of images ``[n, c, h, w]``."""
-        for convolution in (self.conv1, self.conv2):
-            x = self.pool(self._normalised(torch.relu(convolution(x))))
-        return torch.relu(self.fc2(torch.relu(self.fc1(x.flatten(1)))))
+        for convolution, relu in ((self.conv1, self.relu1), (self.conv2, self.relu2)):
+            x = self.pool(self._normalised(relu(convolution(x))))
+        x = self.relu3(self.fc1(x.flatten(1)))
+        features: torch.Tensor = self.relu4(self.fc2(x))
+        return features
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         # The same numbers for images as for rows of pixels, but the pooling inside has a

@@ -9,6 +9,7 @@ from torch import nn
 
 from ness_cli.nets.dropout import Dropout
 from ness_cli.nets.norm import TaskNorm
+from ness_cli.nets.units import units_in_a_row
 from ness_cli.settings.nets.mlp import Options
 
 
@@ -31,9 +32,14 @@ class Mlp(nn.Module):
             self.add_module(f"fc{index}", nn.Linear(width, hidden, bias=options.biases))
             if options.batch_norm:
                 self.add_module(f"norm{index}", make_norm(hidden))
+            self.add_module(f"relu{index}", nn.ReLU())
             width = hidden
         self.dropout = Dropout(options.dropout)
         self.num_features = width
+        names = [f"fc{index}" for index in range(1, self.depth + 1)]
+        self.units = units_in_a_row(
+            names, options.hidden, [1] * self.depth, has_norms=options.batch_norm
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return features ``[n, num_features]`` of images ``[n, c, h, w]``."""
@@ -42,5 +48,5 @@ class Mlp(nn.Module):
             x = self.get_submodule(f"fc{index}")(x)
             if hasattr(self, f"norm{index}"):
                 x = self.get_submodule(f"norm{index}")(x)
-            x = self.dropout(torch.relu(x))
+            x = self.dropout(self.get_submodule(f"relu{index}")(x))
         return x

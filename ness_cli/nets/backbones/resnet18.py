@@ -13,6 +13,7 @@ from torch import nn
 
 from ness_cli.errors import SettingsError
 from ness_cli.nets.norm import TaskNorm
+from ness_cli.nets.units import HEADS, Consumer, Units
 from ness_cli.settings.nets.resnet18 import Options
 
 MakeNorm = Callable[[int], TaskNorm]
@@ -25,8 +26,10 @@ class Block(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
         self.norm1 = make_norm(out)
+        self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
         self.norm2 = make_norm(out)
+        self.relu2 = nn.ReLU()
         self.changes_shape = stride != 1 or channels != out
         if self.changes_shape:
             self.shortcut = nn.Conv2d(channels, out, 1, stride=stride, bias=False)
@@ -34,9 +37,11 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``[n, out, h / stride, w / stride]``."""
-        y = torch.relu(self.norm1(self.conv1(x)))
+        y = self.relu1(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return torch.relu(y + (self.shortcut_norm(self.shortcut(x)) if self.changes_shape else x))
+        shortcut = self.shortcut_norm(self.shortcut(x)) if self.changes_shape else x
+        summed: torch.Tensor = self.relu2(y + shortcut)
+        return summed
 
 
 class Resnet18(nn.Module):
@@ -57,6 +62,7 @@ class Resnet18(nn.Module):
         width, stride = options.width, options.stem_stride
         self.stem = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
         self.stem_norm = make_norm(width)
+        self.stem_relu = nn.ReLU()
         channels = width
         for stage in range(4):
             out, first = width * 2**stage, 1 if stage == 0 else 2
@@ -75,11 +81,53 @@ class Resnet18(nn.Module):
             )
         self.pool = nn.AvgPool2d(2)
         self.num_features = channels * height * width
+        self.units = _units(options.width, num_positions=height * width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return features ``[n, num_features]`` of images ``[n, c, h, w]``."""
-        x = torch.relu(self.stem_norm(self.stem(x)))
+        x = self.stem_relu(self.stem_norm(self.stem(x)))
         for stage in range(1, 5):
             x = self.get_submodule(f"stage{stage}")(x)
         features: torch.Tensor = self.pool(x).flatten(1)
         return features
+
+
+def _units(width: int, *, num_positions: int) -> tuple[Units, ...]:
+    """Return, stage by stage, the units inside of its two blocks and those of its stream.
+
+    What goes from block to block is a sum, so one unit of it is one in every block of the stage,
+    and in the stem, which the first stage adds to.
+    """
+    found = []
+    for stage in range(1, 5):
+        out = width * 2 ** (stage - 1)
+        found += [
+            Units(
+                activations=(f"{block}.relu1",),
+                count=out,
+                producers=(f"{block}.conv1",),
+                norms=(f"{block}.norm1",),
+                consumers=(Consumer(f"{block}.conv2", 3 * 3),),
+            )
+            for block in (f"stage{stage}.0", f"stage{stage}.1")
+        ]
+        found.append(_stream(stage, out, num_positions))
+    return tuple(found)
+
+
+def _stream(stage: int, count: int, num_positions: int) -> Units:
+    """Return the units that the blocks of a stage add to."""
+    first, second, following = f"stage{stage}.0", f"stage{stage}.1", f"stage{stage + 1}.0"
+    producers, norms = [f"{first}.conv2", f"{second}.conv2"], [f"{first}.norm2", f"{second}.norm2"]
+    activations, readers = [f"{first}.relu2", f"{second}.relu2"], [f"{second}.conv1"]
+    if stage == 1:
+        activations, readers = ["stem_relu", *activations], [f"{first}.conv1", *readers]
+        producers, norms = ["stem", *producers], ["stem_norm", *norms]
+    else:
+        producers, norms = [f"{first}.shortcut", *producers], [f"{first}.shortcut_norm", *norms]
+    consumers = [Consumer(reader, 3 * 3) for reader in readers]
+    if stage == 4:
+        consumers.append(Consumer(HEADS, num_positions))
+    else:
+        consumers += [Consumer(f"{following}.conv1", 3 * 3), Consumer(f"{following}.shortcut")]
+    return Units(tuple(activations), count, tuple(producers), tuple(norms), tuple(consumers))
