@@ -23,9 +23,12 @@ from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.nets.build import build_model
 from ness_cli.settings.resolve import resolve
+from ness_cli.subspace.basis import SubspaceBasis, null_basis
 from ness_cli.subspace.covariance import CovarianceAccumulator
+from ness_cli.subspace.decomposition import for_each_spectrum
 from ness_cli.subspace.layer_view import adapted_layers
-from ness_cli.subspace.spectrum import spectrum
+from ness_cli.subspace.spectrum import Spectrum
+from ness_cli.subspace.threshold import threshold
 
 
 def main() -> None:
@@ -66,9 +69,12 @@ def main() -> None:
             with CovarianceAccumulator({name: layer}).watch():
                 forward()
 
+    def basis(name: str, found: Spectrum) -> SubspaceBasis:
+        return null_basis(found, threshold(found.sigma, rule="nuclear", eps1=1e-3))
+
     def decompose() -> None:
-        for name, covariance in one_pass.covariances.items():
-            spectrum(covariance, layer=name)
+        cpu = torch.device("cpu")
+        for_each_spectrum(one_pass.covariances, basis, lambda work: None, device=cpu)
 
     parts = {
         "forward pass alone": forward,
