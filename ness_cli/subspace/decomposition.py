@@ -22,7 +22,7 @@ from ness_cli.subspace.spectrum import Spectrum, checked, spectrum
 
 Result = TypeVar("Result")
 
-WIDE = 1024  # from this width on a process of its own: a decomposition takes half a second or more
+WIDE = 1280  # from this width on a process of its own: a decomposition takes a second or more
 _LOOK_SECONDS = 0.2
 _PROGRAM = f"from {symmetric_eigen.__name__} import main; main()"
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
