@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ness_cli import world
 from ness_cli.cli.jobs import Jobs
 from ness_cli.cli.session import Session
 from ness_cli.cli.targets import Target
 from ness_cli.errors import InputError
+from ness_cli.processes import num_started
 from ness_cli.results.step_tables import step_line
 from ness_cli.run_state import read_state
 from ness_cli.settings.identity import method_label
@@ -48,9 +48,9 @@ def run_targets(found: Sequence[Target], place: Session, extent: Extent) -> dict
     Returns:
         The command's JSON document.
     """
-    if world.asked_for() > 1:
+    if num_started() > 1:
         raise InputError(
-            f"run cannot be divided among {world.asked_for()} processes",
+            f"run cannot be divided among {num_started()} processes",
             "use torchrun with train-task and build-subspace, or --jobs for several seeds",
         )
     extent = replace(extent, jobs=min(extent.jobs, len(found)))

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ness_cli import world
 from ness_cli.cli.session import Session
 from ness_cli.errors import InputError, LockedError
+from ness_cli.processes import Processes, joined_processes, local_device, num_started
 from ness_cli.results.step_tables import step_table
 from ness_cli.results.task_facts import read_tasks
 from ness_cli.run_dir import RunDir
@@ -17,7 +17,6 @@ from ness_cli.run_state import read_run_record
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.outcome import Outcome
-from ness_cli.world import World
 
 
 def make_step(name: str, run: Path, place: Session, step: Callable[[RunContext], Outcome]) -> None:
@@ -31,13 +30,13 @@ def make_step(name: str, run: Path, place: Session, step: Callable[[RunContext],
     """
     folder, console = RunDir(run), place.console
     read_run_record(folder)  # refuses a folder that is no run before a lock file is put there
-    place = replace(place, device=world.local_device(place.device))
-    if world.asked_for() > 1 and name == "evaluate":
+    place = replace(place, device=local_device(place.device))
+    if num_started() > 1 and name == "evaluate":
         raise InputError(
-            f"evaluate cannot be divided among {world.asked_for()} processes",
+            f"evaluate cannot be divided among {num_started()} processes",
             "run it without torchrun",
         )
-    with world.joined(torch_device(place)) as processes, _lock(folder, processes):
+    with joined_processes(torch_device(place)) as processes, _lock(folder, processes):
         context = RunContext(folder, place)
         outcome = step(context)
         state = context.state()
@@ -60,7 +59,7 @@ def make_step(name: str, run: Path, place: Session, step: Callable[[RunContext],
 
 
 @contextmanager
-def _lock(folder: RunDir, processes: World) -> Iterator[None]:
+def _lock(folder: RunDir, processes: Processes) -> Iterator[None]:
     """Hold the run in the first process, and let the others go on only when it does."""
     with ExitStack() as stack:
         refusal = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ness_cli import world
+from ness_cli.processes import current_processes
 from ness_cli.stop import StopRequest
 
 SECONDS_BETWEEN = 1.0
@@ -37,7 +37,7 @@ class Boundary:
 
     def after_step(self) -> tuple[bool, bool]:
         """Return whether to save and whether to stop now; a stop saves first."""
-        processes = world.current()
+        processes = current_processes()
         if processes.size == 1:
             return self._decided(self._is_due(), bool(self.stop.reason))
         self.steps_left -= 1

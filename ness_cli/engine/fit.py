@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ness_cli import seeding, world
+from ness_cli import seeding
 from ness_cli.engine import checkpoint as ckpt
 from ness_cli.engine.average import WeightAverage
 from ness_cli.engine.boundary import Boundary
@@ -27,6 +27,7 @@ from ness_cli.methods.base import Method, Phase, Task
 from ness_cli.methods.step import StepProgress, TrainingForward
 from ness_cli.optim.make import set_lr
 from ness_cli.optim.schedule import Schedule
+from ness_cli.processes import current_processes
 from ness_cli.settings.sections import TrainSettings
 from ness_cli.stop import StopRequest
 
@@ -203,7 +204,7 @@ class Fit:
             seeding.seed_default(self.context.seed, "training", number, address)
             self.loss_sum.zero_()
         self.method.model.train()
-        processes = world.current()
+        processes = current_processes()
         while state.step < len(batches):
             if processes.size > 1:
                 # Every process draws for its own images; nothing has to be in the checkpoint.
@@ -225,7 +226,7 @@ class Fit:
     def _end_epoch(self, phase: Phase) -> bool:
         """Validate, record, adapt the rate; return whether the task is to end early."""
         context, state, started = self.context, self.state, time.monotonic()
-        world.current().sum_([self.loss_sum])
+        current_processes().sum_([self.loss_sum])
         entry: dict[str, Any] = {
             "phase": phase.name,
             "epoch": state.epoch + 1,
@@ -290,7 +291,7 @@ class Fit:
         tensors = {
             f"{part}/{name}": t for part, named in parts.items() for name, t in named.items()
         }
-        processes = world.current()
+        processes = current_processes()
         loss_sum = self.loss_sum.clone()
         processes.sum_([loss_sum])
         tensors["loss/sum"] = loss_sum
@@ -311,7 +312,7 @@ class Fit:
         ckpt.load_optimizer(self.optimizer, self.parameters, _part(tensors, "optimizer"))
         ckpt.load_random(_part(tensors, "random"), self.device)
         # Of all processes together; the first goes on with it.
-        self.loss_sum.copy_(tensors["loss/sum"] * float(world.current().is_main))
+        self.loss_sum.copy_(tensors["loss/sum"] * float(current_processes().is_main))
         self.schedule.lr, self.schedule.patience_left = state.lr, state.patience_left
         self.schedule.best = float("inf") if state.best is None else state.best
         self.context.advance(state.num_steps_done, "resumed")

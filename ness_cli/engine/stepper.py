@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ness_cli import world
 from ness_cli.data.augment import Augment
 from ness_cli.data.batches import Images
 from ness_cli.data.mixup import mixed
@@ -15,6 +14,7 @@ from ness_cli.methods.base import Method, Task
 from ness_cli.methods.step import StepProgress, TrainingForward, TrainStep
 from ness_cli.optim.make import make_optimizer
 from ness_cli.optim.sam import perturbed
+from ness_cli.processes import current_processes
 from ness_cli.settings.sections import TrainSettings
 
 
@@ -68,7 +68,7 @@ class Stepper:
         """
         assert self.optimizer is not None
         method = self.method
-        own, weight = world.current().share(positions)
+        own, weight = current_processes().share(positions)
         batch = replace(images.batch(own, self.augment), weight=weight)
         if self.train.mixup:
             batch = mixed(batch, self.train.mixup)

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional
 
-from ness_cli import seeding, world
+from ness_cli import seeding
 from ness_cli.data.batches import Images, cut, validation_batch_size
 from ness_cli.data.tasks.shares import pick
 from ness_cli.engine.score import Score, logits, refuse_non_finite, share_of
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
+from ness_cli.processes import current_processes
 
 FEWEST, MOST = 500, 2000
 """Training images whose statistics validation normalises by: a tenth of them, in these limits."""
@@ -74,7 +75,7 @@ class Validation:
         if (penalty := self.method.penalty(None)) is not None:
             loss += total * float(penalty)
         # All processes go by the numbers of the first.
-        return Score(*world.current().of_main(loss / total, accuracy / total))
+        return Score(*current_processes().of_main(loss / total, accuracy / total))
 
     def _score_of(self, images: Images) -> Score:
         size = self.batch_size or validation_batch_size(len(images))

@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ness_cli import world
 from ness_cli.data.batches import Images
 from ness_cli.methods.files import (
     Files,
@@ -37,6 +36,7 @@ from ness_cli.methods.files import (
 from ness_cli.methods.step import StepProgress, TrainStep, cross_entropy
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.optim.make import ParameterGroup
+from ness_cli.processes import current_processes
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import ComputeSettings, TrainSettings
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
@@ -411,7 +411,7 @@ class Method:
 
         Several processes divide the batches among them; what they see must be summed.
         """
-        processes = world.current()
+        processes = current_processes()
         for images in sets:
             with self.task_view(images.task) as model:
                 for number, where in enumerate(self.pieces(images)):

@@ -22,11 +22,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ness_cli import seeding, world
+from ness_cli import seeding
 from ness_cli.data.batches import cut
 from ness_cli.methods.base import LayerRow, Method, Task
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.step import StepProgress, cross_entropy
+from ness_cli.processes import current_processes
 from ness_cli.settings.methods.ewc import Options
 
 
@@ -112,7 +113,7 @@ class Ewc(Method):
 
     def _information(self, task: Task, advance: Callable[[int], None]) -> Tensors:
         """Return (1 / N) sum over batches of n (gradient of the mean loss)^2, by parameter."""
-        shared, processes = self.shared(), world.current()
+        shared, processes = self.shared(), current_processes()
         generator = seeding.generator(self.seed, "fisher", task.number)
         sample = torch.randperm(len(task.train), generator=generator)
         positions = sample[: self.consolidation_work(task)].sort().values

@@ -9,9 +9,10 @@ from functools import cached_property
 import torch
 from torch.nn import functional
 
-from ness_cli import numerics, world
+from ness_cli import numerics
 from ness_cli.data.batches import Batch, Images
 from ness_cli.nets.multi_head import MultiHead
+from ness_cli.processes import current_processes
 from ness_cli.settings.sections import ComputeSettings
 
 
@@ -100,7 +101,7 @@ class TrainStep:
 
     def sum_over_processes(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace tensors of one dtype and device by their sums over all processes."""
-        world.current().sum_(tensors)
+        current_processes().sum_(tensors)
 
 
 def cross_entropy(logits: torch.Tensor, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:

@@ -16,8 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ness_cli import world
-from ness_cli.world import all_sum
+from ness_cli.processes import all_sum, current_processes
 
 SHARED = "shared"
 
@@ -137,7 +136,7 @@ class TaskNorm(nn.Module):
             mean = self.mean.get_buffer(str(self.task))
             variance = self.variance.get_buffer(str(self.task))
             return functional.batch_norm(x, mean, variance, scale, shift, eps=self.eps)
-        alone = world.current().size == 1 or not self.training
+        alone = current_processes().size == 1 or not self.training
         if x.numel() == x.shape[1] and alone:
             # One value per channel is its own mean: what is left is the shift. torch refuses it.
             return functional.batch_norm(
@@ -148,7 +147,7 @@ class TaskNorm(nn.Module):
                 shift,
                 eps=self.eps,
             )
-        if self.training and world.current().size > 1:
+        if self.training and current_processes().size > 1:
             return self._over_processes(x, scale, shift)
         return functional.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ness_cli import tensor_files, world
+from ness_cli import tensor_files
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import LayerRow
+from ness_cli.processes import current_processes
 from ness_cli.run_state import RECORDS, command
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.stages.context import (
@@ -65,8 +66,8 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
                 data, stopping(context.place, command(context.run.path, "build"), advance)
             )
         # Only now, with everything read and computed by all processes, does the old state go.
-        world.current().wait()
-        if world.current().is_main:
+        current_processes().wait()
+        if current_processes().is_main:
             context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
         outputs = method.outputs("build")
         for name, tensors in outputs.items():
@@ -79,7 +80,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
                 "memory_bytes": sum(map(tensor_files.num_bytes, outputs.values())),
             }
         )
-        if context.settings.storage.keep == "latest" and world.current().is_main:
+        if context.settings.storage.keep == "latest" and current_processes().is_main:
             remove_older(context, context.state(), number)
     if number < context.stream.num_tasks and (note := closed_note(rows, context.settings.options)):
         context.place.progress.note(f"task {number}: {note}")

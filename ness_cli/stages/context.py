@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ness_cli import numerics, registry, run_state, world
+from ness_cli import numerics, registry, run_state
 from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
@@ -15,6 +15,7 @@ from ness_cli.errors import DamagedError, InputError, SettingsError
 from ness_cli.files import read_json
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
+from ness_cli.processes import current_processes
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import RunState, StepState, command
 from ness_cli.settings import yaml_files
@@ -139,7 +140,7 @@ def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
 def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
     """Append what a step does, and how it ends, to the run's log file."""
     logger = logging.Logger("ness")
-    if not world.current().is_main:
+    if not current_processes().is_main:
         yield logger
         return
     handler = logging.FileHandler(run.log, encoding="utf-8")

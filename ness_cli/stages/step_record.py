@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from ness_cli import run_state, tensor_files, world
+from ness_cli import run_state, tensor_files
 from ness_cli.files import write_json
 from ness_cli.methods.files import Tensors
+from ness_cli.processes import current_processes
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.run_files import RunFiles
 
@@ -41,7 +42,7 @@ class StepRecord:
 
     def write(self, name: str, tensors: Tensors) -> None:
         """Write a tensor file of the task and remember its hash and size."""
-        if not world.current().is_main:
+        if not current_processes().is_main:
             return
         path = self.context.run.task(self.task).tensors(name)
         sha256 = tensor_files.write(path, tensors, self.context.identity(name, self.task))
@@ -64,13 +65,13 @@ class StepRecord:
             "peak_memory_bytes": peak_memory(context.device),
             "device": device_name(context.device),
             "threads": torch.get_num_threads(),
-            "processes": world.current().size,
+            "processes": current_processes().size,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "compute": context.settings.compute.model_dump(mode="json"),
             "notes": context.settings.notes,
             **more,
         }
-        if world.current().is_main:
+        if current_processes().is_main:
             write_json(context.run.task(self.task).record(name), record)
         return record
 

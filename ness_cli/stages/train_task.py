@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from ness_cli import world
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit, FitContext, FitState
 from ness_cli.engine.score import record_statistics
@@ -15,6 +14,7 @@ from ness_cli.files import write_bytes
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.determinism import refuse_nondeterministic
+from ness_cli.processes import current_processes
 from ness_cli.run_dir import TaskDir
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
@@ -68,7 +68,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         data = context.task(number, "train")
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
-        processes = world.current()
+        processes = current_processes()
         if processes.is_main and (force or step.status == "stale"):
             folder.checkpoint.unlink(missing_ok=True)
         if processes.is_main:
@@ -140,7 +140,7 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
 
 
 def _write_history(folder: TaskDir, history: list[dict[str, Any]], *, durable: bool) -> None:
-    if world.current().is_main:
+    if current_processes().is_main:
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
         write_bytes(folder.history, lines.encode(), durable=durable)
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-from ness_cli import world
 from ness_cli.errors import NumericalError
+from ness_cli.processes import current_processes
 from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.watch import chunks_of_rows, watching
 
@@ -66,7 +66,7 @@ class CovarianceAccumulator:
     def sum_over_processes(self) -> None:
         """Add up what several processes have seen, if there are several."""
         for name in self.layers:
-            world.current().sum_([self._sum(name)])
+            current_processes().sum_([self._sum(name)])
 
     def _sum(self, name: str) -> torch.Tensor:
         """Return the sum of a layer, where it computes; on the CPU where there is no float64."""

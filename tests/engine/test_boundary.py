@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from ness_cli import world
+from ness_cli.engine import boundary
 from ness_cli.engine.boundary import SECONDS_BETWEEN, Boundary
+from ness_cli.processes import Processes
 from ness_cli.stop import StopRequest
-from ness_cli.world import World
 
 
 class _Clock:
@@ -21,7 +21,7 @@ class _Clock:
         return self.now
 
 
-class _Together(World):
+class _Together(Processes):
     """Two processes as threads, each of which waits for the other wherever they ask each other."""
 
     meeting = threading.Barrier(2, timeout=600)
@@ -39,7 +39,7 @@ def _run_two(monkeypatch, *, save_seconds, step_seconds, num_steps, signal_at=No
     """Make the steps in two processes of unlike clocks; return what each decided, step by step."""
     asked: list[list[int]] = [[], []]
     own = threading.local()
-    monkeypatch.setattr(world, "current", lambda: own.processes)
+    monkeypatch.setattr(boundary, "current_processes", lambda: own.processes)
     decided: list[list[tuple[bool, bool]]] = [[], []]
     num_meetings = [0, 0]
 

@@ -18,7 +18,7 @@ from torch import distributed
 
 
 @dataclass(frozen=True)
-class World:
+class Processes:
     """The processes of a step.
 
     Attributes:
@@ -84,14 +84,14 @@ class World:
             distributed.barrier()
 
 
-def current() -> World:
+def current_processes() -> Processes:
     """Return the processes that this one belongs to; itself alone if it has joined none."""
     if distributed.is_available() and distributed.is_initialized():
-        return World(distributed.get_rank(), distributed.get_world_size())
-    return World()
+        return Processes(distributed.get_rank(), distributed.get_world_size())
+    return Processes()
 
 
-def asked_for() -> int:
+def num_started() -> int:
     """Return how many processes ``torchrun`` has started, 1 without it."""
     # A cluster may set WORLD_SIZE for reasons of its own.
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
@@ -99,26 +99,26 @@ def asked_for() -> int:
 
 def local_device(name: str) -> str:
     """Return the device of this process: of several GPUs the one with its number on the machine."""
-    if asked_for() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+    if num_started() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return name
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` has started, for the time of a step.
 
     Args:
         device: Where this process computes; NCCL connects GPUs, gloo everything else.
     """
-    if asked_for() == 1:
-        yield World()
+    if num_started() == 1:
+        yield Processes()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield current()
+        yield current_processes()
     finally:
         distributed.destroy_process_group()
 
