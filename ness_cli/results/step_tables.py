@@ -32,7 +32,7 @@ def step_line(step: str, task: int | None, record: Mapping[str, Any], num_tasks:
     if step == "build":
         layers = record["layers"]
         ranks = ", ".join(f"{row['layer']} {row['rank']}/{row['d']}" for row in layers)
-        return f"{start} built: {f'open {ranks}' if layers else 'this method keeps nothing'}"
+        return f"{start} built: {f'open {ranks}' if layers else _kept(record)}"
     scores = record.get("task_incremental") or record.get("class_incremental") or []
     mean = f"{sum(scores) / len(scores):.2f} %" if scores else "nothing"
     return f"{start} evaluated: mean accuracy over tasks seen {mean}"
@@ -65,8 +65,14 @@ def _layer_table(record: Mapping[str, Any]) -> Group:
             f"{row['energy_percent']:.3g} %",
         )
     if not record["layers"]:
-        table.add_row("this method keeps nothing", *[""] * 6)
+        table.add_row(_kept(record), *[""] * 6)
     return titled(title, table, frozen_note(record.get("frozen", {})))
+
+
+def _kept(record: Mapping[str, Any]) -> str:
+    """Return what a method that opens no directions keeps, by the names of its files."""
+    kept = record["stored"]
+    return "this method keeps nothing" if kept == "nothing" else f"this method keeps {kept}"
 
 
 def frozen_note(frozen: Mapping[str, int]) -> str:

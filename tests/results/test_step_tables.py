@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from ness_cli.results.margins import wilson_half_width
-from ness_cli.results.step_tables import step_table
+from ness_cli.results.step_tables import step_line, step_table
 from ness_cli.results.task_facts import TaskFacts
 
 TASKS = [TaskFacts(1, ("daisy", "rose"), 40), TaskFacts(2, ("oak", "elm"), 10)]
@@ -44,3 +45,12 @@ def test_without_a_description_of_the_tasks_there_are_numbers_only():
     assert [line.split() for line in lines[1:]] == [
         *(["task", "task", "known"], ["1", "97.50"], ["2", "80.00"])
     ]
+
+
+@pytest.mark.parametrize("stored", ["fisher", "nothing"])
+def test_a_method_that_opens_no_directions_says_what_it_keeps(stored):
+    record = {"task": 1, "layers": [], "stored": stored}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(step_table("build", record, TASKS))
+    assert f"this method keeps {stored}" in console.file.getvalue()
+    assert step_line("build", 1, record, 2) == f"task 1/2 built: this method keeps {stored}"
