@@ -230,9 +230,10 @@ class Ness(ProjectedMethod):
         for name, basis in self._bases.items():
             columns = _open(basis).columns.to(layers[name].weight.device)
             c = self._covariances[name]
-            directions = [Directions.of_eigenvectors(columns, basis.sigma[: basis.rank])]
+            largest = float(basis.sigma[-1])
+            directions = [Directions.of_eigenvectors(columns, basis.sigma[: basis.rank], largest)]
             if c.dim() == 3:
-                directions = [Directions.within(columns, of_group) for of_group in c]
+                directions = [Directions.within(columns, of_group, largest) for of_group in c]
             found[name] = LayerBudget.of(
                 self.options.budget_of(name),
                 directions,
@@ -273,22 +274,34 @@ class Ness(ProjectedMethod):
         """Apply the budget, then clip the singular values of V (Eq. 10), where asked for."""
         has_clip = self.options.max_output_change is not None
         for name, basis in self._bases.items() if has_clip or self._budgets else ():
-            layer, limit = self._views[name], self._limit(name)
+            layer = self._views[name]
             if self.is_factored:
                 factor = self._factors[name]
-                factor.copy_(clip_spectral_norm(self._within_budget(name, factor.cpu()), limit))
+                factor.copy_(self._within_limits(name, factor.cpu()))
                 continue
             previous = self._anchors[name]
-            if name in self._budgets:
-                change = layer.matrix() - previous
+            change = layer.matrix() - previous
+            if has_clip:
+                v = basis.coefficients(change)
+                kept = self._within_limits(name, v)
+                if kept is not v:
+                    layer.set_matrix(basis.recompose(previous, kept))
+            else:
                 near = self._budgets[name].nearest(change)
                 if near is not change:
                     layer.set_matrix(previous + near)
-            if has_clip:
-                v = basis.coefficients(layer.matrix() - previous)
-                clipped = clip_spectral_norm(v, limit)
-                if clipped is not v:
-                    layer.set_matrix(basis.recompose(previous, clipped))
+
+    def _within_limits(self, layer: str, v: torch.Tensor) -> torch.Tensor:
+        """Return V, ``[r, out]``, within the layer's budget and promise; V itself if it is."""
+        limit = self._limit(layer)
+        near = self._within_budget(layer, v)
+        clipped = clip_spectral_norm(near, limit)
+        if clipped is near or layer not in self._budgets:
+            return clipped
+        # Clipping mixes outputs, and so the updates of groups; a factor for all of them does not.
+        again = self._within_budget(layer, clipped)
+        norm = 0.0 if again is clipped else spectral_norm(again)
+        return again if norm <= limit else again * ((1 - 1e-6) * limit / norm)
 
     def _within_budget(self, layer: str, v: torch.Tensor) -> torch.Tensor:
         """Return the rows of V, ``[r, out]``, of the nearest update within the layer's budget."""
@@ -322,7 +335,7 @@ class Ness(ProjectedMethod):
             else:
                 previous = self._anchors[name]
                 v = basis.coefficients(layer.matrix() - previous)
-            v = clip_spectral_norm(self._within_budget(name, v), self._limit(name))
+            v = self._within_limits(name, v)
             # Float32 leakage out of the subspace ends here: files and model say the same.
             layer.set_matrix(basis.recompose(previous, v))
             self._update[f"{name}.V"] = v

@@ -82,18 +82,22 @@ class Directions:
     squares: torch.Tensor
 
     @classmethod
-    def of_eigenvectors(cls, basis: torch.Tensor, sigma: torch.Tensor) -> Directions:
+    def of_eigenvectors(
+        cls, basis: torch.Tensor, sigma: torch.Tensor, largest: float
+    ) -> Directions:
         """Return the directions of a basis of eigenvectors.
 
         Args:
             basis: Eigenvectors of C, ``[d, r]``.
             sigma: Their singular values, ``[r]`` float64.
+            largest: The largest of all inputs, also outside of the basis: what tells a singular
+                value from rounding.
         """
-        return cls(basis, _without_rounding(sigma.double().square(), len(basis)))
+        return cls(basis, _without_rounding(sigma.double().square(), len(basis), largest))
 
     @classmethod
     @torch.no_grad()
-    def within(cls, basis: torch.Tensor, covariance: torch.Tensor) -> Directions:
+    def within(cls, basis: torch.Tensor, covariance: torch.Tensor, largest: float) -> Directions:
         """Return the directions of a subspace in which some other covariance is diagonal.
 
         What groups of a convolution need, which share a subspace and have inputs of their own.
@@ -101,18 +105,17 @@ class Directions:
         Args:
             basis: Orthonormal columns U, ``[d, r]``.
             covariance: C of some inputs, ``[d, d]``. O(r^3) time.
+            largest: As in ``of_eigenvectors``, of the inputs of all groups.
         """
-        covariance = covariance.to(basis.device, torch.float64)
-        inside = basis.double().T @ covariance @ basis.double()
+        basis = in_float64(basis)
+        inside = basis.T @ covariance.to(basis) @ basis
         squares, vectors = torch.linalg.eigh((inside + inside.T) / 2)
-        return cls(basis.double() @ vectors, _without_rounding(squares.clamp(min=0), len(basis)))
+        return cls(basis @ vectors, _without_rounding(squares.clamp(min=0), len(basis), largest))
 
 
-def _without_rounding(squares: torch.Tensor, dim: int) -> torch.Tensor:
+def _without_rounding(squares: torch.Tensor, dim: int, largest: float) -> torch.Tensor:
     """Return eigenvalues with those that are nothing but rounding set to zero."""
-    if not len(squares):
-        return squares
-    noise = dim * torch.finfo(torch.float64).eps * squares.max()
+    noise = dim * torch.finfo(torch.float64).eps * largest**2
     return torch.where(squares > noise, squares, torch.zeros_like(squares))
 
 

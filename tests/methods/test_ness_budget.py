@@ -16,6 +16,10 @@ from ness_cli.engine.stepper import Stepper
 from ness_cli.methods.ness import Ness
 from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import MultiHead
+from ness_cli.subspace.basis import open_basis
+from ness_cli.subspace.budget import Directions, LayerBudget
+from ness_cli.subspace.clip import spectral_norm
+from ness_cli.subspace.spectrum import spectrum
 from ness_cli.subspace.watch import watching
 
 STEPS = 30
@@ -138,6 +142,28 @@ def test_no_update_changes_old_outputs_by_more_than_its_budget(case):
         assert found["rho"] == pytest.approx(
             measured[-1][name].rho, rel=measured[-1][name].rounding
         )
+
+
+def test_clipping_gives_no_group_what_its_budget_forbids():
+    settings = make_settings(
+        methods={"ness": {"scaling": "none", "budget": 0.0, "max_output_change": 1.0}}
+    )
+    model = MultiHead(Grouped(), Grouped.num_features, shared_head=False)
+    method = Ness(model, settings.options, settings.train, seed=1)
+    # Inputs of the first group lie along the first direction, those of the second along the next.
+    c = torch.stack([torch.eye(8)[i].double().diag() for i in range(2)])
+    basis = open_basis(spectrum(c.sum(dim=0), layer="conv2"), keep_open=True)
+    directions = [Directions.within(basis.columns, own, 1.0) for own in c]
+    method._bases = {"conv2": basis}
+    budget = LayerBudget.of(0.0, directions, c, torch.randn(6, 8), 1)
+    method._budgets = {"conv2": budget}
+    change = torch.zeros(6, 8)
+    change[0, 1:3] = change[3, 0] = change[3, 2] = 2.0  # allowed, and not orthogonal
+    v = basis.coefficients(change)
+    kept = method._within_limits("conv2", v)
+    assert spectral_norm(v) > spectral_norm(kept) > 0.9
+    assert spectral_norm(kept) <= 1
+    assert budget.rho(basis.recompose(budget.previous, kept)) < 1e-6
 
 
 def test_a_budget_of_zero_keeps_to_the_null_space():

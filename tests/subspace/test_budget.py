@@ -27,7 +27,7 @@ def _inputs(n, d, rank=None):
 
 def _directions(covariance):
     found = spectrum(covariance, layer="x")
-    return [Directions.of_eigenvectors(found.vectors, found.sigma)]
+    return [Directions.of_eigenvectors(found.vectors, found.sigma, float(found.sigma[-1]))]
 
 
 @pytest.mark.parametrize(("n", "rank"), [(40, None), (40, 3), (1, None), (0, None)])
@@ -97,7 +97,8 @@ def test_nearest_of_groups_is_one_point_of_the_joint_ellipsoid():
     dw = torch.randn(6, 4).double()
     allowed = 0.2 * output_energy(dw, c)
     eye = torch.eye(4, dtype=torch.float64)
-    found = nearest(dw, [Directions.within(eye, own) for own in c], allowed)
+    largest = float(torch.linalg.eigvalsh(c.sum(dim=0))[-1].sqrt())
+    found = nearest(dw, [Directions.within(eye, own, largest) for own in c], allowed)
     assert output_energy(found, c) == pytest.approx(allowed, rel=1e-5)
     # Stationarity: (dW - found) = nu found C with one nu for all groups.
     off = [(dw - found)[3 * g : 3 * g + 3] for g in range(2)]
@@ -114,10 +115,22 @@ def test_a_cut_basis_gives_the_nearest_point_among_updates_inside_it():
     u = found.vectors[:, :3]
     dw = torch.randn(2, 3).double() @ u.T
     allowed = 0.1 * output_energy(dw, x.T @ x)
-    own = [Directions.of_eigenvectors(u, found.sigma[:3])]
+    own = [Directions.of_eigenvectors(u, found.sigma[:3], float(found.sigma[-1]))]
     inside = nearest(dw, own, allowed)
     torch.testing.assert_close(inside @ u @ u.T, inside, rtol=0, atol=1e-12)
     torch.testing.assert_close(inside, nearest(dw, _directions(x.T @ x), allowed))
+
+
+def test_what_is_rounding_beside_the_largest_input_stays_open_also_in_a_cut_basis():
+    sigma = torch.tensor([0.0, 1e-9, 2e-9, 1e-6, 1.0], dtype=torch.float64)
+    u = torch.eye(5, dtype=torch.float64)[:, :4]
+    for own in (
+        Directions.of_eigenvectors(u, sigma[:4], largest=1.0),
+        Directions.within(u, sigma.square().diag(), largest=1.0),
+    ):
+        near = nearest(torch.ones(2, 4).double() @ u.T, [own], 0.0)
+        expected = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+        torch.testing.assert_close(near, expected.expand(2, 5))
 
 
 def test_within_the_limit_not_a_bit_changes():

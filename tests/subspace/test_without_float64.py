@@ -74,6 +74,17 @@ def test_covariances():
 
 def test_the_nearest_update_within_a_budget(found):
     change = torch.randn(3, 8)
-    directions = Directions.of_eigenvectors(found.vectors.float(), found.sigma)
+    largest = float(found.sigma[-1])
+    directions = Directions.of_eigenvectors(found.vectors.float(), found.sigma, largest)
     near = nearest(on_device(change), [directions], 1e-3)
     torch.testing.assert_close(near.cpu(), nearest(change, [directions], 1e-3))
+
+
+def test_the_directions_of_groups(found):
+    basis, covariance = found.vectors.float(), torch.eye(8, dtype=torch.float64)
+    own = Directions.within(on_device(basis), covariance, 1.0)
+    expected = Directions.within(basis, covariance, 1.0)
+    assert torch.equal(own.squares, expected.squares)
+    change = torch.randn(3, 8)
+    near = nearest(on_device(change), [own], 1e-3)
+    torch.testing.assert_close(near.cpu(), nearest(change, [expected], 1e-3))
