@@ -24,6 +24,7 @@ from torch import nn
 
 from ness_cli import seeding
 from ness_cli.data.batches import cut
+from ness_cli.errors import SettingsError
 from ness_cli.methods.base import LayerRow, Method, Task
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.step import StepProgress, cross_entropy
@@ -41,6 +42,21 @@ class Ewc(Method):
         """Begin with nothing that mattered."""
         self._fisher: Tensors = {}
         self._anchors: Tensors = {}
+
+    def check_options(self) -> None:
+        """Refuse to square gradients of single images that are normalised by themselves.
+
+        Raises:
+            SettingsError: Naming the option.
+        """
+        super().check_options()
+        for key in ("fisher_batch", "fisher_samples"):
+            if self.model.statistics == "batch" and getattr(self.options, key) == 1:
+                raise SettingsError(
+                    f"methods.ewc.{key}: a batch of one image, normalised by itself, says nothing"
+                    " about it",
+                    f"set methods.ewc.{key} to 2 or more, or norm.statistics=task",
+                )
 
     def reads(self, step: str) -> tuple[str, ...]:
         """Return ``fisher`` for training and building."""

@@ -45,6 +45,21 @@ CASES = [
         },
     ),
     ("ness", {"net": {"biases": True, "bias": "augmented"}, "train": {"batch_size": 7}}),
+    (
+        "ness",
+        {
+            "methods": {"ness": {"scaling": "none", "budget": 0.01, "budget_steps": 2}},
+            "train": {"average": 0.6},
+        },
+    ),
+    (
+        "ness",
+        {
+            "methods": {"ness": {"scaling": "none", "budget": 0.01, "budget_steps": 2}},
+            "train": {"optimizer": "adam"},
+        },
+    ),
+    ("ewc", {"train": {"head_epochs": 1, "epochs": 3, "weights": "best"}}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
 

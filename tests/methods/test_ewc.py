@@ -7,6 +7,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from ness_cli.engine.validation import Validation
+from ness_cli.errors import SettingsError
 
 
 def _method(train=None, net=None, **options):
@@ -173,3 +174,20 @@ def test_a_task_of_one_class_and_one_image_is_no_error():
     method.consolidate(make_task(1, n=1), lambda _: None)
     fisher = method.outputs("build")["fisher"]
     assert all(torch.isfinite(f).all() for f in fisher.values())
+
+
+@pytest.mark.parametrize("key", ["fisher_batch", "fisher_samples"])
+def test_single_images_that_are_normalised_by_themselves_are_refused(key):
+    def check(statistics, number):
+        settings = make_settings(
+            method={"name": "ewc"},
+            methods={"ewc": {key: number}},
+            net={"batch_norm": True},
+            norm={"statistics": statistics},
+        )
+        make_method(settings).check_options()
+
+    check("batch", 2)
+    check("task", 1)
+    with pytest.raises(SettingsError, match=rf"methods\.ewc\.{key}: a batch of one"):
+        check("batch", 1)

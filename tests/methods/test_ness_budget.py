@@ -13,6 +13,7 @@ from rounding import gamma
 from torch import nn
 
 from ness_cli.engine.stepper import Stepper
+from ness_cli.errors import SettingsError
 from ness_cli.methods.ness import Ness
 from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import MultiHead
@@ -195,3 +196,10 @@ def test_an_anchor_holds_back_along_protected_directions_only():
     for name, view in hard.layers.items():
         off = torch.linalg.vector_norm(view.matrix() - same.layers[name].matrix())
         assert off <= 1e-4 * torch.linalg.vector_norm(view.matrix())
+
+
+@pytest.mark.parametrize("option", [{"budget_steps": 3}, {"layer_budget": {"fc1": 0.1}}])
+def test_options_of_a_budget_that_there_is_none_of_are_refused(option):
+    make_settings(methods={"ness": {"budget": 0.1, **option}})
+    with pytest.raises(SettingsError, match=rf"methods\.ness\.{next(iter(option))}: needs"):
+        make_settings(methods={"ness": option})

@@ -95,6 +95,8 @@ class Options(MethodOptions):
             found.append(
                 "methods.ness.layer_budget: needs methods.ness.budget for the other layers"
             )
+        if self.budget_steps is not None and self.budget is None:
+            found.append("methods.ness.budget_steps: needs methods.ness.budget")
         if self.threshold in ("rms", "energy") and self.eps1 is None:
             found.append(
                 f"methods.ness.eps1: is required with methods.ness.threshold={self.threshold}"
