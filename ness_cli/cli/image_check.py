@@ -5,8 +5,12 @@ from __future__ import annotations
 import shlex
 
 from ness_cli.cli.session import Session
-from ness_cli.data.folder_check import check_folder
+from ness_cli.data.folder_check import FolderCheck, check_folder
+from ness_cli.data.tasks.classes import setting_that_fits
 from ness_cli.results.image_check_tables import classes_table, repeated_table, sizes_table
+from ness_cli.settings.presets import OWN_IMAGES
+from ness_cli.settings.resolve import resolve
+from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.workplace import StoppableProgress
 
 
@@ -27,11 +31,23 @@ def check_images(path: str, place: Session) -> None:
     for note in found.notes():
         console.note(note)
     refusals = found.refusals()
-    share = "" if "test" in found.splits else " data.test_fraction=0.2"
-    following = f"ness run {shlex.quote(f'data.path={path}')}{share}"
+    following = _following(path, found)
     console.document(found.document() | {"next": "" if refusals else following})
     for each in refusals[:-1]:
         console.error(each)
     if refusals:
         raise refusals[-1]
     console.next(following)
+
+
+def _following(path: str, found: FolderCheck) -> str:
+    """Return the command that learns the images, with the settings that they need."""
+    typed = [f"data.path={path}"]
+    if "test" not in found.splits:
+        typed.append("data.test_fraction=0.2")
+    # The path itself may hold characters that settings read as YAML.
+    images = resolve(OWN_IMAGES, ["data.path=images"]).settings.data
+    assert isinstance(images, DatasetSettings)
+    assert isinstance(images.classes_per_task, int)
+    typed += filter(None, [setting_that_fits(len(found.counts), images.classes_per_task)])
+    return f"ness run {shlex.join(typed)}"

@@ -45,6 +45,13 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The run folder. Default: runs/PRESET-METHOD-sSEED.", show_default=False),
 ]
+OutOfSeeds = Annotated[
+    Path | None,
+    typer.Option(
+        help="The folder of the runs. Default: runs/reproduce-PRESET, with -quick if it is.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="The run's seed.", show_default=False)]
 Seeds = Annotated[
     str | None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from ness_cli import registry
 from ness_cli.errors import SettingsError
@@ -151,18 +152,38 @@ def without_foreign_options(
     """Drop options of a component that the layer above replaces by another one.
 
     ``net.name=alexnet`` on a preset with an ``mlp`` leaves its widths behind; what the new one has
-    too (``classes_per_task`` of a data source) carries over.
+    too (``classes_per_task`` of a data source) carries over. An option of the same name that takes
+    another kind of value is another option: AlexNet's ``width`` is a factor, ResNet18's a count.
     """
     kept = dict(below)
     for section, (package, name_key) in COMPONENT_SECTIONS.items():
         old, new = below.get(section), above.get(section)
         if not isinstance(old, Mapping) or not isinstance(new, Mapping) or name_key not in new:
             continue
-        name = str(new[name_key])
-        if name in registry.names(package) and name != _chosen(below, section):
-            fields = options_model(package, name, place=section).model_fields
-            kept[section] = {key: value for key, value in old.items() if key in fields}
+        name, before = str(new[name_key]), _chosen(below, section)
+        known = registry.names(package)
+        if name in known and name != before:
+            ours = _kinds_of_options(package, name, section)
+            theirs = _kinds_of_options(package, before, section) if before in known else ours
+            shared = {key for key in ours if ours[key] & theirs.get(key, set())}
+            kept[section] = {key: value for key, value in old.items() if key in shared}
     return kept
+
+
+def _kinds_of_options(package: str, name: str, section: str) -> dict[str, set[Any]]:
+    """Return the kinds of values that each option of a component takes."""
+    fields = options_model(package, name, place=section).model_fields
+    return {key: _kinds(field.annotation) for key, field in fields.items()}
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types of a union without ``None``, each without its bounds."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _kinds(parts[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in parts if part is not NoneType for kind in _kinds(part)}
+    return {annotation}
 
 
 def _chosen(nested: Mapping[str, Any], section: str) -> str:

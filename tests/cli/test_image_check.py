@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
+from ness_cli.data.tasks.classes import deal
+from ness_cli.settings.resolve import resolve
 
 
 @pytest.fixture
@@ -32,6 +36,16 @@ def test_a_good_folder_ends_with_the_command_that_learns_it(folder):
     typed = f"'data.path={folder}' data.test_fraction=0.2"
     assert f"Next: ness run {typed}" in result.stderr
     assert "the same pixels" in result.stdout
+
+
+@pytest.mark.parametrize("extra", ["C", "CD", "CDE"])
+def test_the_command_that_it_ends_with_deals_all_classes_to_tasks(folder, extra):
+    for name in extra:
+        shutil.copytree(folder / "ant", folder / name)
+    typed = shlex.split(json.loads(ness("check", folder, "--json").stdout)["next"])[2:]
+    settings = resolve("images", typed).settings
+    dealt = deal(["ant", "bee", *extra], settings.data)
+    assert (len(dealt), sum(map(len, dealt))) == (2, 2 + len(extra))
 
 
 def test_what_would_stop_preparing_exits_with_4_and_one_document(folder):

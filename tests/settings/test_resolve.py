@@ -155,6 +155,15 @@ def test_options_of_a_component_that_is_replaced_do_not_carry_over():
         resolve("digits", ["net.name=alexnet", "net.hidden=[5]"])
 
 
+@pytest.mark.parametrize(
+    ("preset", "net", "width"),
+    [("images", "resnet18", 20), ("five-resnet18-ness-sgdm", "alexnet", 1.0)],
+)
+def test_an_option_that_takes_another_kind_of_value_does_not_carry_over(preset, net, width):
+    changed = ["data.source=image-folder", "data.path=x", f"net.name={net}"]
+    assert resolve(preset, changed).settings.net.width == width
+
+
 def test_the_same_component_keeps_its_options():
     settings = resolve("digits", ["net.name=mlp"]).settings
     assert settings.net.hidden == (384, 384)

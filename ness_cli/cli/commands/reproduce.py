@@ -22,7 +22,7 @@ def reproduce(
         ),
     ] = False,
     seeds: options.Seeds = None,
-    out: options.Out = None,
+    out: options.OutOfSeeds = None,
     jobs: options.NumJobs = 1,
     device: options.Device = "auto",
     threads: options.Threads = None,

@@ -91,10 +91,11 @@ def _equal_sizes(num_classes: int, per_task: int, num_tasks: int | None) -> list
             f"set data.classes_per_task to {num_classes} or less",
         )
     if num_tasks is None and left:
+        example = _sizes_that_fit(num_classes, full)
         raise SettingsError(
             f"data.classes_per_task: {full} x {per_task} classes leave {left} of"
             f" {num_classes} over",
-            f"give a list that adds up to {num_classes}{_example(num_classes, full)}, or set"
+            f"give a list that adds up to {num_classes}{example and f', as {example}'}, or set"
             f" data.num_tasks={full}",
         )
     if num_tasks is not None and num_tasks > full:
@@ -110,14 +111,22 @@ def _classes(number: int) -> str:
     return counted(number, "class", "classes")
 
 
-def _example(num_classes: int, num_tasks: int) -> str:
-    """Return a list of nearly equal tasks, as it is typed, if it is short."""
+def setting_that_fits(num_classes: int, per_task: int) -> str:
+    """Return the setting to type where tasks of equal size leave classes over; empty if none do."""
+    full, left = divmod(num_classes, per_task)
+    if full == 0:
+        return f"data.classes_per_task={num_classes}"
+    return (_sizes_that_fit(num_classes, full) or f"data.num_tasks={full}") if left else ""
+
+
+def _sizes_that_fit(num_classes: int, num_tasks: int) -> str:
+    """Return the setting of nearly equal tasks, as it is typed, if it is short."""
     num_tasks = max(2, num_tasks)
     if num_tasks > _MOST_LISTED:
         return ""
     small, larger = divmod(num_classes, num_tasks)
     sizes = [small + 1] * larger + [small] * (num_tasks - larger)
-    return f", as data.classes_per_task=[{','.join(map(str, sizes))}]"
+    return f"data.classes_per_task=[{','.join(map(str, sizes))}]"
 
 
 def _few(names: Sequence[str], limit: int = 8) -> str:
