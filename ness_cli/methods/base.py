@@ -203,7 +203,10 @@ class Method:
         """Take in the files of task ``number`` that ``reads_of_every_task`` names."""
 
     def file_sizes(self) -> dict[str, int]:
-        """Return the most bytes that each of its files can have, for the layers of its model."""
+        """Return the most bytes that each of its files can have, for the layers of its model.
+
+        A file without an entry is taken for an empty one: the disk is not checked for it.
+        """
         return {}
 
     def spectra(self, tensors: Tensors) -> dict[str, LayerSpectrum]:

@@ -28,7 +28,7 @@ def file_sizes(method: Method, step: str) -> dict[str, int]:
         step: ``train`` or ``build``; any other step writes no tensors.
     """
     sizes = method.file_sizes()
-    own = {file.name: sizes[file.name] for file in method.files if file.made_by == step}
+    own = {file.name: sizes.get(file.name, 0) for file in method.files if file.made_by == step}
     if step != "train":
         return own
     model = sum(t.numel() * t.element_size() for t in method.model.state_dict().values())

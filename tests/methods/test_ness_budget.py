@@ -203,3 +203,11 @@ def test_options_of_a_budget_that_there_is_none_of_are_refused(option):
     make_settings(methods={"ness": {"budget": 0.1, **option}})
     with pytest.raises(SettingsError, match=rf"methods\.ness\.{next(iter(option))}: needs"):
         make_settings(methods={"ness": option})
+
+
+def test_without_filter_and_budget_every_report_says_that_nothing_is_protected():
+    def notes(**options):
+        return make_settings(methods={"ness": options}).notes
+
+    assert notes(scaling="none") == ["scaling=none without a budget protects nothing"]
+    assert notes(scaling="none", budget=0.1) == []

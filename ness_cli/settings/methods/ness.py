@@ -76,10 +76,13 @@ class Options(MethodOptions):
         return step == "build" and self.covariance == "recompute"
 
     def notes(self) -> tuple[str, ...]:
-        """Return that old data is passed through the network again, if it is."""
+        """Return that old data is passed through the network again, or nothing is protected."""
+        found = []
         if self.covariance == "recompute":
-            return ("covariances are recomputed from the stored data of all tasks seen",)
-        return ()
+            found.append("covariances are recomputed from the stored data of all tasks seen")
+        if self.scaling == "none" and self.budget is None:
+            found.append("scaling=none without a budget protects nothing")
+        return tuple(found)
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that a rule needs an ``eps1``, or Adam the factored form.
