@@ -777,3 +777,13 @@ def test_validation_asked_for_later_is_given_where_models_are_kept(tmp_path):
     assert None not in matrix[2]
     assert matrix[1] == [None] * 3
     assert "already done" in good("evaluate", out, "--validation", "--task", 2).stderr
+
+
+def test_what_comes_next_is_the_report_of_all_seeds_and_a_preset_that_runs(tmp_path):
+    out = tmp_path / "many"
+    small = ["data.num_tasks=1", "train.epochs=1", "net.hidden=[8]", "data.limit_per_class=5"]
+    said = good("run", "--out", out, "--seeds", "1,2", *small).stderr
+    assert said.splitlines()[-1] == f"Next: ness report {out}"
+    for name, more in (("images", " data.path=FOLDER"), ("digits", "")):
+        copy = tmp_path / f"{name}.yaml"
+        assert good("presets", "cp", name, copy).stderr == f"Next: ness run --preset {copy}{more}\n"

@@ -67,7 +67,7 @@ def copy_preset(
     """
     from ness_cli.errors import SettingsError
     from ness_cli.files import write_bytes
-    from ness_cli.settings import presets
+    from ness_cli.settings import presets, yaml_files
 
     with session() as place:
         source = presets.path_of(name)
@@ -77,7 +77,9 @@ def copy_preset(
         if target.exists() and not force:
             raise SettingsError(f"{target} is there already", "add --force to replace it")
         write_bytes(target, source.read_bytes())
-        place.console.next(f"ness run --preset {target}")
+        data = yaml_files.read(target).get("data", {})
+        asks = data.get("source") == "image-folder" and "path" not in data
+        place.console.next(f"ness run --preset {target}{' data.path=FOLDER' if asks else ''}")
 
 
 @app.command("validate")
