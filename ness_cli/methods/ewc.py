@@ -41,7 +41,7 @@ class Ewc(Method):
     def start(self) -> None:
         """Begin with nothing that mattered."""
         self._fisher: Tensors = {}
-        self._anchors: Tensors = {}
+        self._held: list[tuple[nn.Parameter, torch.Tensor, torch.Tensor]] = []
 
     def check_options(self) -> None:
         """Refuse to square gradients of single images that are normalised by themselves.
@@ -85,23 +85,22 @@ class Ewc(Method):
         """Note where the weights are."""
         super().begin_task(task)
         shared = self.shared()
-        self._anchors = {name: shared[name].detach().clone() for name in self._fisher}
-        self._fisher = {name: f.to(shared[name].device) for name, f in self._fisher.items()}
+        # Looked up once: the penalty is part of every step.
+        self._held = [
+            (shared[name], f.to(shared[name].device), shared[name].detach().clone())
+            for name, f in self._fisher.items()
+        ]
 
     def penalty(self, progress: StepProgress | None) -> torch.Tensor | None:
         """Return (lambda / 2) sum F (theta - theta*)^2; nothing in the first task."""
-        if not self._anchors:
+        if not self._held:
             return None
-        shared = self.shared()
-        terms = [
-            (self._fisher[name] * (shared[name] - anchor).square()).sum()
-            for name, anchor in self._anchors.items()
-        ]
+        terms = [(f * (theta - anchor).square()).sum() for theta, f, anchor in self._held]
         return self.options.strength / 2 * torch.stack(terms).sum()
 
     def end_task(self, task: Task) -> None:
         """Forget where the weights were."""
-        self._anchors = {}
+        self._held = []
 
     # -- consolidation -----------------------------------------------------------------------
 
