@@ -22,11 +22,14 @@ class MethodFile:
         made_by: The step that writes it: ``train`` or ``build``.
         needed: Of which tasks later steps read it: of ``all``, or of the ``newest`` only, so that
             ``storage.keep=latest`` removes the older ones.
+        of_task: Whether its numbers serve the task that it was left with alone, as masks or scales
+            of single tasks do.
     """
 
     name: str
     made_by: Literal["train", "build"]
     needed: Literal["all", "newest"]
+    of_task: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ness_cli.settings.base import Section
 from ness_cli.settings.sections import TrainSettings
 
@@ -17,6 +20,29 @@ class MethodOptions(Section):
     def uses_past_data(self, step: str) -> bool:
         """Return whether ``step`` (``train``, ``build``) opens training data of earlier tasks."""
         return False
+
+    def keeps(self) -> str:
+        """Return in a few words what later tasks need of earlier ones besides the model."""
+        return "nothing"
+
+    def needs_task(self) -> bool:
+        """Return whether its layers compute differently for every task.
+
+        Heads and per-task normalisation are of the network, not of the method: they do not count.
+        """
+        return False
+
+    def passes(self) -> int:
+        """Return how often a training step passes its batch forth and back; SAM comes on top."""
+        return 1
+
+    def adjustments(self, train: TrainSettings) -> Mapping[str, Any]:
+        """Return training settings that the method needs in place of those of a preset.
+
+        By key below ``train``: ``{"optimizer": "adam", "lr": 1e-3}``. What is typed on the command
+        line is left alone, and refused by ``problems`` where the method cannot work with it.
+        """
+        return {}
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return what in the training settings the method cannot work with, a line each."""

@@ -26,3 +26,7 @@ class Options(MethodOptions):
     new."""
     decay: float = Field(default=1.0, ge=0, le=1)
     """``online``: what is left of the old information after every task; 1 adds up."""
+
+    def keeps(self) -> str:
+        """Return the information and where the weights were."""
+        return "a weight of every parameter"

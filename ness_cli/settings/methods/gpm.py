@@ -37,6 +37,10 @@ class Options(MethodOptions):
         """Return that the inputs of every layer are those of all ``samples``."""
         return {"layer_samples": self.samples} if self.layer_samples is None else {}
 
+    def keeps(self) -> str:
+        """Return what is protected."""
+        return "leading directions of every layer"
+
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
         if train.is_adaptive:

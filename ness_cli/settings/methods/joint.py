@@ -12,6 +12,10 @@ class Options(MethodOptions):
         """Return ``True`` for training."""
         return step == "train"
 
+    def keeps(self) -> str:
+        """Return that nothing is thrown away."""
+        return "all images"
+
     def notes(self) -> tuple[str, ...]:
         """Return that old data is kept."""
         return ("joint trains on the stored data of all tasks seen; it is no continual learner",)

@@ -75,6 +75,10 @@ class Options(MethodOptions):
         """Return ``True`` for building when covariances are recomputed."""
         return step == "build" and self.covariance == "recompute"
 
+    def keeps(self) -> str:
+        """Return the matrices of every layer."""
+        return "a covariance and a basis of every layer"
+
     def notes(self) -> tuple[str, ...]:
         """Return that old data is passed through the network again, or nothing is protected."""
         found = []

@@ -14,6 +14,10 @@ class Options(gpm.Options):
     """Alpha of the importance (alpha + 1) s / (alpha s + max s); the larger, the more of the
     protected directions are closed altogether."""
 
+    def keeps(self) -> str:
+        """Return what is slowed, and by how much."""
+        return "leading directions of every layer, and their importance"
+
     def way_to_open(self) -> str:
         """Return that less is to be protected, or less of it closed."""
         return "lower methods.sgp.threshold or methods.sgp.scale_coefficient"
