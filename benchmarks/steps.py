@@ -62,19 +62,19 @@ class SecondTask:
             model, settings.options, settings.train, seed=settings.seed, compute=settings.compute
         )
         self.size = settings.train.batch_size
-        for number in (1, 2):
-            info = stream.info(number)
-            split = stream.split(number, "train")
+        for task_number in (1, 2):
+            info = stream.info(task_number)
+            split = stream.split(task_number, "train")
             self.images = Images(
-                split, task=number, mean=info.mean, std=info.std, device=self.device
+                split, task=task_number, mean=info.mean, std=info.std, device=self.device
             )
-            task = Task(number, info.num_classes, self.images)
-            model.add_task(number, info.num_classes)
+            task = Task(task_number, info.num_classes, self.images)
+            model.add_task(task_number, info.num_classes)
             model.to(self.device)
-            model.select(number)
+            model.select(task_number)
             self.method.begin_task(task)
             self.stepper = Stepper(self.method, task)
-            if number == 1:
+            if task_number == 1:
                 self.seconds(20)
                 self.method.end_task(task)
                 self.method.consolidate(task, lambda _: None)

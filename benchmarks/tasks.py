@@ -33,11 +33,11 @@ from ness_cli.workplace import Workplace
 WINDOW = 5
 
 
-def evaluate_new_task(context: RunContext, number: int) -> float:
+def evaluate_new_task(context: RunContext, task_number: int) -> float:
     """Return the seconds it takes to load a task's model and score its own test images."""
     start = time.perf_counter()
-    method = context.method(load_model(context, number, {}))
-    task_accuracy(method, context.images(number, "test"), 500, lambda _: None)
+    method = context.method(load_model(context, task_number, {}))
+    task_accuracy(method, context.images(task_number, "test"), 500, lambda _: None)
     return time.perf_counter() - start
 
 
@@ -63,31 +63,33 @@ def main() -> None:
         run.path.mkdir()
         prepare(run, resolve("digits", overrides), cache, Progress(), StopRequest())
         context = RunContext(run, Workplace(cache, "cpu", arguments.threads))
-        for number in range(1, arguments.tasks + 1):
+        for task_number in range(1, arguments.tasks + 1):
             seconds = {}
             for name, step in (("train", train_task), ("build", build_subspace)):
                 start = time.perf_counter()
-                step(context, number)
+                step(context, task_number)
                 seconds[name] = time.perf_counter() - start
-            seconds["evaluate"] = evaluate_new_task(context, number)
+            seconds["evaluate"] = evaluate_new_task(context, task_number)
             peak = peak_memory(context.device)
-            rows.append({"task": number, **seconds, "total": sum(seconds.values()), "peak": peak})
+            rows.append(
+                {"task": task_number, **seconds, "total": sum(seconds.values()), "peak": peak}
+            )
     found = {}
-    for number in (2, 10, 50, 100, arguments.tasks):
-        near = [row for row in rows if abs(row["task"] - number) <= WINDOW and row["task"] > 1]
-        if number <= arguments.tasks:
-            found[number] = {
+    for task_number in (2, 10, 50, 100, arguments.tasks):
+        near = [row for row in rows if abs(row["task"] - task_number) <= WINDOW and row["task"] > 1]
+        if task_number <= arguments.tasks:
+            found[task_number] = {
                 key: statistics.median(row[key] for row in near) for key in rows[0] if key != "task"
             }
     base = found[2]
     print(f"{arguments.method}, permuted digits, {arguments.epochs} epochs, per task")
-    for number, row in found.items():
+    for task_number, row in found.items():
         parts = ", ".join(
             f"{key} {1e3 * row[key]:.0f} ms" for key in ("train", "build", "evaluate")
         )
         print(
-            f"  task {number:3}: {parts}; in all {row['total'] / base['total']:.2f} times task 2,"
-            f" peak memory {row['peak'] / base['peak']:.2f} times"
+            f"  task {task_number:3}: {parts}; in all {row['total'] / base['total']:.2f} times "
+            f"task 2, peak memory {row['peak'] / base['peak']:.2f} times"
         )
     if arguments.out:
         arguments.out.write_text(json.dumps({"rows": rows, "summary": found}, indent=2) + "\n")

@@ -68,9 +68,9 @@ class RunDir:
         """Return the log that every step appends to."""
         return self.path / "log.txt"
 
-    def task(self, number: int) -> TaskDir:
-        """Return the folder of task ``number``, counted from 1."""
-        return TaskDir(self.path / f"task-{number:02d}", number)
+    def task(self, task_number: int) -> TaskDir:
+        """Return the folder of a task, counted from 1."""
+        return TaskDir(self.path / f"task-{task_number:02d}", task_number)
 
     def relative(self, path: Path) -> str:
         """Return ``path`` as written in records: relative to the run, with forward slashes."""

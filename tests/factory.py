@@ -56,13 +56,13 @@ def make_images(task: int, n: int = 24, shape=SHAPE, *, seed: int = 0, device="c
     )
 
 
-def make_task(number: int, *, n: int = 24, past: bool = False, shape=SHAPE) -> Task:
+def make_task(task_number: int, *, n: int = 24, past: bool = False, shape=SHAPE) -> Task:
     return Task(
-        number=number,
+        number=task_number,
         num_classes=NUM_CLASSES,
-        train=make_images(number, n, shape),
-        valid=make_images(number, 6, shape, seed=1),
-        past=tuple(make_images(t, n, shape) for t in range(1, number)) if past else (),
+        train=make_images(task_number, n, shape),
+        valid=make_images(task_number, 6, shape, seed=1),
+        past=tuple(make_images(t, n, shape) for t in range(1, task_number)) if past else (),
     )
 
 
@@ -92,10 +92,10 @@ def dense_update(basis, update, layer: str) -> torch.Tensor:
     return (v - q @ ((1 - s)[:, None] * (q.T @ v))).T
 
 
-def add_task(method: Method, number: int) -> None:
-    torch.manual_seed(1000 + number)
-    method.model.add_task(number, NUM_CLASSES)
-    method.model.select(number)
+def add_task(method: Method, task_number: int) -> None:
+    torch.manual_seed(1000 + task_number)
+    method.model.add_task(task_number, NUM_CLASSES)
+    method.model.select(task_number)
 
 
 def make_steps(method: Method, task: Task, num_steps: int, *, size: int = 8) -> Iterator[Stepper]:

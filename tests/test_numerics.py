@@ -137,9 +137,9 @@ def test_compiled_bf16_leaves_the_subspace_by_float32_rounding_only(backend, mon
         train={"batch_size": n, "momentum": 0.0, "lr": lr},
     )
     method = make_method(settings)
-    for number in (1, 2):
-        add_task(method, number)
-        task = make_task(number)
+    for task_number in (1, 2):
+        add_task(method, task_number)
+        task = make_task(task_number)
         method.begin_task(task)
         views = method.layers
         before = {name: view.matrix().clone() for name, view in views.items()}
@@ -148,7 +148,7 @@ def test_compiled_bf16_leaves_the_subspace_by_float32_rounding_only(backend, mon
         for step in range(5):
             positions = torch.arange(step, step + n)
             batch = task.train.batch(positions)
-            factors = _norms_of_factors(method, batch) if number == 2 else {}
+            factors = _norms_of_factors(method, batch) if task_number == 2 else {}
             stepper.step(task.train, positions, StepProgress(0, step, 5, 1))
             for name, product in factors.items():
                 projector, m = method._projectors[name], method._memory[name].double()
@@ -157,7 +157,7 @@ def test_compiled_bf16_leaves_the_subspace_by_float32_rounding_only(backend, mon
                 leak = float(own.norm()) + UNIT * terms * float(m.norm()) ** 2
                 weight = float(views[name].matrix().norm())
                 bound[name] += 2 * (lr * product * leak + UNIT * weight) * float(m.norm())
-        if number == 2:
+        if task_number == 2:
             assert all(linear.by_rows for linear in method._linears.values())
             for name, view in views.items():
                 change = (view.matrix() - before[name]).double()
@@ -195,14 +195,14 @@ def test_bf16_keeps_every_step_inside_the_subspace(form, batch_size):
         methods={"ness": {"form": form, "eps1": 0.1}},
     )
     method = make_method(settings)
-    for number in (1, 2):
-        add_task(method, number)
-        task = make_task(number)
+    for task_number in (1, 2):
+        add_task(method, task_number)
+        task = make_task(task_number)
         method.begin_task(task)
         before = {name: view.module.weight.clone() for name, view in method.layers.items()}
         for _ in make_steps(method, task, 10, size=4):
             pass
-        if number == 2:
+        if task_number == 2:
             for name, view in method.layers.items():
                 basis = method._bases[name]
                 change = (view.module.weight - before[name]).detach()
@@ -238,11 +238,11 @@ def test_a_compiled_step_is_the_plain_step_to_rounding(name):
             method={"name": name}, compute={"compile": compile_}, net={"batch_norm": True}
         )
         method = make_method(settings)
-        for number in (1, 2):
-            add_task(method, number)
-            task = make_task(number)
+        for task_number in (1, 2):
+            add_task(method, task_number)
+            task = make_task(task_number)
             method.begin_task(task)
-            if number == 2:
+            if task_number == 2:
                 stepper = Stepper(method, task)
                 for step, size in enumerate((16, 5)):  # a smaller last batch
                     progress = StepProgress(0, step, 2, 1)

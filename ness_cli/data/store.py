@@ -170,7 +170,7 @@ def plan(options: DataSettings) -> Manifest:
     channels, height, width = planned.image_shape
     per_image = channels * height * width + _BYTES_PER_LABEL
     tasks = []
-    for number, task in enumerate(planned.tasks, 1):
+    for task_number, task in enumerate(planned.tasks, 1):
         counts = {split: sum(task.counts(split)) for split in SPLITS}
         if task.positions("valid") is None:
             fraction = task.options.valid_fraction
@@ -180,7 +180,7 @@ def plan(options: DataSettings) -> Manifest:
             name: {"count": count, "bytes": count * per_image} for name, count in counts.items()
         }
         constants = _given_constants(task.options, channels)
-        tasks.append(_task_entry(number, task, constants, splits))
+        tasks.append(_task_entry(task_number, task, constants, splits))
     return {
         "schema": SCHEMA,
         "source": options.source,
@@ -226,7 +226,7 @@ def _write(
         (folder / "stream.json").unlink(missing_ok=True)
     tasks = []
     constants: dict[int, Constants] = {}
-    for number, (task, found) in enumerate(zip(planned.tasks, images, strict=True), 1):
+    for task_number, (task, found) in enumerate(zip(planned.tasks, images, strict=True), 1):
         splits = _splits(task, found)
         if task.dataset not in constants:
             mean, std = _given_constants(task.options, planned.image_shape[0])
@@ -234,8 +234,8 @@ def _write(
             constants[task.dataset] = (mean or computed_mean, std or computed_std)
         files = {}
         for split, tensors in splits.items():
-            path = folder / f"task-{number:02d}-{split}.safetensors"
-            identity = {"kind": "images", "split": split, "stream": key, "task": number}
+            path = folder / f"task-{task_number:02d}-{split}.safetensors"
+            identity = {"kind": "images", "split": split, "stream": key, "task": task_number}
             with _refusals(path):
                 sha256 = tensor_files.write(path, tensors, identity)
                 files[split] = {
@@ -244,7 +244,7 @@ def _write(
                     "bytes": path.stat().st_size,
                     "sha256": sha256,
                 }
-        tasks.append(_task_entry(number, task, constants[task.dataset], files))
+        tasks.append(_task_entry(task_number, task, constants[task.dataset], files))
     return tasks
 
 
@@ -281,10 +281,10 @@ def _chosen(
 
 
 def _task_entry(
-    number: int, task: TaskPlan, constants: Constants, splits: Mapping[str, Any]
+    task_number: int, task: TaskPlan, constants: Constants, splits: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
-        "number": number,
+        "number": task_number,
         "name": task.name,
         "classes": list(task.classes),
         "class_counts": {split: list(task.counts(split)) for split in ("train", "test")},

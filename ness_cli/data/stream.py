@@ -94,12 +94,12 @@ def plan_stream(options: DataSettings) -> StreamPlan:
     missing: list[MissingFilesError] = []
     datasets = options.datasets()
     shape: Shape | None = None
-    for number, each in enumerate(datasets):
+    for dataset_index, each in enumerate(datasets):
         try:
             with _source(each).opened(each, None) as dataset:
                 shape = _same_shape(shape, dataset, each)
                 left_out += dataset.left_out
-                tasks += _plans(dataset, datasets, number)
+                tasks += _plans(dataset, datasets, dataset_index)
         except MissingFilesError as error:
             missing.append(error)
     if shape is None:
@@ -121,10 +121,10 @@ def opened_stream(
     shape: Shape | None = None
     with contextlib.ExitStack() as stack:
         found: list[tuple[Dataset, list[TaskPlan]]] = []
-        for number, each in enumerate(datasets):
+        for dataset_index, each in enumerate(datasets):
             dataset = stack.enter_context(_source(each).opened(each, progress))
             shape = _same_shape(shape, dataset, each)
-            found.append((dataset, _plans(dataset, datasets, number)))
+            found.append((dataset, _plans(dataset, datasets, dataset_index)))
         assert shape is not None
         planned = StreamPlan(
             shape,
@@ -147,15 +147,17 @@ def _shared(datasets: Sequence[DatasetSettings]) -> bool:
     return len(datasets) == 1 and shares_labels(datasets[0])
 
 
-def _plans(dataset: Dataset, datasets: Sequence[DatasetSettings], number: int) -> list[TaskPlan]:
+def _plans(
+    dataset: Dataset, datasets: Sequence[DatasetSettings], dataset_index: int
+) -> list[TaskPlan]:
     """Return the tasks of a data set; of several data sets, their names begin with that of theirs.
 
     Args:
         dataset: The data set.
         datasets: The settings of all data sets.
-        number: Which of them it is.
+        dataset_index: Which of them it is.
     """
-    options = datasets[number]
+    options = datasets[dataset_index]
     plans = plan_tasks(dataset, options)
     if len(datasets) == 1:
         return plans
@@ -164,7 +166,7 @@ def _plans(dataset: Dataset, datasets: Sequence[DatasetSettings], number: int) -
         replace(
             plan,
             name=options.title if alone else f"{options.title} {plan.name}",
-            dataset=number,
+            dataset=dataset_index,
         )
         for plan in plans
     ]

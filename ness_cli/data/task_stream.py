@@ -84,40 +84,40 @@ class TaskStream:
         """Return the number of tasks."""
         return len(self._tasks)
 
-    def info(self, number: int) -> TaskInfo:
+    def info(self, task_number: int) -> TaskInfo:
         """Return what is known of a task, counted from 1.
 
         Raises:
             InputError: If there is no such task.
         """
-        task = self._task(number)
+        task = self._task(task_number)
         constants = tuple(task["mean"]), tuple(task["std"])
-        return TaskInfo(number, task["name"], tuple(task["classes"]), *constants)
+        return TaskInfo(task_number, task["name"], tuple(task["classes"]), *constants)
 
-    def split(self, number: int, split: str) -> Split:
+    def split(self, task_number: int, split: str) -> Split:
         """Open one split of one task, and no other file.
 
         Args:
-            number: The task, counted from 1.
+            task_number: The task, counted from 1.
             split: ``train``, ``valid`` or ``test``.
 
         Raises:
             InputError: If there is no such task, or its file is missing.
             DamagedError: If the file does not read back as it was written.
         """
-        record = self._task(number)["splits"][split]
+        record = self._task(task_number)["splits"][split]
         tensors = tensor_files.read(
             self._folder / record["file"],
-            {"kind": "images", "split": split, "stream": self.key, "task": number},
+            {"kind": "images", "split": split, "stream": self.key, "task": task_number},
             remedy=self._remedy,
             sha256=record["sha256"],
         )
         return Split(tensors["images"], tensors["labels"])
 
-    def _task(self, number: int) -> Mapping[str, Any]:
-        if not 1 <= number <= self.num_tasks:
+    def _task(self, task_number: int) -> Mapping[str, Any]:
+        if not 1 <= task_number <= self.num_tasks:
             raise InputError(
-                f"there is no task {number}: tasks are numbered 1 to {self.num_tasks}",
+                f"there is no task {task_number}: tasks are numbered 1 to {self.num_tasks}",
                 "choose one of them",
             )
-        return self._tasks[number - 1]
+        return self._tasks[task_number - 1]

@@ -194,14 +194,14 @@ class Fit:
                 self.state.kept |= _as_json(self.validation.score(where))
 
     def _run_epoch(self, phase: Phase) -> None:
-        state, number = self.state, self.task.number
+        state, task_number = self.state, self.task.number
         # Counted over all phases, so that no two epochs of a task draw the same numbers.
         address = sum(p.num_epochs for p in self.phases[: state.phase]) + state.epoch
-        generator = seeding.generator(self.context.seed, "order", number, address)
+        generator = seeding.generator(self.context.seed, "order", task_number, address)
         size = self.context.train.batch_size
         batches = epoch_batches(self.sets, size, generator, smallest=self.smallest)
         if state.step == 0:
-            seeding.seed_default(self.context.seed, "training", number, address)
+            seeding.seed_default(self.context.seed, "training", task_number, address)
             self.loss_sum.zero_()
         self.method.model.train()
         processes = current_processes()
@@ -209,7 +209,7 @@ class Fit:
             if processes.size > 1:
                 # Every process draws for its own images; nothing has to be in the checkpoint.
                 purpose = f"training, process {processes.rank}, step {state.step}"
-                seeding.seed_default(self.context.seed, purpose, number, address)
+                seeding.seed_default(self.context.seed, purpose, task_number, address)
             started = time.monotonic()
             images, positions = batches[state.step]
             progress = StepProgress(state.epoch, state.step, len(batches), phase.num_epochs)

@@ -85,11 +85,11 @@ class Validation:
         return Score(float(loss), share_of(outputs.argmax(dim=1) == images.labels))
 
     @contextmanager
-    def _statistics(self, model: MultiHead, number: int) -> Iterator[None]:
-        if number not in self.samples:
+    def _statistics(self, model: MultiHead, task_number: int) -> Iterator[None]:
+        if task_number not in self.samples:
             yield
             return
-        images, positions = self.samples[number]
+        images, positions = self.samples[task_number]
         pieces = cut(len(positions), validation_batch_size(len(positions)))
         with model.passing_statistics(images.batch(positions[piece]).x for piece in pieces):
             yield

@@ -199,8 +199,8 @@ class Method:
         """
         return ()
 
-    def load_task_memory(self, number: int, files: Files) -> None:
-        """Take in the files of task ``number`` that ``reads_of_every_task`` names."""
+    def load_task_memory(self, task_number: int, files: Files) -> None:
+        """Take in the files of one earlier task that ``reads_of_every_task`` names."""
 
     def file_sizes(self) -> dict[str, int]:
         """Return the most bytes that each of its files can have, for the layers of its model.
@@ -229,15 +229,15 @@ class Method:
             parameter.grad = None
             parameter.requires_grad_(parameter in trained)
 
-    def trained_in(self, number: int) -> set[nn.Parameter]:
-        """Return the parameters of the model that train in task ``number``.
+    def trained_in(self, task_number: int) -> set[nn.Parameter]:
+        """Return the parameters of the model that train in task ``task_number``.
 
         Heads and per-task normalisation of other tasks do not; shared scale and shift are learned
         in the first task only.
         """
         model = self.model
-        resting = model.own_parameters() - model.own_parameters(number)
-        if number > 1:
+        resting = model.own_parameters() - model.own_parameters(task_number)
+        if task_number > 1:
             resting |= model.shared_affine()
         return set(model.parameters()) - resting
 
@@ -390,13 +390,13 @@ class Method:
     # -- using the model ---------------------------------------------------------------------
 
     @contextmanager
-    def task_view(self, number: int) -> Iterator[MultiHead]:
-        """Give the model as task ``number`` knows it: its head, its normalisation, evaluation mode.
+    def task_view(self, task_number: int) -> Iterator[MultiHead]:
+        """Give the model as that task knows it: its head, its normalisation, evaluation mode.
 
         What was selected before is selected again afterwards.
         """
         before, was_training = self.model.task, self.model.training
-        self.model.select(number)
+        self.model.select(task_number)
         self.model.eval()
         try:
             yield self.model
@@ -417,7 +417,7 @@ class Method:
         processes = current_processes()
         for images in sets:
             with self.task_view(images.task) as model:
-                for number, where in enumerate(self.pieces(images)):
-                    if number % processes.size == processes.rank:
+                for index, where in enumerate(self.pieces(images)):
+                    if index % processes.size == processes.rank:
                         model(images.batch(where).x)
                     advance(where.stop - where.start)

@@ -98,16 +98,16 @@ class ProjectedMethod(Method, ABC):
             model(images.batch(slice(0, 2)).x)
         return sum(found.values())
 
-    def trained_in(self, number: int) -> set[nn.Parameter]:
-        """Return the parameters that train in task ``number``.
+    def trained_in(self, task_number: int) -> set[nn.Parameter]:
+        """Return the parameters that train in task ``task_number``.
 
         After the first task only adapted layers, the task's own head and its own normalisation do.
         """
-        trained = super().trained_in(number)
-        if number == 1:
+        trained = super().trained_in(task_number)
+        if task_number == 1:
             return trained
         adapted = {p for view in self.layers.values() for p in view.parameters.values()}
-        return trained & (adapted | self.model.own_parameters(number))
+        return trained & (adapted | self.model.own_parameters(task_number))
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the confined weights and the rest.

@@ -120,11 +120,11 @@ class Ewc(Method):
         self._fisher = {name: f.float().cpu() for name, f in new.items()}
         return []
 
-    def _shares(self, number: int) -> tuple[float, float]:
+    def _shares(self, task_number: int) -> tuple[float, float]:
         """Return the factors of the old and of the new information."""
         if self.options.merge == "online":
             return self.options.decay, 1.0
-        return (number - 1) / number, 1 / number
+        return (task_number - 1) / task_number, 1 / task_number
 
     def _information(self, task: Task, advance: Callable[[int], None]) -> Tensors:
         """Return (1 / N) sum over batches of n (gradient of the mean loss)^2, by parameter."""
@@ -136,8 +136,8 @@ class Ewc(Method):
         sums = {name: torch.zeros_like(p) for name, p in shared.items()}
         with self.task_view(task.number) as model:
             pieces = cut(len(positions), size, model.smallest_batch(size))
-            for number, where in enumerate(pieces):
-                if number % processes.size == processes.rank:
+            for index, where in enumerate(pieces):
+                if index % processes.size == processes.rank:
                     batch = task.train.batch(positions[where])
                     loss = cross_entropy(model(batch.x), batch)
                     gradients = torch.autograd.grad(loss, list(shared.values()))

@@ -16,7 +16,7 @@ from ness_cli.methods.base import Method, Task
 class Joint(Method):
     """Trains everything, on everything."""
 
-    def trained_in(self, number: int) -> set[nn.Parameter]:
+    def trained_in(self, task_number: int) -> set[nn.Parameter]:
         """Return all parameters: nothing is frozen when all data is there."""
         return set(self.model.parameters())
 

@@ -48,13 +48,13 @@ class MultiHead(nn.Module):
         """Number of tasks the model has heads for, with a shared head 1 at most."""
         return len(self.heads)
 
-    def head_key(self, number: int) -> str:
-        """Return the key of the head of task ``number``."""
-        return SHARED if self.shared_head else str(number)
+    def head_key(self, task_number: int) -> str:
+        """Return the key of the head of a task."""
+        return SHARED if self.shared_head else str(task_number)
 
-    def head(self, number: int) -> nn.Linear:
-        """Return the head of task ``number``, bias-free as in the published networks."""
-        module = self.heads[self.head_key(number)]
+    def head(self, task_number: int) -> nn.Linear:
+        """Return the head of a task, bias-free as in the published networks."""
+        module = self.heads[self.head_key(task_number)]
         assert isinstance(module, nn.Linear)
         return module
 
@@ -76,24 +76,24 @@ class MultiHead(nn.Module):
         """
         return max(2, size // 8) if self.statistics == "batch" else 1
 
-    def add_task(self, number: int, num_classes: int) -> None:
-        """Make a head and normalisation state for task ``number``; draws from torch's default RNG.
+    def add_task(self, task_number: int, num_classes: int) -> None:
+        """Make the head and normalisation state of a task; draws from torch's default RNG.
 
         The new modules are created on the CPU, so that every device starts from the same numbers.
         """
         device = next(self.backbone.parameters()).device
-        key = self.head_key(number)
+        key = self.head_key(task_number)
         if key not in self.heads:
             self.heads[key] = nn.Linear(self.num_features, num_classes, bias=False).to(device)
         for norm in self.norms():
-            norm.add_task(number, device)
+            norm.add_task(task_number, device)
 
-    def own_parameters(self, number: int | None = None) -> set[nn.Parameter]:
-        """Return the parameters that belong to task ``number`` alone; of every task for ``None``.
+    def own_parameters(self, task_number: int | None = None) -> set[nn.Parameter]:
+        """Return the parameters that belong to one task alone; those of every task for ``None``.
 
         They are its head, unless there is one for all, and its scales and shifts, if it has any.
         """
-        keys = None if number is None else {str(number)}
+        keys = None if task_number is None else {str(task_number)}
         found: set[nn.Parameter] = set()
         for key, head in self.heads.items():
             if key != SHARED and (keys is None or key in keys):
@@ -114,13 +114,13 @@ class MultiHead(nn.Module):
             if SHARED in values
         }
 
-    def select(self, number: int) -> None:
-        """Make ``number`` the task whose head and normalisation state are used."""
-        if number == self.task:  # at every step of a task
+    def select(self, task_number: int) -> None:
+        """Make this the task whose head and normalisation state are used."""
+        if task_number == self.task:  # at every step of a task
             return
-        self.task = number
+        self.task = task_number
         for norm in self.norms():
-            norm.task = number
+            norm.task = task_number
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits of the selected task, ``[n, num_classes]``."""
@@ -142,8 +142,8 @@ class MultiHead(nn.Module):
         Args:
             batches: Normalised images ``[n, c, h, w]``.
         """
-        norms, number = self.norms(), self.task
-        before = [norm.statistics_of(number) for norm in norms]
+        norms, task_number = self.norms(), self.task
+        before = [norm.statistics_of(task_number) for norm in norms]
         try:
             with self.record_statistics(exact=False):
                 for x in batches:
@@ -151,7 +151,7 @@ class MultiHead(nn.Module):
             yield
         finally:
             for norm, statistics in zip(norms, before, strict=True):
-                norm.set_statistics(number, statistics)
+                norm.set_statistics(task_number, statistics)
 
 
 def shape_tasks(
@@ -166,11 +166,11 @@ def shape_tasks(
     """
     modules = model.backbone.named_modules(prefix="backbone")
     norms = {name: module for name, module in modules if isinstance(module, TaskNorm)}
-    for number, count in enumerate(num_classes, start=1):
-        model.add_task(number, count)
+    for task_number, count in enumerate(num_classes, start=1):
+        model.add_task(task_number, count)
         for name, norm in norms.items():
-            if f"{name}.mean.{number}" in tensors:
-                norm.allocate_statistics(number)
+            if f"{name}.mean.{task_number}" in tensors:
+                norm.allocate_statistics(task_number)
 
 
 def load_tasks(

@@ -58,13 +58,13 @@ class TaskNorm(nn.Module):
         """Key of the scale and shift in use."""
         return SHARED if self.affine == "frozen" else str(self.task)
 
-    def add_task(self, number: int, device: torch.device | None = None) -> None:
-        """Make room for task ``number``, counted from 1, on a device or where torch puts it."""
+    def add_task(self, task_number: int, device: torch.device | None = None) -> None:
+        """Make the scale and shift of a task, on a device or where torch puts them."""
         if self.affine == "per-task":
-            before = str(number - 1)
+            before = str(task_number - 1)
             has_before = before in self.scale
             start = (self.scale[before], self.shift[before]) if has_before else self._start
-            self._make_affine(str(number), start, device)
+            self._make_affine(str(task_number), start, device)
 
     def start_from(self, scale: torch.Tensor, shift: torch.Tensor, *, eps: float) -> None:
         """Begin the first task with the scale, shift and eps of a layer that was there before."""
@@ -83,30 +83,30 @@ class TaskNorm(nn.Module):
         self.scale[key] = nn.Parameter(scale)
         self.shift[key] = nn.Parameter(shift)
 
-    def allocate_statistics(self, number: int) -> None:
-        """Create the buffers of task ``number``, to be filled by ``record`` or a state dict."""
+    def allocate_statistics(self, task_number: int) -> None:
+        """Create the buffers of a task, to be filled by ``record`` or a state dict."""
         like = next(iter(self.scale.values()))
-        self.mean.register_buffer(str(number), torch.zeros_like(like.detach()))
-        self.variance.register_buffer(str(number), torch.ones_like(like.detach()))
+        self.mean.register_buffer(str(task_number), torch.zeros_like(like.detach()))
+        self.variance.register_buffer(str(task_number), torch.ones_like(like.detach()))
 
-    def has_statistics(self, number: int) -> bool:
-        """Return whether task ``number`` has stored statistics."""
-        return str(number) in self.mean._buffers
+    def has_statistics(self, task_number: int) -> bool:
+        """Return whether a task has stored statistics."""
+        return str(task_number) in self.mean._buffers
 
-    def statistics_of(self, number: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return mean and variance of task ``number``, if they are stored."""
-        if not self.has_statistics(number):
+    def statistics_of(self, task_number: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return mean and variance of a task, if they are stored."""
+        if not self.has_statistics(task_number):
             return None
-        return self.mean.get_buffer(str(number)), self.variance.get_buffer(str(number))
+        return self.mean.get_buffer(str(task_number)), self.variance.get_buffer(str(task_number))
 
     def set_statistics(
-        self, number: int, statistics: tuple[torch.Tensor, torch.Tensor] | None
+        self, task_number: int, statistics: tuple[torch.Tensor, torch.Tensor] | None
     ) -> None:
-        """Store mean and variance of task ``number``, or forget them."""
+        """Store mean and variance of a task, or forget them."""
         for kind, value in zip((self.mean, self.variance), statistics or (None, None), strict=True):
-            kind._buffers.pop(str(number), None)
+            kind._buffers.pop(str(task_number), None)
             if value is not None:
-                kind.register_buffer(str(number), value)
+                kind.register_buffer(str(task_number), value)
 
     @contextmanager
     def record(self, *, exact: bool = True) -> Iterator[None]:

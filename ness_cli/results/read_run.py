@@ -131,11 +131,11 @@ def read_run(path: Path) -> RunResult:
     kinds = ("task_incremental", "class_incremental", "validation")
     rows: dict[str, list[list[float] | None]] = {kind: [] for kind in kinds}
     note = ""
-    for number in range(1, state.num_tasks + 1):
-        step = state.of(number, "evaluate")
+    for task_number in range(1, state.num_tasks + 1):
+        step = state.of(task_number, "evaluate")
         record = step.record if step.is_done else {}
         for key, column in rows.items():
-            column.append(_row(run, number, key, record.get(key)))
+            column.append(_row(run, task_number, key, record.get(key)))
         note = record.get("class_incremental_note") or note
     by_task, by_class, by_validation = (AccuracyMatrix.of(column) for column in rows.values())
     about = read_run_record(run)
@@ -143,15 +143,15 @@ def read_run(path: Path) -> RunResult:
     return RunResult(path, about, state, by_task, by_class, by_validation, note, tasks)
 
 
-def _row(run: RunDir, number: int, key: str, values: Any) -> list[float] | None:
+def _row(run: RunDir, task_number: int, key: str, values: Any) -> list[float] | None:
     """Return a row of accuracies after checking that it can be one."""
     if values is None:
         return None
-    good = isinstance(values, list) and len(values) == number
+    good = isinstance(values, list) and len(values) == task_number
     if not good or not all(isinstance(v, int | float) and 0 <= v <= 100 for v in values):
-        path = run.task(number).record("accuracy")
+        path = run.task(task_number).record("accuracy")
         raise DamagedError(
-            f"{path} is damaged: {key} is no list of {number} percentages",
-            f"run: {command(run.path, 'evaluate', number)} --force",
+            f"{path} is damaged: {key} is no list of {task_number} percentages",
+            f"run: {command(run.path, 'evaluate', task_number)} --force",
         )
     return [float(value) for value in values]

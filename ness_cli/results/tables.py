@@ -185,9 +185,9 @@ def steps_table(run: RunResult) -> Lines:
     """Return time and bytes of every step of a run."""
     table = plain_table("task", "train", "build", "evaluate", "bytes written")
     columns = [run.seconds(step) for step in ("train", "build", "evaluate")]
-    for number, (*seconds, size) in enumerate(
+    for task_number, (*seconds, size) in enumerate(
         zip(*columns, run.bytes_written(), strict=True), start=1
     ):
         cells = ["-" if s is None else human_seconds(s) for s in seconds]
-        table.add_row(str(number), *cells, "-" if size is None else human_bytes(size))
+        table.add_row(str(task_number), *cells, "-" if size is None else human_bytes(size))
     return titled("Per task", table)

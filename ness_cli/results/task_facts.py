@@ -41,7 +41,7 @@ def read_tasks(run: RunDir, num_tasks: int) -> tuple[TaskFacts, ...]:
         DamagedError: If the description of its stream does not read back.
     """
     if not run.stream.exists():
-        return tuple(TaskFacts(number) for number in range(1, num_tasks + 1))
+        return tuple(TaskFacts(task_number) for task_number in range(1, num_tasks + 1))
     return facts_of(read_json(run.stream, remedy=f"run: ness prepare --out {run.path}"))
 
 
@@ -49,8 +49,10 @@ def facts_of(manifest: Mapping[str, Any]) -> tuple[TaskFacts, ...]:
     """Return what a stream's description says of its tasks."""
     tasks = manifest["tasks"]
     return tuple(
-        TaskFacts(number, words, task["splits"]["test"]["count"])
-        for number, (task, words) in enumerate(zip(tasks, _words(manifest), strict=True), start=1)
+        TaskFacts(task_number, words, task["splits"]["test"]["count"])
+        for task_number, (task, words) in enumerate(
+            zip(tasks, _words(manifest), strict=True), start=1
+        )
     )
 
 

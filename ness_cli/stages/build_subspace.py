@@ -48,19 +48,19 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     step = require_task(state, "build", task)
     if step is None or (step.is_done and not force):
         return Outcome.skipped(step, "all tasks are consolidated")
-    number = step.task
-    require_done(state, number, "train")
-    if number > 1:
-        require_done(state, number - 1, "build")
+    task_number = step.task
+    require_done(state, task_number, "train")
+    if task_number > 1:
+        require_done(state, task_number - 1, "build")
     remedy = "prepare another run with a lower evaluate.batch_size, or narrower layers (net.adapt)"
-    with run_log(context.run, f"build-subspace, task {number}"), short_of_memory(remedy):
-        record = StepRecord(context, "build", number)
-        method = context.method(load_model(context, number, record.files))
+    with run_log(context.run, f"build-subspace, task {task_number}"), short_of_memory(remedy):
+        record = StepRecord(context, "build", task_number)
+        method = context.method(load_model(context, task_number, record.files))
         require_room(context, method, "build")
-        record.files.load_memory(method, "build", number - 1)
-        data = context.task(number, "build")
+        record.files.load_memory(method, "build", task_number - 1)
+        data = context.task(task_number, "build")
         work = method.consolidation_work(data)
-        title = f"task {number}/{context.stream.num_tasks}: building"
+        title = f"task {task_number}/{context.stream.num_tasks}: building"
         with context.place.progress.track(title, max(1, work)) as advance:
             rows = method.consolidate(
                 data, stopping(context.place, command(context.run.path, "build"), advance)
@@ -68,7 +68,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         # Only now, with everything read and computed by all processes, does the old state go.
         current_processes().wait()
         if current_processes().is_main:
-            context.run.task(number).record(RECORDS["build"]).unlink(missing_ok=True)
+            context.run.task(task_number).record(RECORDS["build"]).unlink(missing_ok=True)
         outputs = method.outputs("build")
         for name, tensors in outputs.items():
             record.write(name, tensors)
@@ -81,10 +81,12 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
             }
         )
         if context.settings.storage.keep == "latest" and current_processes().is_main:
-            remove_older(context, context.state(), number)
-    if number < context.stream.num_tasks and (note := closed_note(rows, context.settings.options)):
-        context.place.progress.note(f"task {number}: {note}")
-    return Outcome(number, found)
+            remove_older(context, context.state(), task_number)
+    if task_number < context.stream.num_tasks and (
+        note := closed_note(rows, context.settings.options)
+    ):
+        context.place.progress.note(f"task {task_number}: {note}")
+    return Outcome(task_number, found)
 
 
 def closed_note(rows: Sequence[LayerRow], options: MethodOptions) -> str:

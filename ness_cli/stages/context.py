@@ -68,26 +68,26 @@ class RunContext:
 
     # -- data --------------------------------------------------------------------------------
 
-    def images(self, number: int, split: str) -> Images:
+    def images(self, task_number: int, split: str) -> Images:
         """Open one split of one task on the device."""
-        info = self.stream.info(number)
+        info = self.stream.info(task_number)
         return Images(
-            self.stream.split(number, split),
-            task=number,
+            self.stream.split(task_number, split),
+            task=task_number,
             mean=info.mean,
             std=info.std,
             device=self.device,
             budget=self.image_budget,
         )
 
-    def task(self, number: int, step: str) -> Task:
+    def task(self, task_number: int, step: str) -> Task:
         """Open the training data of a task, and of no other unless the method declares it."""
-        past = range(1, number) if self.settings.options.uses_past_data(step) else ()
+        past = range(1, task_number) if self.settings.options.uses_past_data(step) else ()
         return Task(
-            number=number,
-            num_classes=self.stream.info(number).num_classes,
-            train=self.images(number, "train"),
-            valid=self.images(number, "valid") if step == "train" else None,
+            number=task_number,
+            num_classes=self.stream.info(task_number).num_classes,
+            train=self.images(task_number, "train"),
+            valid=self.images(task_number, "valid") if step == "train" else None,
             past=tuple(self.images(earlier, "train") for earlier in past),
             past_valid=tuple(self.images(earlier, "valid") for earlier in past if step == "train"),
         )

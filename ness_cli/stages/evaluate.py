@@ -67,26 +67,26 @@ def evaluate(
     if step.is_done and not force and not is_at_hand(context, step.task):
         note = f"task {step.task}: already done; its model is not kept (storage.keep=latest)"
         return Outcome(step.task, step.record, was_skipped=True, note=note)
-    number = step.task
-    require_done(state, number, "train")
+    task_number = step.task
+    require_done(state, task_number, "train")
     known = step.record if step.is_done and not force else {}
     remedy = "prepare another run with a lower evaluate.batch_size"
-    with run_log(context.run, f"evaluate, task {number}"), short_of_memory(remedy):
-        record = StepRecord(context, "evaluate", number)
-        method = context.method(load_model(context, number, record.files))
+    with run_log(context.run, f"evaluate, task {task_number}"), short_of_memory(remedy):
+        record = StepRecord(context, "evaluate", task_number)
+        method = context.method(load_model(context, task_number, record.files))
         if method.reads("evaluate") or method.reads_of_every_task("evaluate"):
-            require_done(state, number, "build")
-        record.files.load_memory(method, "evaluate", number)
+            require_done(state, task_number, "build")
+        record.files.load_memory(method, "evaluate", task_number)
         found = record.finish(
             {
                 "task_incremental": known.get("task_incremental"),
                 "class_incremental": known.get("class_incremental"),
                 "class_incremental_note": known.get("class_incremental_note"),
                 "validation": known.get("validation"),
-                **_score(context, method, number, wanted),
+                **_score(context, method, task_number, wanted),
             }
         )
-    return Outcome(number, found)
+    return Outcome(task_number, found)
 
 
 def _missing(row: StepState, wanted: tuple[str, ...]) -> bool:
@@ -99,9 +99,9 @@ def _missing(row: StepState, wanted: tuple[str, ...]) -> bool:
 
 
 def _score(
-    context: RunContext, method: Method, number: int, wanted: tuple[str, ...]
+    context: RunContext, method: Method, task_number: int, wanted: tuple[str, ...]
 ) -> dict[str, Any]:
-    seen = range(1, number + 1)
+    seen = range(1, task_number + 1)
     size = context.settings.evaluate.batch_size
     shared = method.model.shared_head
     by_class = "class" in wanted and not shared
@@ -113,10 +113,10 @@ def _score(
             f"validation: no images were set aside for it in task {', '.join(without)}",
             "prepare a run with data.valid_fraction=0.05",
         )
-    passes = ("task" in wanted) + by_class * number
+    passes = ("task" in wanted) + by_class * task_number
     total = passes * sum(map(len, test.values())) + sum(map(len, valid.values()))
     scores: dict[str, Any] = {}
-    title = f"task {number}/{context.stream.num_tasks}: evaluating"
+    title = f"task {task_number}/{context.stream.num_tasks}: evaluating"
     with ExitStack() as stack:
         track = stack.enter_context(context.place.progress.track(title, max(1, total)))
         advance = stopping(context.place, command(context.run.path, "evaluate"), track)

@@ -145,14 +145,14 @@ def _updates(context: RunContext, files: RunFiles, last: int) -> list[_Update]:
         return []
     numbers = [t for t in range(2, last + 1) if all(files.exists(t, name) for name in way.own)]
     found, before = [], _matrices(_method(context, files, 1)) if numbers else {}
-    for number in numbers:
-        method = _method(context, files, number)
+    for task_number in numbers:
+        method = _method(context, files, task_number)
         after = _matrices(method)
-        own = files.read_all(number, way.own)
-        bounds = method.bounds(files.read_all(number - 1, way.before), own)
+        own = files.read_all(task_number, way.own)
+        bounds = method.bounds(files.read_all(task_number - 1, way.before), own)
         # Of the models, not of the files: an update that is not the one applied must show.
         changes = {layer: after[layer] - before[layer] for layer in bounds}
-        found.append(_Update(number, changes, bounds))
+        found.append(_Update(task_number, changes, bounds))
         before = after
     return found
 
@@ -197,12 +197,15 @@ def _changes_on(
 ) -> list[dict[str, Any]]:
     """Return a row per layer and update: what it changes on the images, and what it may."""
     layers = {name: view for name, view in method.layers.items() if name in updates[0].changes}
-    by_number = {update.number: update for update in updates}
+    by_task_number = {update.number: update for update in updates}
     sums = {
         name: OutputChange(
             view.matrix(),
-            {number: update.changes[name] for number, update in by_number.items()},
-            {number: update.bounds[name].value for number, update in by_number.items()},
+            {task_number: update.changes[name] for task_number, update in by_task_number.items()},
+            {
+                task_number: update.bounds[name].value
+                for task_number, update in by_task_number.items()
+            },
             groups=view.groups,
         )
         for name, view in layers.items()
@@ -220,16 +223,16 @@ def _changes_on(
             advance(1)
     return [
         {
-            "task": number,
+            "task": task_number,
             "layer": name,
             "on_task": images.task,
-            "tau": by_number[number].bounds[name].tau,
-            "norm": by_number[number].bounds[name].norm,
-            "bound": by_number[number].bounds[name].value,
+            "tau": by_task_number[task_number].bounds[name].tau,
+            "norm": by_task_number[task_number].bounds[name].norm,
+            "bound": by_task_number[task_number].bounds[name].value,
             **change.as_json(),
         }
         for name, own in sums.items()
-        for number, change in own.result().items()
+        for task_number, change in own.result().items()
     ]
 
 

@@ -63,7 +63,7 @@ def load_model(context: RunContext, task: int, files: RunFiles) -> MultiHead:
 
 def _num_classes(context: RunContext, task: int) -> list[int]:
     """Return the classes of every task up to one."""
-    return [context.stream.info(number).num_classes for number in range(1, task + 1)]
+    return [context.stream.info(task_number).num_classes for task_number in range(1, task + 1)]
 
 
 def is_at_hand(context: RunContext, task: int) -> bool:
@@ -77,9 +77,9 @@ def is_recomposable(context: RunContext, task: int) -> bool:
     if way is None:
         return False
     files = [context.run.task(1).tensors(MODEL)]
-    for number in range(2, task + 1):
-        files += [context.run.task(number - 1).tensors(name) for name in way.before]
-        files += [context.run.task(number).tensors(name) for name in way.own]
+    for task_number in range(2, task + 1):
+        files += [context.run.task(task_number - 1).tensors(name) for name in way.before]
+        files += [context.run.task(task_number).tensors(name) for name in way.own]
     return all(path.exists() for path in files)
 
 
@@ -119,9 +119,9 @@ def recompose_model(context: RunContext, task: int, files: RunFiles) -> Tensors:
         layer: join({part: first[key] for part, key in parts.items()})
         for layer, parts in keys.items()
     }
-    for number in range(2, task + 1):
-        before = files.read_all(number - 1, way.before)
-        matrices = way.step(matrices, before, files.read_all(number, way.own))
+    for task_number in range(2, task + 1):
+        before = files.read_all(task_number - 1, way.before)
+        matrices = way.step(matrices, before, files.read_all(task_number, way.own))
     for layer, parts in keys.items():
         parameters = split(matrices[layer], views[layer].parameters)
         tensors.update({key: parameters[part] for part, key in parts.items()})

@@ -8,15 +8,15 @@ from ness_cli.stages.context import RunContext
 from ness_cli.stages.models import MODEL, is_recomposable
 
 
-def remove_older(context: RunContext, state: RunState, number: int) -> None:
-    """Remove the files of tasks before ``number`` that nothing needs any more.
+def remove_older(context: RunContext, state: RunState, task_number: int) -> None:
+    """Remove the files of tasks before ``task_number`` that nothing needs any more.
 
     They are those that the method declares so, and models that can be put together again or whose
     accuracies are in; model 1 stays. What is removed is written into the record first, so that a
     file that is gone on purpose is never taken for one that was lost.
     """
     declared = [file for file in context.method_kind.files if file.needed == "newest"]
-    for earlier in range(1, number):
+    for earlier in range(1, task_number):
         going = {
             step: [file.name for file in declared if file.made_by == step]
             for step in ("train", "build")

@@ -42,14 +42,14 @@ def run_steps(
         raise InputError(f"--until: {until} is not between 1 and {num_tasks}")
     if not force:
         refuse_to_redo(context.state(), last)
-    for number in range(1, last + 1):
+    for task_number in range(1, last + 1):
         steps = {"train": train_task, "build": build_subspace, "evaluate": evaluate}
         for name, step in steps.items():
-            outcome = step(context, number)
+            outcome = step(context, task_number)
             if not outcome.was_skipped:
                 on_step(name, outcome)
             context.place.stop.check(
-                f"{name} of task {number} is complete", f"ness run --out {context.run.path}"
+                f"{name} of task {task_number} is complete", f"ness run --out {context.run.path}"
             )
 
 

@@ -69,8 +69,8 @@ class RunFiles:
             return
         method.load_memory(self.read_all(task, method.reads(step)))
         names = method.reads_of_every_task(step)
-        for number in range(1, task + 1) if names else ():
-            method.load_task_memory(number, self.read_all(number, names))
+        for task_number in range(1, task + 1) if names else ():
+            method.load_task_memory(task_number, self.read_all(task_number, names))
 
     def _made_by(self, name: str) -> str:
         made = {file.name: file.made_by for file in self.context.method_kind.files}

@@ -55,17 +55,17 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     step = require_task(state, "train", task)
     if step is None or (step.is_done and not force):
         return Outcome.skipped(step, "all tasks are trained")
-    number = step.task
-    if number > 1:
-        require_done(state, number - 1, "train")
-        require_done(state, number - 1, "build")
-    folder = context.run.task(number)
+    task_number = step.task
+    if task_number > 1:
+        require_done(state, task_number - 1, "train")
+        require_done(state, task_number - 1, "build")
+    folder = context.run.task(task_number)
     remedy = "prepare another run with a lower train.batch_size, or a smaller network or data.size"
-    with run_log(context.run, f"train-task, task {number}"), short_of_memory(remedy):
-        record = StepRecord(context, "train", number)
-        method = _method(context, number, record.files)
+    with run_log(context.run, f"train-task, task {task_number}"), short_of_memory(remedy):
+        record = StepRecord(context, "train", task_number)
+        method = _method(context, task_number, record.files)
         require_room(context, method, "train")
-        data = context.task(number, "train")
+        data = context.task(task_number, "train")
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
         processes = current_processes()
@@ -76,8 +76,8 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         processes.wait()
         checkpoint = CheckpointFile(
             folder.checkpoint,
-            context.identity("checkpoint", number) | {"inputs": record.files.inputs},
-            remedy=f"delete it and run: {command(context.run.path, 'train', number)}",
+            context.identity("checkpoint", task_number) | {"inputs": record.files.inputs},
+            remedy=f"delete it and run: {command(context.run.path, 'train', task_number)}",
         )
         fitted = _fit(context, method, data, checkpoint)
         method.end_task(data)
@@ -89,18 +89,18 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         found = record.finish(_results(fitted, context) | method.measured())
         if processes.is_main:
             checkpoint.remove()
-    return Outcome(number, found)
+    return Outcome(task_number, found)
 
 
-def _method(context: RunContext, number: int, files: RunFiles) -> Method:
-    if number == 1:
+def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
+    if task_number == 1:
         model = new_model(context, pretrained_weights(context))
         method = context.method(model)
     else:
-        model = load_model(context, number - 1, files)
+        model = load_model(context, task_number - 1, files)
         method = context.method(model)
-        files.load_memory(method, "train", number - 1)
-    add_head(context, model, number)
+        files.load_memory(method, "train", task_number - 1)
+    add_head(context, model, task_number)
     refuse_nondeterministic(
         model, context.stream.image_shape, context.settings.compute, context.device
     )

@@ -62,14 +62,14 @@ class OutputChange:
         *,
         groups: int = 1,
     ) -> None:
-        self.numbers: Sequence[int] = list(updates)
+        self.task_numbers: Sequence[int] = list(updates)
         self._groups = groups
         self._weight = _by_group([weight], groups)
         self._updates = _by_group(list(updates.values()), groups)
         # Sums are kept on the CPU: not every device has float64.
         norms = torch.tensor([_norm(update) for update in updates.values()], dtype=torch.float64)
         self._slack = _ROUNDING * norms + _LAST_BIT * _norm(weight)
-        self._bounds = torch.tensor([bounds[n] for n in self.numbers], dtype=torch.float64)
+        self._bounds = torch.tensor([bounds[n] for n in self.task_numbers], dtype=torch.float64)
         self._rows = 0
         self._squares, self._largest, self._relative = (torch.zeros_like(norms) for _ in range(3))
         self._excess = torch.full_like(norms, -torch.inf)
@@ -96,10 +96,10 @@ class OutputChange:
         self._violations += (excess > 0).sum(dim=0)
 
     def result(self) -> dict[int, Change]:
-        """Return what every update does, by number."""
+        """Return what every update does, by task number."""
         squares, total = self._squares.tolist(), float(self._output_squares)
         return {
-            number: Change(
+            task_number: Change(
                 rows=self._rows,
                 largest=float(self._largest[index]),
                 rms=(squares[index] / max(1, self._rows)) ** 0.5,
@@ -108,7 +108,7 @@ class OutputChange:
                 excess=float(self._excess[index]),
                 violations=int(self._violations[index]),
             )
-            for index, number in enumerate(self.numbers)
+            for index, task_number in enumerate(self.task_numbers)
         }
 
 

@@ -64,17 +64,17 @@ CASES = [
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
 
 
-def _begin(settings, number=2):
+def _begin(settings, task_number=2):
     """A method that has learned task 1 and begins task 2."""
     method = make_method(settings)
-    for earlier in range(1, number):
+    for earlier in range(1, task_number):
         add_task(method, earlier)
         task = make_task(earlier, past=True)
         method.begin_task(task)
         method.end_task(task)
         method.consolidate(task, lambda _: None)
-    add_task(method, number)
-    task = make_task(number, past=settings.options.uses_past_data("train"))
+    add_task(method, task_number)
+    task = make_task(task_number, past=settings.options.uses_past_data("train"))
     method.begin_task(task)
     return method, task
 
@@ -199,7 +199,7 @@ def test_every_image_is_in_exactly_one_batch_and_batches_never_mix_tasks():
 @pytest.mark.parametrize(("batch_norm", "sizes"), [(True, [8, 5, 4]), (False, [8, 8, 1])])
 def test_no_image_is_normalised_by_itself_in_training(batch_norm, sizes, tmp_path, monkeypatch):
     settings = make_settings(net={"batch_norm": batch_norm}, train={"epochs": 1})
-    method, task = _begin(settings, number=1)
+    method, task = _begin(settings, task_number=1)
     task = type(task)(1, task.num_classes, make_task(1, n=17).train, task.valid)
     seen = []
     gradients = method.gradients
@@ -259,7 +259,7 @@ def test_phases_in_which_nothing_can_learn_are_skipped(optimizer, head_epochs, t
     )
     method, _ = _begin(settings)
     assert not any(p.numel() for p in method.trainable().values())
-    before, _ = _begin(settings, number=1)  # task 1 is not really trained here
+    before, _ = _begin(settings, task_number=1)  # task 1 is not really trained here
     notes = []
     model, _, state = _fit(settings, tmp_path / "c", notes=notes)
     names = [*["head"] * head_epochs, "train"]

@@ -19,9 +19,9 @@ def _learner(*, name="finetune", tasks=1, statistics="task", train=None, valid=N
         method={"name": name}, net={"batch_norm": True}, norm={"statistics": statistics}
     )
     method = make_method(settings)
-    for number in range(1, tasks + 1):
-        add_task(method, number)
-        task = make_task(number, past=name == "joint")
+    for task_number in range(1, tasks + 1):
+        add_task(method, task_number)
+        task = make_task(task_number, past=name == "joint")
         method.begin_task(task)
     task = Task(
         tasks,

@@ -104,15 +104,15 @@ def test_steps_on_the_device_stay_inside_the_subspace(device, precision, batch_s
         methods={"ness": {"eps1": 0.1}},
     )
     method = make_method(settings)
-    for number in (1, 2):
-        add_task(method, number)
+    for task_number in (1, 2):
+        add_task(method, task_number)
         method.model.to(device)
-        task = Task(number, 3, make_images(number, device=device))
+        task = Task(task_number, 3, make_images(task_number, device=device))
         method.begin_task(task)
         before = {name: view.matrix().clone() for name, view in method.layers.items()}
         for _ in make_steps(method, task, 10, size=4):
             pass
-        if number == 2:
+        if task_number == 2:
             for name, projector in method.projectors(task).items():
                 change = (method.layers[name].matrix() - before[name]).detach()
                 outside = change - projector(change)

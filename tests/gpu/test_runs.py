@@ -82,13 +82,13 @@ def test_a_model_put_together_on_the_cpu_has_the_bits_that_the_device_saved(
     out = tmp_path / "run"
     settings = (f"methods.ness.scaling={scaling}", f"train.optimizer={optimizer}")
     _good(device, images, out, "net.name=alexnet", "net.width=0.1", *settings)
-    for number in (2, 3):
+    for task_number in (2, 3):
         before, after = (
             load_file(out / f"task-{task:02d}" / "model.safetensors")
-            for task in (number - 1, number)
+            for task in (task_number - 1, task_number)
         )
-        basis = load_file(out / f"task-{number - 1:02d}" / "basis.safetensors")
-        update = load_file(out / f"task-{number:02d}" / "update.safetensors")
+        basis = load_file(out / f"task-{task_number - 1:02d}" / "basis.safetensors")
+        update = load_file(out / f"task-{task_number:02d}" / "update.safetensors")
         for layer in (key.removesuffix(".V") for key in update):
             weight = before[f"backbone.{layer}.weight"]
             change = dense_update(basis, update, layer).reshape(weight.shape)

@@ -99,8 +99,8 @@ def _past(settings, step):
     return settings.options.uses_past_data(step)
 
 
-def _train(method, settings, number):
-    task = make_task(number, past=_past(settings, "train"))
+def _train(method, settings, task_number):
+    task = make_task(task_number, past=_past(settings, "train"))
     method.begin_task(task)
     for phase in method.phases(task):
         method.begin_phase(task, phase)
@@ -115,8 +115,8 @@ def _train(method, settings, number):
     return _copies(method.outputs("train"))
 
 
-def _build(method, settings, number):
-    method.consolidate(make_task(number, past=_past(settings, "build")), lambda _: None)
+def _build(method, settings, task_number):
+    method.consolidate(make_task(task_number, past=_past(settings, "build")), lambda _: None)
     return _copies(method.outputs("build"))
 
 
@@ -127,30 +127,30 @@ def _copies(files):
 def _long_lived(settings, tasks=3):
     """One object for the whole run; returns what each task would leave on disk."""
     method, left = make_method(settings), []
-    for number in range(1, tasks + 1):
-        add_task(method, number)
-        train = _train(method, settings, number)
+    for task_number in range(1, tasks + 1):
+        add_task(method, task_number)
+        train = _train(method, settings, task_number)
         model = {k: v.clone() for k, v in method.model.state_dict().items()}
-        left.append(Left(model, train, _build(method, settings, number)))
+        left.append(Left(model, train, _build(method, settings, task_number)))
     return method, left
 
 
-def _fresh(settings, left, number, step):
+def _fresh(settings, left, task_number, step):
     """A method made anew from what is on disk, as a process of its own would."""
     method = make_method(settings)
-    have = number - 1 if step == "train" else number
+    have = task_number - 1 if step == "train" else task_number
     if have:
         load_tasks(method.model, left[have - 1].model, [3] * have)
         method.model.select(have)
-    if number > 1:
-        before = left[number - 2].files
+    if task_number > 1:
+        before = left[task_number - 2].files
         method.load_memory({name: before[name] for name in method.reads(step)})
-        for earlier in range(1, number):
+        for earlier in range(1, task_number):
             own = left[earlier - 1].files
             names = method.reads_of_every_task(step)
             method.load_task_memory(earlier, {name: own[name] for name in names})
     if step == "train":
-        add_task(method, number)
+        add_task(method, task_number)
     return method
 
 
@@ -168,12 +168,12 @@ def _assert_same_files(mine, other):
 
 def test_objects_rebuilt_between_all_stages_give_the_same_bits(lived):
     settings, left = lived.settings, lived.left
-    for number, own in enumerate(left, start=1):
-        method = _fresh(settings, left, number, "train")
-        _assert_same_files(_train(method, settings, number), own.train)
+    for task_number, own in enumerate(left, start=1):
+        method = _fresh(settings, left, task_number, "train")
+        _assert_same_files(_train(method, settings, task_number), own.train)
         _assert_same(method.model.state_dict(), own.model)
-        method = _fresh(settings, left, number, "build")
-        _assert_same_files(_build(method, settings, number), own.build)
+        method = _fresh(settings, left, task_number, "build")
+        _assert_same_files(_build(method, settings, task_number), own.build)
 
 
 def test_the_same_seed_gives_the_same_tensors(lived):

@@ -19,9 +19,9 @@ def _method(train=None, net=None, **options):
     return method
 
 
-def _learned(method, number, steps=4):
+def _learned(method, task_number, steps=4):
     """Train a task that has its head, and consolidate it."""
-    task = make_task(number)
+    task = make_task(task_number)
     method.begin_task(task)
     for _ in make_steps(method, task, steps):
         pass
@@ -79,9 +79,9 @@ def test_a_batch_counts_by_its_size_also_a_smaller_last_one():
 )
 def test_tasks_are_merged_by_their_mean_or_online(options, keep, add):
     method = _method(**options)
-    for number in (1, 2):
-        _learned(method, number)
-        add_task(method, number + 1)
+    for task_number in (1, 2):
+        _learned(method, task_number)
+        add_task(method, task_number + 1)
     before = {name: f.clone() for name, f in method.outputs("build")["fisher"].items()}
     task = make_task(3)
     method.begin_task(task)
@@ -113,9 +113,9 @@ def test_without_strength_it_is_finetuning():
     for name in ("ewc", "finetune"):
         options = {"ewc": {"strength": 0.0}} if name == "ewc" else {}
         method = make_method(make_settings(method={"name": name}, methods=options))
-        for number in (1, 2):
-            add_task(method, number)
-            _learned(method, number)
+        for task_number in (1, 2):
+            add_task(method, task_number)
+            _learned(method, task_number)
         models.append(method.model.state_dict())
     for key, value in models[0].items():
         torch.testing.assert_close(value, models[1][key], msg=key)
@@ -178,10 +178,10 @@ def test_a_task_of_one_class_and_one_image_is_no_error():
 
 @pytest.mark.parametrize("key", ["fisher_batch", "fisher_samples"])
 def test_single_images_that_are_normalised_by_themselves_are_refused(key):
-    def check(statistics, number):
+    def check(statistics, task_number):
         settings = make_settings(
             method={"name": "ewc"},
-            methods={"ewc": {key: number}},
+            methods={"ewc": {key: task_number}},
             net={"batch_norm": True},
             norm={"statistics": statistics},
         )

@@ -102,14 +102,14 @@ def test_memory_stays_orthonormal_however_often_it_grows():
 def test_a_step_is_orthogonal_to_the_memory():
     settings = make_settings(method={"name": "gpm"}, train={"momentum": 0.9, "weight_decay": 0.1})
     method = make_method(settings)
-    for number in (1, 2):
-        add_task(method, number)
-        task = make_task(number)
+    for task_number in (1, 2):
+        add_task(method, task_number)
+        task = make_task(task_number)
         method.begin_task(task)
         before = {n: v.matrix().clone() for n, v in method.layers.items()}
         for _ in make_steps(method, task, 5):
             pass
-        if number == 2:
+        if task_number == 2:
             for name, view in method.layers.items():
                 change = view.matrix() - before[name]
                 assert change.norm() > 0

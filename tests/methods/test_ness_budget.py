@@ -56,9 +56,9 @@ def _trained(tasks=3, *, net=None, train=None, grouped=False, **ness):
         method = Ness(model, settings.options, settings.train, seed=1, batch_size=16)
     inputs: dict[str, list[torch.Tensor]] = {}
     measured = []
-    for number in range(1, tasks + 1):
-        task = make_task(number)
-        add_task(method, number)
+    for task_number in range(1, tasks + 1):
+        task = make_task(task_number)
+        add_task(method, task_number)
         before = {name: deepcopy(view.module).double() for name, view in method.layers.items()}
         method.begin_task(task)
         stepper = Stepper(method, task)
@@ -66,7 +66,7 @@ def _trained(tasks=3, *, net=None, train=None, grouped=False, **ness):
             stepper.step(task.train, torch.arange(8), StepProgress(0, step, STEPS, 1))
         method.after_epoch(task)
         method.end_task(task)
-        if number > 1:
+        if task_number > 1:
             measured.append(
                 {
                     name: _rho(before[name], deepcopy(view.module).double(), inputs[name])

@@ -12,8 +12,8 @@ def _model(statistics="task"):
         {"net": {"hidden": [6], "batch_norm": True}, "norm": {"statistics": statistics}}
     )
     model = build_model(settings.net, settings.norm, (1, 2, 2))
-    for number in (1, 2):
-        model.add_task(number, 3)
+    for task_number in (1, 2):
+        model.add_task(task_number, 3)
     return model
 
 
@@ -27,9 +27,9 @@ def test_selecting_the_task_that_is_selected_walks_through_no_modules(monkeypatc
 
 def test_selecting_a_task_selects_its_normalisation():
     model = _model()
-    for number in (2, 1):
-        model.select(number)
-        assert [norm.task for norm in model.norms()] == [number]
+    for task_number in (2, 1):
+        model.select(task_number)
+        assert [norm.task for norm in model.norms()] == [task_number]
 
 
 def test_passing_statistics_are_those_of_the_batches_and_then_gone():

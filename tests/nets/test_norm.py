@@ -9,8 +9,8 @@ from ness_cli.nets.norm import TaskNorm
 
 def _norm(statistics="task", affine="frozen", tasks=1) -> TaskNorm:
     norm = TaskNorm(4, statistics=statistics, affine=affine)
-    for number in range(1, tasks + 1):
-        norm.add_task(number)
+    for task_number in range(1, tasks + 1):
+        norm.add_task(task_number)
     return norm
 
 
@@ -43,14 +43,14 @@ def test_with_stored_statistics_an_image_does_not_depend_on_its_batch():
 
 def test_every_task_has_its_own_statistics():
     norm = _norm(tasks=2).eval()
-    for number in (1, 2):
-        norm.task = number
+    for task_number in (1, 2):
+        norm.task = task_number
         with norm.record():
-            norm(torch.randn(9, 4) + 10 * number)
+            norm(torch.randn(9, 4) + 10 * task_number)
     x = torch.randn(5, 4)
     outputs = []
-    for number in (1, 2):
-        norm.task = number
+    for task_number in (1, 2):
+        norm.task = task_number
         outputs.append(norm(x))
     assert (outputs[0] - outputs[1]).abs().min() > 1
 

@@ -70,9 +70,9 @@ def test_memory_that_may_not_be_enough_is_noted(trained, monkeypatch, tmp_path):
 def test_files_are_never_larger_than_announced(name, extra):
     method = make_method(make_settings(method={"name": name}, **extra))
     announced = method.file_sizes()
-    for number in (1, 2):
-        add_task(method, number)
-        task = make_task(number)
+    for task_number in (1, 2):
+        add_task(method, task_number)
+        task = make_task(task_number)
         method.begin_task(task)
         method.end_task(task)
         left = method.outputs("train")

@@ -17,19 +17,21 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 def permutations(
-    shape: Shape, number: int, options: DatasetSettings
+    shape: Shape, num_tasks: int, options: DatasetSettings
 ) -> Iterator[tuple[str, Change]]:
     """Yield permutations of the pixels, the first one included; channels move together."""
-    for task in range(1, number + 1):
+    for task in range(1, num_tasks + 1):
         generator = seeding.generator(options.stream_seed, "permutation", task)
         order = torch.randperm(shape[1] * shape[2], generator=generator)
         yield f"permutation-{task}", partial(permuted, order=order)
 
 
-def rotations(shape: Shape, number: int, options: DatasetSettings) -> Iterator[tuple[str, Change]]:
+def rotations(
+    shape: Shape, num_tasks: int, options: DatasetSettings
+) -> Iterator[tuple[str, Change]]:
     """Yield rotations about the centre, counter-clockwise, the first one by nothing."""
-    for task in range(number):
-        angle = options.max_angle * task / number
+    for task in range(num_tasks):
+        angle = options.max_angle * task / num_tasks
         yield f"rotation-{angle:g}", partial(rotated, angle=angle)
 
 

@@ -24,29 +24,29 @@ def valid_count(count: int, num_classes: int, fraction: float) -> int:
 
 
 def split_off(
-    labels: torch.Tensor, number: int, generator: torch.Generator
+    labels: torch.Tensor, count: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return random positions of ``number`` images and of the rest, which has all classes.
+    """Return random positions of ``count`` images and of the rest, which has all classes.
 
     Where chance takes the last image of a class, it trades places with one of a class that has
     several left.
 
     Args:
         labels: int64 ``[n]``.
-        number: At most ``n`` less the number of classes.
+        count: At most ``n`` less the number of classes.
         generator: Draws one permutation.
     """
     order = torch.randperm(len(labels), generator=generator)
-    left = labels[order[number:]].bincount(minlength=int(labels.max()) + 1)
+    left = labels[order[count:]].bincount(minlength=int(labels.max()) + 1)
     for lost in sorted(set(labels.tolist())):
         if left[lost] == 0:
             drawn = labels[order]
-            mine = int((drawn[:number] == lost).nonzero()[0])
-            other = number + int((left[drawn[number:]] > 1).nonzero()[0])
+            mine = int((drawn[:count] == lost).nonzero()[0])
+            other = count + int((left[drawn[count:]] > 1).nonzero()[0])
             left[lost] += 1
             left[drawn[other]] -= 1
             order[[mine, other]] = order[[other, mine]]
-    return order[:number], order[number:]
+    return order[:count], order[count:]
 
 
 def pick(count: int, number: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
