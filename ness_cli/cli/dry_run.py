@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Group
 
-from ness_cli.cli.targets import Target
+from ness_cli.cli.targets import Target, show_notes
 from ness_cli.console import Console
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.task_stream import SPLITS
@@ -19,6 +19,7 @@ from ness_cli.stages.plan import Plan, plan_run
 def show_plan(found: Sequence[Target], console: Console) -> None:
     """Show what preparing would do, writing nothing."""
     documents, missing = [], None
+    show_notes(found, console)
     for target in found:
         resolved = target.resolved
         plan = plan_run(resolved.settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ness_cli.cli.session import Session
-from ness_cli.cli.targets import Target
+from ness_cli.cli.targets import Target, show_notes
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.results.plan_tables import tasks_table
 from ness_cli.run_state import read_state
@@ -17,6 +17,7 @@ def prepare_targets(found: Sequence[Target], place: Session, *, verify_data: boo
     """Prepare every run and show its tasks."""
     console = place.console
     torch_device(place)  # refused before a lock file is put anywhere
+    show_notes(found, console)
     documents = []
     for target in found:
         run = target.run

@@ -8,7 +8,7 @@ from typing import Any
 
 from ness_cli.cli.jobs import Jobs
 from ness_cli.cli.session import Session
-from ness_cli.cli.targets import Target
+from ness_cli.cli.targets import Target, show_notes
 from ness_cli.errors import InputError
 from ness_cli.processes import num_started
 from ness_cli.results.step_tables import step_line
@@ -53,6 +53,7 @@ def run_targets(found: Sequence[Target], place: Session, extent: Extent) -> dict
             f"run cannot be divided among {num_started()} processes",
             "use torchrun with train-task and build-subspace, or --jobs for several seeds",
         )
+    show_notes(found, place.console)
     extent = replace(extent, jobs=min(extent.jobs, len(found)))
     if extent.jobs > 1:
         _run_several(found, place, extent)

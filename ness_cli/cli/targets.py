@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 
+from ness_cli.console import Console
 from ness_cli.errors import SettingsError
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
@@ -21,6 +22,12 @@ class Target:
 
     run: RunDir
     resolved: Resolved
+
+
+def show_notes(found: Sequence[Target], console: Console) -> None:
+    """Say once what should be said of how the settings of all runs came about."""
+    for note in dict.fromkeys(note for target in found for note in target.resolved.notes):
+        console.note(note)
 
 
 def targets(

@@ -18,6 +18,7 @@ from ness_cli.settings.groups import (
 )
 
 Layer = tuple[str, dict[str, Any]]  # where its values come from, and the values
+COMMAND_LINE = "command line"
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -37,18 +38,21 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         SettingsError: If one has no ``=`` or an empty key.
     """
-    nested: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not all(key.split(".")):
             raise SettingsError(
                 f"{override!r} is not a setting", "write key=value, for example train.lr=0.01"
             )
-        value = yaml_files.parse(text, place=key)
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        nested = merge(nested, value)
-    return nested
+        found = merge(found, nested(key, yaml_files.parse(text, place=key)))
+    return found
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """Return the nested mapping that holds one value under a key: ``train.lr``."""
+    head, _, rest = key.partition(".")
+    return {head: nested(rest, value) if rest else value}
 
 
 def preset_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
@@ -110,6 +114,26 @@ def merge_layers(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str
     return merged, origins
 
 
+def settled(layers: Sequence[Layer]) -> set[str]:
+    """Return the keys that the method leaves alone, whatever it needs of training.
+
+    Those are what somebody wrote themselves, on the command line or in a file of their own, and
+    what the preset that chose the method set with it, or one above.
+
+    Args:
+        layers: Lowest first, each with its origin.
+    """
+    name, own, with_method = DEFAULT_COMPONENTS["method"], set[str](), set[str]()
+    for origin, layer in layers:
+        if chosen(layer, "method", name) != name:
+            name, with_method = chosen(layer, "method"), set()
+        keys = {key for key, _ in flatten(layer)}
+        with_method |= keys
+        if not origin.startswith("preset "):
+            own |= keys
+    return own | with_method
+
+
 def components(preset: str | None, overrides: Sequence[str]) -> dict[str, str]:
     """Return the components of a new run, by the key that chooses them.
 
@@ -123,8 +147,8 @@ def components(preset: str | None, overrides: Sequence[str]) -> dict[str, str]:
     """
     command_line = parse_overrides(overrides)
     path = presets.path_of(preset or default_preset(command_line))
-    merged, _ = merge_layers([*preset_layers(path), ("command line", command_line)])
-    return {key: _chosen(merged, key.partition(".")[0]) for key in COMPONENT_KEYS}
+    merged, _ = merge_layers([*preset_layers(path), (COMMAND_LINE, command_line)])
+    return {key: chosen(merged, key.partition(".")[0]) for key in COMPONENT_KEYS}
 
 
 def default_preset(command_line: Mapping[str, Any]) -> str:
@@ -160,7 +184,7 @@ def without_foreign_options(
         old, new = below.get(section), above.get(section)
         if not isinstance(old, Mapping) or not isinstance(new, Mapping) or name_key not in new:
             continue
-        name, before = str(new[name_key]), _chosen(below, section)
+        name, before = str(new[name_key]), chosen(below, section)
         known = registry.names(package)
         if name in known and name != before:
             ours = _kinds_of_options(package, name, section)
@@ -186,9 +210,9 @@ def _kinds(annotation: Any) -> set[Any]:
     return {annotation}
 
 
-def _chosen(nested: Mapping[str, Any], section: str) -> str:
+def chosen(values: Mapping[str, Any], section: str, otherwise: str | None = None) -> str:
     """Return the name of the component that stands in a section, or the default one."""
     key = next(key for key in COMPONENT_KEYS if key.startswith(f"{section}."))
-    values = nested.get(section)
-    name = values.get(key.rpartition(".")[2]) if isinstance(values, Mapping) else None
-    return str(DEFAULT_COMPONENTS[section] if name is None else name)
+    group = values.get(section)
+    name = group.get(key.rpartition(".")[2]) if isinstance(group, Mapping) else None
+    return str((otherwise or DEFAULT_COMPONENTS[section]) if name is None else name)

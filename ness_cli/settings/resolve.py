@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,17 @@ from ness_cli.settings.groups import (
     options_model,
 )
 from ness_cli.settings.layers import (
+    COMMAND_LINE,
+    chosen,
     default_preset,
     flatten,
     locate,
     merge,
     merge_layers,
+    nested,
     parse_overrides,
     preset_layers,
+    settled,
     without_foreign_options,
 )
 from ness_cli.settings.methods.base import MethodOptions
@@ -140,6 +144,8 @@ class Resolved:
     origins: Mapping[str, str]
     preset: str
     about: About
+    notes: tuple[str, ...] = ()
+    """What should be said of how they came about."""
 
 
 def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None = None) -> Resolved:
@@ -160,14 +166,17 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
     path = presets.path_of(preset or default_preset(command_line))
     if seed is not None:
         command_line["seed"] = seed
-    merged, origins = merge_layers([*preset_layers(path), ("command line", command_line)])
+    layers = [*preset_layers(path), (COMMAND_LINE, command_line)]
+    merged, origins = merge_layers(layers)
     located = partial(locate, path=path, typed=[key for key, _ in flatten(command_line)])
+    merged, origins, notes = _adjusted(merged, origins, settled(layers))
     settings = build(merged, list(protocols.unread(merged, merged)), located)
     return Resolved(
         settings=settings,
         origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
         preset=path.stem,
         about=about_of(path),
+        notes=notes,
     )
 
 
@@ -189,9 +198,55 @@ def resolve_again(
     if seed is not None:
         command_line["seed"] = seed
     merged = merge(without_foreign_options(stored, command_line), command_line)
+    origins = {**about["origins"], **{key: COMMAND_LINE for key, _ in flatten(command_line)}}
+    notes: tuple[str, ...] = ()
+    if chosen(merged, "method") != chosen(stored, "method"):
+        merged, origins, notes = _adjusted(merged, origins, settled([(COMMAND_LINE, command_line)]))
     settings = build(merged, list(protocols.unread(command_line, merged)))
-    changed = {key: "command line" for key, _ in flatten(command_line)}
-    return Resolved(settings, {**about["origins"], **changed}, about["preset"], About())
+    return Resolved(settings, origins, about["preset"], About(), notes)
+
+
+def _adjusted(
+    merged: dict[str, Any], origins: dict[str, str], kept: Collection[str]
+) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
+    """Return values and origins with what the method needs of training, and a note that says so.
+
+    Args:
+        merged: Nested plain values of all layers.
+        origins: Where each comes from, by key.
+        kept: Keys that the method leaves alone.
+    """
+    problems: list[str] = []
+    train = validate(TrainSettings, merged.get("train", {}), "train", problems)
+    name = chosen(merged, "method")
+    model = _options_model(METHODS, name, "method.name", problems)
+    methods = merged.get("methods", {})
+    values = methods.get(name) if isinstance(methods, Mapping) else None
+    options = model and validate(model, values or {}, f"methods.{name}", problems)
+    if not isinstance(train, TrainSettings) or not isinstance(options, MethodOptions):
+        return merged, origins, ()  # what is wrong is said where all of it is validated
+    before = train.flat("train.")
+    wanted = dict(flatten({"train": options.adjustments(train)}))
+    changed = {k: v for k, v in wanted.items() if k not in kept and before.get(k) != v}
+    for key, value in changed.items():
+        merged = merge(merged, nested(key, value))
+    note = _adjustment_note(name, changed, before, origins)
+    return merged, {**origins, **dict.fromkeys(changed, f"method {name}")}, note
+
+
+def _adjustment_note(
+    method: str, changed: Mapping[str, Any], before: Mapping[str, Any], origins: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return what a method switched, and what it was; nothing if it switched nothing."""
+    if not changed:
+        return ()
+    owners: dict[str, list[str]] = {}
+    for key in changed:
+        words = yaml_files.typed(before.get(key))
+        owners.setdefault(origins.get(key, "default"), []).append(words)
+    had = "; ".join(f"the {owner} has {', '.join(values)}" for owner, values in owners.items())
+    now = " ".join(f"{key}={yaml_files.typed(value)}" for key, value in changed.items())
+    return (f"{method} trains with {now} ({had})",)
 
 
 def build(

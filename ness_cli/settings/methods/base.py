@@ -39,8 +39,13 @@ class MethodOptions(Section):
     def adjustments(self, train: TrainSettings) -> Mapping[str, Any]:
         """Return training settings that the method needs in place of those of a preset.
 
-        By key below ``train``: ``{"optimizer": "adam", "lr": 1e-3}``. What is typed on the command
-        line is left alone, and refused by ``problems`` where the method cannot work with it.
+        By key below ``train``: ``{"optimizer": "adam", "lr": 1e-3}``. They replace defaults and
+        what a preset set for another method. Left alone is what somebody typed or has in a file of
+        their own, and what a preset set together with the method; ``problems`` refuses it where
+        the method cannot work with it.
+
+        Args:
+            train: The training settings as they are without.
         """
         return {}
 
