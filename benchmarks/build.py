@@ -60,13 +60,13 @@ def main() -> None:
 
     def one_pass() -> None:
         accumulator = CovarianceAccumulator(layers)
-        with accumulator.watch():
+        with accumulator.accumulate():
             forward()
         one_pass.covariances = accumulator.covariances()
 
     def pass_per_layer() -> None:
         for name, layer in layers.items():
-            with CovarianceAccumulator({name: layer}).watch():
+            with CovarianceAccumulator({name: layer}).accumulate():
                 forward()
 
     def basis(name: str, found: Spectrum) -> SubspaceBasis:

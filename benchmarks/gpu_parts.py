@@ -234,7 +234,7 @@ def _one_pass(model: nn.Module, images: int, place: Place) -> None:
     """Sum up the inputs of all layers over random images."""
     x = torch.randn(min(images, 500), 3, 32, 32, device=place.device)
     accumulator = CovarianceAccumulator(adapted_layers(model, None))
-    with torch.no_grad(), accumulator.watch():
+    with torch.no_grad(), accumulator.accumulate():
         for _ in range(images // len(x)):
             model(x)
     accumulator.covariances()

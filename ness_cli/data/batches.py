@@ -106,10 +106,10 @@ class Images:
 
     def in_order(self, size: int, smallest: int = 1) -> Iterator[Batch]:
         """Yield all images in stored order, cut as by ``cut``."""
-        for where in self.pieces(size, smallest):
+        for where in self.batch_slices(size, smallest):
             yield self.batch(where)
 
-    def pieces(self, size: int, smallest: int = 1) -> list[slice]:
+    def batch_slices(self, size: int, smallest: int = 1) -> list[slice]:
         """Return where those batches lie."""
         return cut(len(self), size, smallest)
 

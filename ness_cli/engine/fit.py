@@ -105,7 +105,7 @@ class Fit:
         # A batch of one that normalises by itself is all zeros.
         self.smallest = 1 if method.model.statistics == "none" else 2
         size = context.train.batch_size
-        self.steps_per_epoch = sum(len(i.pieces(size, self.smallest)) for i in self.sets)
+        self.steps_per_epoch = sum(len(i.batch_slices(size, self.smallest)) for i in self.sets)
         self.forward = TrainingForward(method.model, method.compute)
         self.device = task.train.labels.device
         self.loss_sum = torch.zeros((), device=self.device)

@@ -404,20 +404,20 @@ class Method:
             self.model.train(was_training)
             self.model.select(before)
 
-    def pieces(self, images: Images) -> list[slice]:
-        """Return the batches in which ``look_at`` passes images through."""
-        return images.pieces(self.batch_size, self.model.smallest_batch(self.batch_size))
+    def batch_slices(self, images: Images) -> list[slice]:
+        """Return the batches in which ``forward_images`` passes images through."""
+        return images.batch_slices(self.batch_size, self.model.smallest_batch(self.batch_size))
 
     @torch.no_grad()
-    def look_at(self, sets: Sequence[Images], advance: Callable[[int], None]) -> None:
-        """Pass images through the network, each set in its own task's view, for whoever watches.
+    def forward_images(self, sets: Sequence[Images], advance: Callable[[int], None]) -> None:
+        """Pass images through the network, each set in its own task's view, for hooks on layers.
 
         Several processes divide the batches among them; what they see must be summed.
         """
         processes = current_processes()
         for images in sets:
             with self.task_view(images.task) as model:
-                for index, where in enumerate(self.pieces(images)):
+                for index, where in enumerate(self.batch_slices(images)):
                     if index % processes.size == processes.rank:
                         model(images.batch(where).x)
                     advance(where.stop - where.start)

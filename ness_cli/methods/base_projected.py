@@ -22,10 +22,10 @@ from ness_cli.methods.base import Method, Task
 from ness_cli.methods.step import TrainStep
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace.covariance import work_of_rows
+from ness_cli.subspace.layer_inputs import observed_inputs
 from ness_cli.subspace.layer_view import LayerView, split
 from ness_cli.subspace.projected_linear import ProjectedLinear, is_linear
 from ness_cli.subspace.projection import Projector, project_all_
-from ness_cli.subspace.watch import watching
 
 
 class ProjectedMethod(Method, ABC):
@@ -94,7 +94,7 @@ class ProjectedMethod(Method, ABC):
             layer = layers[name]
             found[name] = work_of_rows(layer, layer.rows_per_image(x))
 
-        with watching(layers, see), self.task_view(images.task) as model:
+        with observed_inputs(layers, see), self.task_view(images.task) as model:
             model(images.batch(slice(0, 2)).x)
         return sum(found.values())
 

@@ -117,7 +117,7 @@ class Gpm(ProjectedMethod):
             layers, dict(zip(names, map(int, limits), strict=True)), progress.chunk
         )
         # One forward pass for the whole sample: with batch statistics it normalises by itself.
-        with torch.no_grad(), accumulator.watch(), self.task_view(task.number) as model:
+        with torch.no_grad(), accumulator.accumulate(), self.task_view(task.number) as model:
             model(task.train.batch(sample).x)
         progress.images(len(sample))
         grams = accumulator.covariances()

@@ -375,8 +375,8 @@ class Ness(ProjectedMethod):
         accumulator = CovarianceAccumulator(
             self.layers, tick=progress.chunk, by_group=self.has_budget
         )
-        with accumulator.watch():
-            self.look_at(self._consolidation_sets(task), progress.images)
+        with accumulator.accumulate():
+            self.forward_images(self._consolidation_sets(task), progress.images)
         accumulator.sum_over_processes()
         earlier = self._covariances
         if self.options.covariance == "recompute" or task.is_first:

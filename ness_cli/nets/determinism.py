@@ -79,15 +79,15 @@ def nondeterministic_layers(model: MultiHead, image_shape: Sequence[int]) -> dic
     model.eval()
     try:
         with torch.random.fork_rng(devices=[]), ModuleTracker() as tracker:
-            watch = _Watch(tracker)
-            with watch:
+            recorder = _OperationRecorder(tracker)
+            with recorder:
                 model(images)
     finally:
         model.train(was_training)
-    return watch.found
+    return recorder.found
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _OperationRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes in which module an operation of the table is called."""
 
     def __init__(self, tracker: ModuleTracker) -> None:

@@ -19,7 +19,7 @@ from ness_cli.stages.context import (
 from ness_cli.stages.models import is_at_hand, load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepRecord
-from ness_cli.subspace.watch import calling_between_layers
+from ness_cli.subspace.layer_inputs import calling_between_layers
 from ness_cli.workplace import stopping
 
 SHARED_HEAD = "not applicable: the tasks share one head"

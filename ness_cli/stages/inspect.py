@@ -22,8 +22,8 @@ from ness_cli.stages.context import RunContext, require_done
 from ness_cli.stages.models import is_at_hand, load_model, new_model
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.subspace.drift import Drift
+from ness_cli.subspace.layer_inputs import calling_between_layers, chunks_of_rows, observed_inputs
 from ness_cli.subspace.output_change import OutputChange
-from ness_cli.subspace.watch import calling_between_layers, chunks_of_rows, watching
 from ness_cli.workplace import stopping
 
 Matrices = dict[str, torch.Tensor]
@@ -171,7 +171,7 @@ def _changes(
         plan = [(task, task, [u for u in updates if u.number > task]) for task in images]
     plan = [(model, task, later) for model, task, later in plan if later]
     size = context.settings.evaluate.batch_size
-    total = sum(len(_first(images[task].pieces(size), num_images)) for _, task, _ in plan)
+    total = sum(len(_first(images[task].batch_slices(size), num_images)) for _, task, _ in plan)
     rows: list[dict[str, Any]] = []
     with context.place.progress.track("changes of earlier outputs", max(1, total)) as track:
         advance = stopping(context.place, f"ness inspect {context.run.path}", track)
@@ -216,9 +216,9 @@ def _changes_on(
             sums[name].add(rows)
             advance(0)
 
-    with watching(layers, see), method.task_view(images.task) as model:
+    with observed_inputs(layers, see), method.task_view(images.task) as model:
         # The very batches that the covariances were summed over.
-        for piece in _first(method.pieces(images), num_images):
+        for piece in _first(method.batch_slices(images), num_images):
             model(images.batch(piece).x)
             advance(1)
     return [
@@ -255,7 +255,7 @@ def _drift(
         for task, own in images.items():
             if is_at_hand(context, task):
                 then, drift = _method(context, files, task), Drift()
-                for piece in _first(newest.pieces(own), num_images):
+                for piece in _first(newest.batch_slices(own), num_images):
                     x = own.batch(piece).x
                     with calling_between_layers(then.model, lambda: advance(0)):
                         old, logits = _passed(then, task, x)
@@ -270,6 +270,6 @@ def _drift(
 def _passed(method: Method, task: int, x: torch.Tensor) -> tuple[Matrices, torch.Tensor]:
     """Return what goes into every layer, and the logits, when ``x`` passes as task ``task``."""
     found: Matrices = {}
-    with watching(method.layers, found.__setitem__), method.task_view(task) as model:
+    with observed_inputs(method.layers, found.__setitem__), method.task_view(task) as model:
         logits = model(x)
     return found, logits

@@ -9,8 +9,8 @@ import torch
 
 from ness_cli.errors import NumericalError
 from ness_cli.processes import current_processes
+from ness_cli.subspace.layer_inputs import chunks_of_rows, observed_inputs
 from ness_cli.subspace.layer_view import LayerView
-from ness_cli.subspace.watch import chunks_of_rows, watching
 
 _NARROWEST_BLOCK = 128
 
@@ -23,7 +23,7 @@ class CovarianceAccumulator:
     few million numbers of unfolded patches at a time, however many images and positions there are.
 
     Args:
-        layers: Layers to watch, by name.
+        layers: Layers whose inputs are added up, by name.
         max_images: Of every batch only this many images are added, per layer; all when absent.
         tick: Called with the work of every chunk of rows, see ``work_of_rows``, and with 0; an
             exception that it raises ends the pass.
@@ -80,13 +80,13 @@ class CovarianceAccumulator:
         return self._sums[name]
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
+    def accumulate(self) -> Iterator[None]:
         """Add the inputs of every forward pass made within.
 
         Raises:
             NumericalError: As soon as a layer's input holds NaN or infinity, naming the layer.
         """
-        with watching(self.layers, self.add):
+        with observed_inputs(self.layers, self.add):
             yield
 
     def add(self, name: str, x: torch.Tensor) -> None:

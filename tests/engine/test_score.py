@@ -50,6 +50,6 @@ def test_statistics_are_not_recorded_from_a_batch_of_one(monkeypatch):
 
 def test_what_is_summed_over_batches_is_cut_alike():
     method, images = _method("batch"), make_images(1, 33)
-    sizes = _sizes_of_batches(method, lambda: method.look_at([images], lambda _: None))
+    sizes = _sizes_of_batches(method, lambda: method.forward_images([images], lambda _: None))
     assert sizes == [16, 9, 8]
-    assert [piece.stop - piece.start for piece in method.pieces(images)] == sizes
+    assert [piece.stop - piece.start for piece in method.batch_slices(images)] == sizes

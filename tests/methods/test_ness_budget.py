@@ -20,8 +20,8 @@ from ness_cli.nets.multi_head import MultiHead
 from ness_cli.subspace.basis import open_basis
 from ness_cli.subspace.budget import Directions, LayerBudget
 from ness_cli.subspace.clip import spectral_norm
+from ness_cli.subspace.layer_inputs import observed_inputs
 from ness_cli.subspace.spectrum import spectrum
-from ness_cli.subspace.watch import watching
 
 STEPS = 30
 
@@ -78,8 +78,8 @@ def _trained(tasks=3, *, net=None, train=None, grouped=False, **ness):
         def see(name, x):
             inputs.setdefault(name, []).append(x.double())
 
-        with watching(method.layers, see):
-            method.look_at([task.train], lambda _: None)
+        with observed_inputs(method.layers, see):
+            method.forward_images([task.train], lambda _: None)
     return method, measured
 
 

@@ -100,7 +100,7 @@ def test_grouped_convolutions_are_summed_up_like_any_layer(model):
     layers = adapted_layers(net.backbone, None, patterns=net.adapt)
     assert any(isinstance(v.module, nn.Conv2d) and v.module.groups > 1 for v in layers.values())
     accumulator = CovarianceAccumulator(layers)
-    with torch.no_grad(), accumulator.watch():
+    with torch.no_grad(), accumulator.accumulate():
         net.backbone(torch.randn(2, 3, 32, 32))
     assert all(float(c.trace()) > 0 for c in accumulator.covariances().values())
 

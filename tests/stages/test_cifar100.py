@@ -46,7 +46,7 @@ def conv1(tmp_path_factory):
     assert len(images) == 4750
     net = nn.Sequential(nn.Conv2d(3, 1, 4, bias=False))
     accumulator = CovarianceAccumulator(adapted_layers(net, None))
-    with torch.no_grad(), accumulator.watch():
+    with torch.no_grad(), accumulator.accumulate():
         for batch in images.in_order(500):
             net(batch.x)
     return spectrum(accumulator.covariances()["0"], layer="conv1")

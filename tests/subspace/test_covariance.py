@@ -6,7 +6,7 @@ from rounding import assert_same_gram
 from torch import nn
 
 from ness_cli.errors import NumericalError
-from ness_cli.subspace import covariance, watch
+from ness_cli.subspace import covariance, layer_inputs
 from ness_cli.subspace.covariance import CovarianceAccumulator, pooled
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
@@ -56,7 +56,7 @@ def test_groups_of_a_convolution_may_be_kept_apart():
 def test_one_pass_gives_every_layers_second_moment_as_a_brute_force_sum():
     net, x = _net(), torch.randn(6, 2, 8, 8)
     accumulator = CovarianceAccumulator(adapted_layers(net, None))
-    with torch.no_grad(), accumulator.watch():
+    with torch.no_grad(), accumulator.accumulate():
         net(x)
     for name, expected in _brute_force(net, x).items():
         got = accumulator.covariances()[name]
@@ -71,7 +71,7 @@ def test_batches_and_chunks_do_not_change_the_sum(monkeypatch):
     whole, parts = CovarianceAccumulator(layers), CovarianceAccumulator(layers)
     for name, x in inputs.items():
         whole.add(name, x)
-    monkeypatch.setattr(watch, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(layer_inputs, "_CHUNK_BYTES", 1)
     for name, x in inputs.items():
         parts.add(name, x[:3])
         parts.add(name, x[3:])
@@ -83,7 +83,7 @@ def test_batches_and_chunks_do_not_change_the_sum(monkeypatch):
 def test_only_the_first_images_count_where_a_limit_is_given():
     net, x = _net(), torch.randn(5, 2, 8, 8)
     limited = CovarianceAccumulator(adapted_layers(net, None), max_images={"0": 2})
-    with torch.no_grad(), limited.watch():
+    with torch.no_grad(), limited.accumulate():
         net(x)
     expected = _brute_force(net, x[:2])["0"]
     torch.testing.assert_close(limited.covariances()["0"], expected, rtol=1e-6, atol=1e-6)
@@ -92,7 +92,7 @@ def test_only_the_first_images_count_where_a_limit_is_given():
 def test_hooks_are_gone_after_the_block_even_after_an_error():
     net = _net()
     accumulator = CovarianceAccumulator(adapted_layers(net, None))
-    with pytest.raises(RuntimeError), accumulator.watch():
+    with pytest.raises(RuntimeError), accumulator.accumulate():
         raise RuntimeError
     assert not any(module._forward_pre_hooks for module in net.modules())
 
@@ -102,7 +102,7 @@ def test_a_value_that_is_not_finite_names_the_layer(bad):
     net, x = _net(), torch.randn(2, 2, 8, 8)
     net[0].weight.data[0, 0, 0, 0] = bad
     accumulator = CovarianceAccumulator(adapted_layers(net, None))
-    with pytest.raises(NumericalError, match="layer 3"), torch.no_grad(), accumulator.watch():
+    with pytest.raises(NumericalError, match="layer 3"), torch.no_grad(), accumulator.accumulate():
         net(x)
 
 

@@ -216,6 +216,6 @@ def test_covariances_of_a_parametrised_layer_are_those_of_its_inputs():
     layer, x = nn.Linear(7, 3, bias=False), torch.randn(5, 7)
     parametrize.register_parametrization(layer, "weight", _Plus(layer.weight))
     accumulator = CovarianceAccumulator({"fc": LayerView("fc", layer)})
-    with accumulator.watch():
+    with accumulator.accumulate():
         layer(x)
     torch.testing.assert_close(accumulator.covariances()["fc"], x.double().T @ x.double())

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from ness_cli.subspace.layer_inputs import calling_between_layers, chunks_of_rows
 from ness_cli.subspace.layer_view import LayerView
-from ness_cli.subspace.watch import calling_between_layers, chunks_of_rows
 
 
 class _Input:

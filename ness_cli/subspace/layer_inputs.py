@@ -15,7 +15,7 @@ _GPU_CHUNK_BYTES = 256 * 2**20  # on a GPU launching thousands of small products
 
 
 @contextmanager
-def watching(
+def observed_inputs(
     layers: Mapping[str, LayerView], see: Callable[[str, torch.Tensor], None]
 ) -> Iterator[None]:
     """Show the input of every layer, as the layer takes it, in every forward pass made within.
