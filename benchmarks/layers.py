@@ -62,9 +62,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = {}
-    for share in (0.92, 0.98):
+    for fraction in (0.92, 0.98):
         for name, (dim, out) in WIDTHS.items():
-            rank = round(share * dim)
+            rank = round(fraction * dim)
             sides = {
                 form: stepper(dim, out, rank, form) for form in ("factored", "projected", "plain")
             }

@@ -189,9 +189,9 @@ class _PlainTracker:
         self.last = now
         fresh = self.done - self.first_done
         left = (now - self.started) * (self.total - self.done) / fresh if fresh > 0 else 0.0
-        share = 100 * self.done // max(1, self.total)
+        percent = 100 * self.done // max(1, self.total)
         middle = f", {info}" if info else ""
-        self.console.note(f"{self.description}: {share} %{middle}, about {left:.0f} s left")
+        self.console.note(f"{self.description}: {percent} %{middle}, about {left:.0f} s left")
 
 
 class _Rich(RichConsole):

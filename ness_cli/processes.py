@@ -34,7 +34,7 @@ class Processes:
         """Whether this is the process that writes and talks."""
         return self.rank == 0
 
-    def share(self, positions: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def shard(self, positions: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Return this process's part of a batch, and its weight in the mean over the batch.
 
         A batch with fewer images than processes is computed by all of them alike.

@@ -19,10 +19,10 @@ class Batch:
     """Images as the network sees them, with labels local to their task.
 
     ``x`` is float32 ``[n, c, h, w]``, ``y`` int64 ``[n]``, ``task`` the number of the task (from
-    1) that the images belong to. ``weight`` is the share of a whole batch that these images are,
-    less than 1 if several processes have divided it. With mixup ``x`` holds the given ``share`` of
-    each image (one for all, or one for each, ``[n]``), and the rest of another one, whose label is
-    in ``partner_y``.
+    1) that the images belong to. ``weight`` is the fraction of a whole batch that these images
+    are, less than 1 if several processes have divided it. With mixup ``x`` is ``mix_weight`` times
+    each image (lambda in the paper; one for all, or one for each, ``[n]``) and the rest another
+    one, whose label is in ``partner_y``.
     """
 
     x: torch.Tensor
@@ -30,7 +30,7 @@ class Batch:
     task: int
     weight: float = 1.0
     partner_y: torch.Tensor | None = None
-    share: float | torch.Tensor = 1.0
+    mix_weight: float | torch.Tensor = 1.0
 
     def __len__(self) -> int:
         return len(self.y)

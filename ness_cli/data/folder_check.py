@@ -169,8 +169,10 @@ def _counts(listing: Listing) -> dict[str, dict[str, int]]:
 
 def _problem(path: str, storages: Sequence[Storage], listing: Listing) -> NessError | None:
     """Return what preparing would refuse, bad files apart, whatever size and tasks it is given."""
-    share = None if "test" in listing.splits else 0.2
-    options = Options(path=path, size=32, channels="rgb", classes_per_task=1, test_fraction=share)
+    test_fraction = None if "test" in listing.splits else 0.2
+    options = Options(
+        path=path, size=32, channels="rgb", classes_per_task=1, test_fraction=test_fraction
+    )
     usable = Listing(listing.splits, (), (), (), ())
     try:
         plan_tasks(FolderDataset(storages, usable, options, Progress()), options)

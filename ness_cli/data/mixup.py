@@ -10,22 +10,22 @@ from ness_cli.data.batches import Batch
 
 
 def mixed(batch: Batch, alpha: float) -> Batch:
-    """Return a batch whose images are mixed with others of it, in one random share for all.
+    """Return a batch whose images are mixed with others of it, by one random weight for all.
 
     Args:
         batch: The batch.
-        alpha: The share is drawn from Beta(alpha, alpha), by torch's default generator.
+        alpha: The weight is drawn from Beta(alpha, alpha), by torch's default generator.
     """
-    share = float(symmetric_beta(alpha, 1))
+    mix_weight = float(symmetric_beta(alpha, 1))
     partner = torch.randperm(len(batch)).to(batch.x.device)
-    x = share * batch.x + (1 - share) * batch.x[partner]
-    return replace(batch, x=x, partner_y=batch.y[partner], share=share)
+    x = mix_weight * batch.x + (1 - mix_weight) * batch.x[partner]
+    return replace(batch, x=x, partner_y=batch.y[partner], mix_weight=mix_weight)
 
 
 def symmetric_beta(alpha: float, count: int) -> torch.Tensor:
     """Return draws from Beta(alpha, alpha), float64 ``[count]``, by torch's default generator.
 
-    A share is G / (G + H) of two draws from Gamma(alpha). With a small alpha nearly all of them are
+    A draw is G / (G + H) of two draws from Gamma(alpha). With a small alpha nearly all of them are
     smaller than any number that floats can hold, so only their logarithms are computed, of
     G(alpha) = G(alpha + 1) U^(1 / alpha) (Marsaglia and Tsang 2000, section 6).
 

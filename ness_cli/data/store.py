@@ -26,7 +26,7 @@ from ness_cli.data.stream import (
 )
 from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA, SPLITS
 from ness_cli.data.tasks.plan import Splits, TaskPlan
-from ness_cli.data.tasks.shares import split_off, valid_count
+from ness_cli.data.tasks.sampling import split_off, valid_count
 from ness_cli.errors import DamagedError, SettingsError, SystemRefusedError
 from ness_cli.files import read_json, write_json
 from ness_cli.hashing import sha256_of_text
@@ -205,9 +205,9 @@ def channel_statistics(images: torch.Tensor) -> tuple[list[float], list[float]]:
     values = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
     for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-        centre = float(share @ values)
-        spread = float((share @ (values - centre) ** 2).sqrt())
+        frequencies = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        centre = float(frequencies @ values)
+        spread = float((frequencies @ (values - centre) ** 2).sqrt())
         is_constant = bool(channel.min() == channel.max())
         mean.append(centre)
         std.append(1.0 if is_constant else spread)

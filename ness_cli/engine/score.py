@@ -41,7 +41,7 @@ def task_accuracy(
     """Return the accuracy on one task when the task is known, a fraction."""
     with method.task_view(images.task) as model:
         predicted = logits(model, images, batch_size, advance).argmax(dim=1)
-    return share_of(predicted == images.labels)
+    return fraction_true(predicted == images.labels)
 
 
 def class_accuracy(
@@ -71,11 +71,11 @@ def class_accuracy(
             offset += part.shape[1]
         outputs.append(part)
     predicted = torch.cat(outputs, dim=1).argmax(dim=1)
-    return share_of(predicted == images.labels + offset)
+    return fraction_true(predicted == images.labels + offset)
 
 
-def share_of(correct: torch.Tensor) -> float:
-    """Return the share of true values, a fraction."""
+def fraction_true(correct: torch.Tensor) -> float:
+    """Return the fraction of true values."""
     # Counted, not averaged: some accelerators have no float64, and a mean in float32 rounds.
     return int(correct.sum()) / len(correct)
 

@@ -68,7 +68,7 @@ class Stepper:
         """
         assert self.optimizer is not None
         method = self.method
-        own, weight = current_processes().share(positions)
+        own, weight = current_processes().shard(positions)
         batch = replace(images.batch(own, self.augment), weight=weight)
         if self.train.mixup:
             batch = mixed(batch, self.train.mixup)

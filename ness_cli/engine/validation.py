@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from ness_cli import seeding
 from ness_cli.data.batches import Images, cut, validation_batch_size
-from ness_cli.data.tasks.shares import pick
-from ness_cli.engine.score import Score, logits, refuse_non_finite, share_of
+from ness_cli.data.tasks.sampling import pick
+from ness_cli.engine.score import Score, fraction_true, logits, refuse_non_finite
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.processes import current_processes
@@ -82,7 +82,7 @@ class Validation:
         with self.method.task_view(images.task) as model, self._statistics(model, images.task):
             outputs = logits(model, images, size, lambda _: None)
         loss = functional.cross_entropy(outputs, images.labels)
-        return Score(float(loss), share_of(outputs.argmax(dim=1) == images.labels))
+        return Score(float(loss), fraction_true(outputs.argmax(dim=1) == images.labels))
 
     @contextmanager
     def _statistics(self, model: MultiHead, task_number: int) -> Iterator[None]:

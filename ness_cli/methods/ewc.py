@@ -113,14 +113,14 @@ class Ewc(Method):
         new = self._information(task, advance)
         old = self._fisher
         if old:
-            keep, add = self._shares(task.number)
+            keep, add = self._merge_factors(task.number)
             new = {
                 name: keep * old[name].to(f.device, f.dtype) + add * f for name, f in new.items()
             }
         self._fisher = {name: f.float().cpu() for name, f in new.items()}
         return []
 
-    def _shares(self, task_number: int) -> tuple[float, float]:
+    def _merge_factors(self, task_number: int) -> tuple[float, float]:
         """Return the factors of the old and of the new information."""
         if self.options.merge == "online":
             return self.options.decay, 1.0

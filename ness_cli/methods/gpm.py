@@ -239,11 +239,11 @@ def extend(
     old = torch.zeros(dim, 0) if memory is None else memory.float()
     rest = dim - old.shape[1]
     energies = found.sigma[:rest].square().flip(0)
-    share = captured(gram, old) if total > 0 else 1.0
-    # Shares before each direction is added: a direction is needed while they are below theta.
-    shares = share + torch.cumsum(energies, 0) / (total if total > 0 else 1.0)
-    below = int((shares < theta).sum())
-    reach = 0 if share >= theta else below + 1
+    covered_before = captured(gram, old) if total > 0 else 1.0
+    # Covered before each direction is added: a direction is needed while that is below theta.
+    covered = covered_before + torch.cumsum(energies, 0) / (total if total > 0 else 1.0)
+    below = int((covered < theta).sum())
+    reach = 0 if covered_before >= theta else below + 1
     new = below if memory is None and first_rank == "below" else reach
     # Directions that the inputs do not use at all need no protection, whatever theta says.
     used = int((energies > 1e-12 * total).sum())

@@ -109,16 +109,16 @@ def cross_entropy(logits: torch.Tensor, batch: Batch, smoothing: float = 0.0) ->
 
     Args:
         logits: ``[n, num_classes]`` float32.
-        batch: Its labels and, with mixup, those of the partners, with the share of the first: one
+        batch: Its labels and, with mixup, those of the partners, with the weight of the first: one
             for all images or one for each.
         smoothing: Share of every label that is spread over all classes, a fraction.
     """
     if batch.partner_y is None:
         return functional.cross_entropy(logits, batch.y, label_smoothing=smoothing)
-    share = batch.share
-    reduction = "none" if isinstance(share, torch.Tensor) else "mean"
+    mix_weight = batch.mix_weight
+    reduction = "none" if isinstance(mix_weight, torch.Tensor) else "mean"
     own, other = (
         functional.cross_entropy(logits, y, label_smoothing=smoothing, reduction=reduction)
         for y in (batch.y, batch.partner_y)
     )
-    return (share * own + (1 - share) * other).mean()
+    return (mix_weight * own + (1 - mix_weight) * other).mean()

@@ -39,17 +39,17 @@ class Schedule:
 
     def at(self, step: int) -> float:
         """Return the learning rate of step ``step``, counted from 0 over the whole phase."""
-        share = step / max(1, self.num_steps)
+        fraction = step / max(1, self.num_steps)
         warmup = self.train.warmup
-        if share < warmup:
+        if fraction < warmup:
             # The first step is not lost: it has the rate of the end of its part of the slope.
             return self.train.lr * min(1.0, (step + 1) / (warmup * self.num_steps))
         if self.train.schedule == "cosine":
             low = min(self.train.lr_min, self.train.lr)
-            share = (share - warmup) / (1 - warmup) if warmup else share
-            return low + (self.train.lr - low) * (1 + math.cos(math.pi * share)) / 2
+            fraction = (fraction - warmup) / (1 - warmup) if warmup else fraction
+            return low + (self.train.lr - low) * (1 + math.cos(math.pi * fraction)) / 2
         if self.train.schedule == "exponential":
-            return float(self.train.lr * self.train.lr_decay ** (share * self.num_epochs))
+            return float(self.train.lr * self.train.lr_decay ** (fraction * self.num_epochs))
         return self.lr
 
     def after_epoch(self, loss: float) -> tuple[bool, float | None]:

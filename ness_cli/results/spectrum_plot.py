@@ -52,8 +52,10 @@ def plot_spectra(spectra: Mapping[int, Mapping[str, Mapping[str, Any]]], path: P
             sigma, tau = own[layer]["sigma"], own[layer]["tau"]
             floor = max(sigma[-1], tau) * 1e-8
             shade = 0.25 + 0.75 * task / max(spectra)
-            share = [100 * (i + 1) / len(sigma) for i in range(len(sigma))]
-            panel.semilogy(share, [max(s, floor) for s in sigma], color="C0", alpha=shade, lw=1.2)
+            percents = [100 * (i + 1) / len(sigma) for i in range(len(sigma))]
+            panel.semilogy(
+                percents, [max(s, floor) for s in sigma], color="C0", alpha=shade, lw=1.2
+            )
             panel.axhline(max(tau, floor), color="C3", alpha=shade, lw=0.8, ls="--")
         panel.set_title(f"{layer}, d = {len(sigma)}", fontsize=10)
     for panel in panels[len(layers) :]:

@@ -72,7 +72,7 @@ class TrainSettings(Section):
     """Of ``epochs``, the first ones of every task after the first in which its head learns alone.
     Both parts follow the schedule on their own."""
     mixup: float = Field(default=0.0, ge=0)
-    """Mix images and labels of a batch in a share drawn from Beta(mixup, mixup) (Zhang et al.
+    """Mix images and labels of a batch with a weight drawn from Beta(mixup, mixup) (Zhang et al.
     2018); 0 mixes nothing."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of every training label that is spread over all classes of its task (Szegedy et al.

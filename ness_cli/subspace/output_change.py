@@ -89,8 +89,8 @@ class OutputChange:
         self._squares += changes.square().sum(dim=0)
         self._output_squares += outputs.square().sum()
         self._largest = torch.maximum(self._largest, changes.amax(dim=0))
-        share = torch.where(outputs > 0, changes / outputs, 0)
-        self._relative = torch.maximum(self._relative, share.amax(dim=0))
+        relative = torch.where(outputs > 0, changes / outputs, 0)
+        self._relative = torch.maximum(self._relative, relative.amax(dim=0))
         excess = changes - self._bounds - lengths * self._slack
         self._excess = torch.maximum(self._excess, excess.amax(dim=0))
         self._violations += (excess > 0).sum(dim=0)

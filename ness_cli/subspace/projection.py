@@ -51,24 +51,24 @@ class Projector:
     def off(
         cls,
         outside: torch.Tensor,
-        share: torch.Tensor | None = None,
+        importance: torch.Tensor | None = None,
         rest: torch.Tensor | None = None,
     ) -> Projector:
-        """Return G -> G - G M diag(share) M^T, the projection off the columns of M.
+        """Return G -> G - G M diag(importance) M^T, the projection off the columns of M.
 
         Args:
             outside: M, orthonormal columns, ``[d, k]`` float32.
-            share: Share of a step along each column that is taken off, in [0, 1], ``[k]``; ones
+            importance: What part of a step along each column is taken off, in [0, 1], ``[k]``; ones
                 when ``None``.
             rest: Orthonormal columns that complete M, ``[d, d - k]``, if they are at hand: the
                 same product is made from them and the slowed columns of M where those are fewer.
         """
-        share = outside.new_ones(outside.shape[1]) if share is None else share
-        slowed = share < 1
+        importance = outside.new_ones(outside.shape[1]) if importance is None else importance
+        slowed = importance < 1
         if rest is None or rest.shape[1] + int(slowed.sum()) >= outside.shape[1]:
-            return cls(outside, share, is_complement=True)
+            return cls(outside, importance, is_complement=True)
         columns = torch.cat([rest, outside[:, slowed]], dim=1).contiguous()
-        return cls(columns, torch.cat([rest.new_ones(rest.shape[1]), 1 - share[slowed]]))
+        return cls(columns, torch.cat([rest.new_ones(rest.shape[1]), 1 - importance[slowed]]))
 
     @property
     def is_identity(self) -> bool:

@@ -14,16 +14,16 @@ def _authors_rule(x, memory, theta):
     r = x.T
     if memory is None:
         u, s, _ = torch.linalg.svd(r, full_matrices=False)
-        share = torch.cumsum(s.square() / s.square().sum(), 0)
-        return u[:, : int((share < theta).sum())]
+        covered = torch.cumsum(s.square() / s.square().sum(), 0)
+        return u[:, : int((covered < theta).sum())]
     total = r.square().sum()
     residual = r - memory @ memory.T @ r
     u, s, _ = torch.linalg.svd(residual, full_matrices=False)
-    share, new = (total - residual.square().sum()) / total, 0
+    covered, new = (total - residual.square().sum()) / total, 0
     for value in s.square() / total:
-        if share >= theta:
+        if covered >= theta:
             break
-        share, new = share + value, new + 1
+        covered, new = covered + value, new + 1
     return torch.cat([memory, u[:, :new]], dim=1)
 
 

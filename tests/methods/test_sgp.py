@@ -14,8 +14,8 @@ def _authors_update(x, memory, old, theta, alpha):
     r = x.T
     u, s, _ = torch.linalg.svd(r, full_matrices=False)
     if memory is None:
-        share = torch.cumsum(s.square() / s.square().sum(), 0)
-        rank = int((share < theta).sum())
+        covered = torch.cumsum(s.square() / s.square().sum(), 0)
+        rank = int((covered < theta).sum())
         return u[:, :rank], (alpha + 1) * s[:rank] / (alpha * s[:rank] + s[0])
     # Singular values of the inputs inside the old memory, brought back onto its directions.
     inner, inner_s, _ = torch.linalg.svd(memory @ memory.T @ r, full_matrices=False)
@@ -24,11 +24,11 @@ def _authors_update(x, memory, old, theta, alpha):
     total = r.square().sum()
     residual = r - memory @ memory.T @ r
     u, s, _ = torch.linalg.svd(residual, full_matrices=False)
-    share, new = (total - residual.square().sum()) / total, 0
+    covered, new = (total - residual.square().sum()) / total, 0
     for value in s.square() / total:
-        if share >= theta:
+        if covered >= theta:
             break
-        share, new = share + value, new + 1
+        covered, new = covered + value, new + 1
     strength = torch.cat([on_old, s[:new]])
     found = (alpha + 1) * strength / (alpha * strength + strength.max())
     found[:k] = (found[:k] + old).clamp(0, 1)

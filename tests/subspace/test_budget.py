@@ -68,11 +68,11 @@ def test_rho_of_a_layer_is_measured_on_the_rows_its_covariance_summed():
     assert rho == pytest.approx(math.sqrt(measured), rel=1e-9)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
-def test_nearest_is_the_point_that_a_general_solver_finds(share):
+@pytest.mark.parametrize("fraction", [0.01, 0.3, 0.9])
+def test_nearest_is_the_point_that_a_general_solver_finds(fraction):
     x, dw = _inputs(30, 3) * torch.tensor([1.0, 3.0, 0.2]), torch.randn(2, 3).double()
     c = x.T @ x
-    allowed = share * output_energy(dw, c)
+    allowed = fraction * output_energy(dw, c)
     found = nearest(dw, _directions(c), allowed)
     goal = allowed * (1 - 1e-6) ** 2
 
@@ -161,8 +161,8 @@ def test_directions_that_inputs_do_not_use_are_untouched_whatever_the_limit(allo
 def test_the_multiplier_solves_its_equation_over_many_decades(decades):
     s = torch.logspace(0, decades, 40, dtype=torch.float64)
     q = torch.rand(40, dtype=torch.float64) / s.flip(0)
-    for share in (1 - 1e-5, 0.5, 1e-3, 1e-8):
-        allowed = share * float((s * q).sum())
+    for fraction in (1 - 1e-5, 0.5, 1e-3, 1e-8):
+        allowed = fraction * float((s * q).sum())
         nu = multiplier(s, q, allowed)
         left = float((s * q * shrink_factors(s, nu).square()).sum())
         assert left == pytest.approx(allowed * (1 - 1e-6) ** 2, rel=1e-6)

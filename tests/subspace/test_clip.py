@@ -9,11 +9,11 @@ from ness_cli.subspace.clip import clip_spectral_norm, spectral_norm
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (3, 7), (5, 5), (40, 12)])
-@pytest.mark.parametrize("share", [0.2, 0.7, 0.999])
-def test_singular_values_are_clipped_and_nothing_else_moves(shape, share):
+@pytest.mark.parametrize("fraction", [0.2, 0.7, 0.999])
+def test_singular_values_are_clipped_and_nothing_else_moves(shape, fraction):
     v = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
     u, s, w = torch.linalg.svd(v.double(), full_matrices=False)
-    limit = share * float(s[0])
+    limit = fraction * float(s[0])
     clipped = clip_spectral_norm(v, limit)
     expected = u @ torch.diag(s.clamp(max=limit)) @ w
     torch.testing.assert_close(clipped.double(), expected, rtol=1e-4, atol=1e-5)

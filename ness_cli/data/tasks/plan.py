@@ -16,7 +16,7 @@ from ness_cli.data.dataset import Dataset
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.data.tasks.changes import Change, permutations, rotations
 from ness_cli.data.tasks.classes import deal, in_order
-from ness_cli.data.tasks.shares import floor_share, pick
+from ness_cli.data.tasks.sampling import floor_fraction, pick
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import SHARED_LABEL_TASKS, DatasetSettings
 
@@ -201,7 +201,7 @@ def _set_aside(
             f"class {name!r} has 1 image, too few for training and testing",
             "add images, or remove the class",
         )
-    number = min(len(positions), max(1, floor_share(len(positions), options.test_fraction)))
+    number = min(len(positions), max(1, floor_fraction(len(positions), options.test_fraction)))
     generator = seeding.generator(options.stream_seed, f"test-split/{name}")
     aside, rest = pick(len(positions), number, generator)
     return positions[aside], positions[rest]

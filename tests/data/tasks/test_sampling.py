@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ness_cli.data.tasks.shares import split_off, valid_count
+from ness_cli.data.tasks.sampling import split_off, valid_count
 
 
 def _generator(seed: int) -> torch.Generator:

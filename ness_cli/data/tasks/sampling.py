@@ -1,4 +1,4 @@
-"""Random shares of a set of images: for testing, for validation, for a limit per class."""
+"""Random samples of a set of images: for testing, for validation, for a limit per class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 _ROUNDING = 1e-9  # 0.29 * 100 is 28.999... in binary; the user meant 29
 
 
-def floor_share(count: int, fraction: float) -> int:
+def floor_fraction(count: int, fraction: float) -> int:
     """Return ``fraction`` (0 to 1, exclusive) of ``count``, rounded down; never all of them."""
     return min(int(count * fraction + _ROUNDING), max(count - 1, 0))
 
@@ -18,9 +18,9 @@ def valid_count(count: int, num_classes: int, fraction: float) -> int:
     Args:
         count: Images of ``num_classes`` classes, one of each at least; as many stay in training.
         num_classes: Number of classes.
-        fraction: Share asked for, 0 to 1, exclusive.
+        fraction: How many of them, 0 to 1, exclusive.
     """
-    return min(floor_share(count, fraction), count - num_classes)
+    return min(floor_fraction(count, fraction), count - num_classes)
 
 
 def split_off(
