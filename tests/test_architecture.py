@@ -41,7 +41,7 @@ def test_the_examples_run_together(site, tmp_path):
     out = tmp_path / "run"
     arguments = [
         *("run", "--out", str(out), "--threads", "1", "--quiet", "train.epochs=3"),
-        *("data.source=stripes", "net.name=tiny", "method.name=l2-sp"),
+        *("data.source=stripes", "net.name=tiny", "method.name=anchored"),
     ]
     program = textwrap.dedent(
         f"""

@@ -241,6 +241,11 @@ class Method:
             resting |= model.shared_affine()
         return set(model.parameters()) - resting
 
+    def shared(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that tasks after the first train and have in common, by name."""
+        of_all = self.trained_in(2) - self.model.own_parameters()
+        return {name: p for name, p in self.model.named_parameters() if p in of_all}
+
     def frozen(self) -> dict[str, int]:
         """Return the parameters of the backbone that no task after the first trains, by size."""
         others = self.trained_in(2) | self.model.own_parameters()

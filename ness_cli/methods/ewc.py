@@ -74,11 +74,6 @@ class Ewc(Method):
         """Return the bytes of a float32 number for every shared parameter."""
         return {"fisher": sum(4 * p.numel() for p in self.shared().values())}
 
-    def shared(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that tasks after the first train and have in common, by name."""
-        of_all = self.trained_in(2) - self.model.own_parameters()
-        return {name: p for name, p in self.model.named_parameters() if p in of_all}
-
     # -- training ----------------------------------------------------------------------------
 
     def begin_task(self, task: Task) -> None:
