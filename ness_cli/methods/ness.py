@@ -24,20 +24,15 @@ projected gradient, which is the same thing for the price of plain training.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
-from ness_cli.data.batches import Images
-from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.methods.base import LayerRow, Task
-from ness_cli.methods.base_projected import ProjectedMethod
+from ness_cli.methods.base import Task
+from ness_cli.methods.base_covariance import CovarianceMethod
 from ness_cli.methods.files import (
     Files,
-    LayerSpectrum,
     MethodFile,
     Recomposition,
     Tensors,
@@ -46,19 +41,11 @@ from ness_cli.methods.files import (
 from ness_cli.methods.step import TrainStep
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
-from ness_cli.subspace.basis import (
-    OpenBasis,
-    SubspaceBasis,
-    bounded_basis,
-    conceptor_basis,
-    null_basis,
-    open_basis,
-    read_bases,
-)
-from ness_cli.subspace.budget import Directions, LayerBudget, multiplier, shrink_factors
-from ness_cli.subspace.clip import clip_spectral_norm, spectral_norm
-from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress, pooled
-from ness_cli.subspace.decomposition import for_each_spectrum, work_of
+from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, filtered_basis, read_bases
+from ness_cli.subspace.budget import LayerBudget
+from ness_cli.subspace.clip import spectral_norm
+from ness_cli.subspace.layer_view import refuse_unmatched
+from ness_cli.subspace.limits import LayerLimits, as_open, directions_of
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.threshold import threshold
@@ -73,28 +60,19 @@ def _add_updates(matrices: Tensors, before: Files, own: Files) -> Tensors:
     }
 
 
-class Ness(ProjectedMethod):
-    """Memory: ``covariance`` (``<layer>.C``), ``basis`` (``<layer>.U`` or ``.Q``, ``.scale`` ...).
-
-    Update of a task: ``<layer>.V``, in terms of the basis of the task before.
-    """
+class Ness(CovarianceMethod):
+    """Update of a task: ``<layer>.V``, float32, in terms of the basis of the task before."""
 
     options: Options
-    files = (
-        MethodFile("covariance", made_by="build", needed="newest"),
-        MethodFile("basis", made_by="build", needed="all"),
-        MethodFile("update", made_by="train", needed="all"),
-    )
-    spectrum_file = "basis"
+    files = (*CovarianceMethod.files, MethodFile("update", made_by="train", needed="all"))
     recomposition = Recomposition(before=("basis",), own=("update",), step=_add_updates)
 
     def start(self) -> None:
         """Begin with nothing remembered."""
-        self._covariances: Tensors = {}
-        self._bases: dict[str, SubspaceBasis] = {}
+        super().start()
         self._update: Tensors = {}
         self._factors: dict[str, nn.Parameter] = {}
-        self._budgets: dict[str, LayerBudget] = {}
+        self._limits: dict[str, LayerLimits] = {}
         self._rho: dict[str, float] = {}
 
     @property
@@ -118,6 +96,16 @@ class Ness(ProjectedMethod):
         """Whether updates are held to a budget."""
         return self.options.budget is not None
 
+    @property
+    def keeps_groups_apart(self) -> bool:
+        """Whether groups have covariances of their own, as a budget needs them."""
+        return self.has_budget
+
+    @property
+    def recomputes_covariances(self) -> bool:
+        """Whether all earlier data is passed through the newest network."""
+        return self.options.covariance == "recompute"
+
     def check_options(self) -> None:
         """Refuse an ``eps1`` or a budget for layers that there are none of.
 
@@ -125,75 +113,30 @@ class Ness(ProjectedMethod):
             SettingsError: Naming the pattern.
         """
         super().check_options()
-        patterns = {
-            "layer_eps1": self.options.layer_eps1,
-            "layer_budget": self.options.layer_budget,
-        }
-        for option, pattern in ((key, pattern) for key, own in patterns.items() for pattern in own):
-            if not any(fnmatchcase(name, pattern) for name in self.layers):
-                raise SettingsError(
-                    f"methods.ness.{option}: no layer matches {pattern!r}"
-                    f"{did_you_mean(pattern, self.layers)}",
-                    f"the layers are {', '.join(self.layers)}",
-                )
+        for option in ("layer_eps1", "layer_budget"):
+            patterns = getattr(self.options, option)
+            refuse_unmatched(f"methods.ness.{option}", patterns, self.layers)
 
     # -- memory ------------------------------------------------------------------------------
 
     def reads(self, step: str) -> tuple[str, ...]:
-        """Return the files of a step.
-
-        For training ``basis``, with a budget ``covariance`` too; for building ``covariance``,
-        unless it is recomputed.
-        """
-        accumulates = self.options.covariance == "accumulate"
-        return {
-            "train": ("basis", "covariance") if self.has_budget else ("basis",),
-            "build": ("covariance",) if accumulates else (),
-        }.get(step, ())
-
-    def load_memory(self, files: Files) -> None:
-        """Take in covariances and bases."""
-        for key, value in files.get("covariance", {}).items():
-            self._covariances[key.removesuffix(".C")] = value
-        self._bases |= read_bases(files.get("basis", {}))
+        """Return the files of a step; with a budget training needs the covariances too."""
+        also = ("covariance",) if step == "train" and self.has_budget else ()
+        return (*super().reads(step), *also)
 
     def outputs(self, step: str) -> dict[str, Tensors]:
-        """Return the files of a step.
-
-        Of training V of every layer, float32, but not of the first task; of building covariances
-        ``[d, d]`` float64, and the basis of every layer.
-        """
+        """Return the files of a step: of training V of every layer, but not of the first task."""
         if step == "train":
             return {"update": self._update} if self._update else {}
-        return {
-            "covariance": {f"{name}.C": c for name, c in self._covariances.items()},
-            "basis": {
-                f"{name}.{key}": value
-                for name, basis in self._bases.items()
-                for key, value in basis.tensors().items()
-            },
-        }
+        return super().outputs(step)
 
     def file_sizes(self) -> dict[str, int]:
-        """Return the bytes of covariances and updates, and at most those of bases.
-
-        The thinner side of a hard cut has no more than half of the columns.
-        """
-        layers = self.layers.values()
-        is_halved = self.options.scaling == "hard" and not self.needs_open
-        columns = [(x.dim, x.dim // 2 if is_halved else x.dim) for x in layers]
-        return {
-            "covariance": sum(8 * (x.groups if self.has_budget else 1) * x.dim**2 for x in layers),
-            "basis": sum(4 * d * k + 4 * k + 8 * d + 8 for d, k in columns),
-            "update": sum(4 * layer.dim * layer.out for layer in layers),
-        }
-
-    def spectra(self, tensors: Tensors) -> dict[str, LayerSpectrum]:
-        """Return the spectra in ``basis``, by layer."""
-        return {
-            name: LayerSpectrum(basis.sigma, basis.tau, basis.rank)
-            for name, basis in read_bases(tensors).items()
-        }
+        """Return the bytes of covariances and updates, and at most those of bases."""
+        layers, sizes = self.layers.values(), super().file_sizes()
+        if self.options.scaling == "hard" and not self.needs_open:
+            # The thinner side of a hard cut has no more than half of the columns.
+            sizes["basis"] = sum(basis_bytes(x.dim, x.dim // 2) for x in layers)
+        return {**sizes, "update": sum(4 * layer.dim * layer.out for layer in layers)}
 
     def bounds(self, before: Files, own: Files) -> dict[str, UpdateBound]:
         """Return tau and ||V||_2 of every layer (Eq. 8)."""
@@ -213,35 +156,28 @@ class Ness(ProjectedMethod):
 
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
-        self._update, self._rho, self._budgets = {}, {}, {}
-        if self.has_budget and not task.is_first:
-            self._budgets = self._make_budgets(task.number - 1)
+        self._update, self._rho, self._limits = {}, {}, {}
         super().begin_task(task)
+        if not task.is_first:
+            self._limits = {name: self._limits_of(name, task.number - 1) for name in self._bases}
         if self.is_factored and not task.is_first:
             device = next(self.model.parameters()).device
             self._factors = {
-                name: factored.attach(self._views[name], _open(basis).scaled.to(device))
+                name: factored.attach(self._views[name], as_open(basis).scaled.to(device))
                 for name, basis in self._bases.items()
             }
 
-    def _make_budgets(self, num_earlier: int) -> dict[str, LayerBudget]:
-        over = num_earlier if self.options.budget_over == "task" else 1
-        found, layers = {}, self.layers
-        for name, basis in self._bases.items():
-            columns = _open(basis).columns.to(layers[name].weight.device)
-            c = self._covariances[name]
-            largest = float(basis.sigma[-1])
-            directions = [Directions.of_eigenvectors(columns, basis.sigma[: basis.rank], largest)]
-            if c.dim() == 3:
-                directions = [Directions.within(columns, of_group, largest) for of_group in c]
-            found[name] = LayerBudget.of(
-                self.options.budget_of(name),
-                directions,
-                c,
-                layers[name].matrix(),
-                over,
-            )
-        return found
+    def _limits_of(self, layer: str, num_earlier: int) -> LayerLimits:
+        """Return what the update of a layer is held to."""
+        basis, options = self._bases[layer], self.options
+        allowed, budget = options.max_output_change, None
+        norm = math.inf if allowed is None or basis.tau == 0 else math.sqrt(allowed) / basis.tau
+        if self.has_budget:
+            matrix, c = self._views[layer].matrix(), self._covariances[layer]
+            directions = directions_of(basis, c, matrix.device)
+            over = num_earlier if options.budget_over == "task" else 1
+            budget = LayerBudget.of(options.budget_of(layer), directions, c, matrix, over)
+        return LayerLimits(basis, budget, norm)
 
     @torch.no_grad()
     def edit_gradients(self, step: TrainStep) -> None:
@@ -272,62 +208,23 @@ class Ness(ProjectedMethod):
     @torch.no_grad()
     def _keep_to_limits(self) -> None:
         """Apply the budget, then clip the singular values of V (Eq. 10), where asked for."""
-        has_clip = self.options.max_output_change is not None
-        for name, basis in self._bases.items() if has_clip or self._budgets else ():
+        for name, limits in self._limits.items():
             layer = self._views[name]
+            if not limits.is_limited:
+                continue
             if self.is_factored:
                 factor = self._factors[name]
-                factor.copy_(self._within_limits(name, factor.cpu()))
+                factor.copy_(limits.within(factor.cpu()))
                 continue
             previous = self._anchors[name]
-            change = layer.matrix() - previous
-            if has_clip:
-                v = basis.coefficients(change)
-                kept = self._within_limits(name, v)
-                if kept is not v:
-                    layer.set_matrix(basis.recompose(previous, kept))
-            else:
-                near = self._budgets[name].nearest(change)
-                if near is not change:
-                    layer.set_matrix(previous + near)
-
-    def _within_limits(self, layer: str, v: torch.Tensor) -> torch.Tensor:
-        """Return V, ``[r, out]``, within the layer's budget and promise; V itself if it is."""
-        limit = self._limit(layer)
-        near = self._within_budget(layer, v)
-        clipped = clip_spectral_norm(near, limit)
-        if clipped is near or layer not in self._budgets:
-            return clipped
-        # Clipping mixes outputs, and so the updates of groups; a factor for all of them does not.
-        again = self._within_budget(layer, clipped)
-        norm = 0.0 if again is clipped else spectral_norm(again)
-        return again if norm <= limit else again * ((1 - 1e-6) * limit / norm)
-
-    def _within_budget(self, layer: str, v: torch.Tensor) -> torch.Tensor:
-        """Return the rows of V, ``[r, out]``, of the nearest update within the layer's budget."""
-        if layer not in self._budgets:
-            return v
-        budget, basis = self._budgets[layer], self._bases[layer]
-        if len(budget.directions) > 1:
-            change = (_open(basis).scaled.double() @ v.double()).T
-            near = budget.nearest(change)
-            return v if near is change else basis.coefficients(near).to(v)
-        (own,) = budget.directions
-        scaled = v.double() * basis.scale.double()[:, None]
-        nu = multiplier(own.squares, scaled.square().sum(dim=1), budget.allowed)
-        if nu == 0:
-            return v
-        return (v.double() * shrink_factors(own.squares, nu).to(scaled)[:, None]).to(v.dtype)
-
-    def _limit(self, layer: str) -> float:
-        """Return the largest ||V||_2 that keeps the promise of ``max_output_change``."""
-        allowed, tau = self.options.max_output_change, self._bases[layer].tau
-        return math.inf if allowed is None or tau == 0 else math.sqrt(allowed) / tau
+            near = limits.nearest(previous, layer.matrix() - previous)
+            if near is not None:
+                layer.set_matrix(near)
 
     def end_task(self, task: Task) -> None:
         """Recover V, and set the weights to what W_prev, the basis and V say they are."""
-        for name, basis in self._bases.items() if not task.is_first else ():
-            layer = self._views[name]
+        for name, limits in self._limits.items():
+            layer, basis = self._views[name], limits.basis
             if self.is_factored:
                 v = self._factors[name].detach().cpu()
                 factored.detach(layer)
@@ -335,13 +232,13 @@ class Ness(ProjectedMethod):
             else:
                 previous = self._anchors[name]
                 v = basis.coefficients(layer.matrix() - previous)
-            v = self._within_limits(name, v)
+            v = limits.within(v)
             # Float32 leakage out of the subspace ends here: files and model say the same.
             layer.set_matrix(basis.recompose(previous, v))
             self._update[f"{name}.V"] = v
-            if name in self._budgets:
-                self._rho[name] = self._budgets[name].rho(layer.matrix())
-        self._factors, self._budgets = {}, {}
+            if limits.budget is not None:
+                self._rho[name] = limits.budget.rho(layer.matrix())
+        self._factors, self._limits = {}, {}
         super().end_task(task)
 
     def measured(self) -> dict[str, Any]:
@@ -352,66 +249,14 @@ class Ness(ProjectedMethod):
         }
         return {"output_change": changes} if changes else {}
 
-    # -- consolidation -----------------------------------------------------------------------
-
-    def _consolidation_sets(self, task: Task) -> list[Images]:
-        past = task.past if self.options.covariance == "recompute" else ()
-        return [*past, task.train]
-
-    def consolidation_work(self, task: Task) -> int:
-        """Return the multiply-adds of summing up inputs and of decomposing the sums."""
-        num_images = sum(map(len, self._consolidation_sets(task)))
-        decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
-        return num_images * self.work_per_image(task.train) + decompositions
-
-    def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
-        """Add the task's inputs to the covariances and fix the basis of the next task.
-
-        Raises:
-            NumericalError: If a layer's inputs are not finite, naming the layer.
-        """
-        self._bases = {}
-        progress = PassProgress(advance, self.work_per_image(task.train))
-        accumulator = CovarianceAccumulator(
-            self.layers, tick=progress.chunk, by_group=self.has_budget
+    def basis_of(self, layer: str, found: Spectrum) -> SubspaceBasis:
+        """Return what the threshold and the filter leave of a layer's directions."""
+        options = self.options
+        tau = threshold(found.sigma, rule=options.threshold, eps1=options.eps1_of(layer))
+        return filtered_basis(
+            found, tau, options.scaling, gamma=options.gamma, keep_open=self.needs_open
         )
-        with accumulator.accumulate():
-            self.forward_images(self._consolidation_sets(task), progress.images)
-        accumulator.sum_over_processes()
-        earlier = self._covariances
-        if self.options.covariance == "recompute" or task.is_first:
-            earlier = {}
-        self._covariances = accumulator.covariances(onto=earlier)
-        device = next(self.model.parameters()).device
-        whole = {name: pooled(c) for name, c in self._covariances.items()}
-        self._bases = for_each_spectrum(whole, self._basis, advance, device=device)
-        return [
-            LayerRow(
-                name,
-                kept.dim,
-                kept.rank,
-                kept.tau,
-                100 * kept.energy,
-                self.options.rule_of(name),
-            )
-            for name, kept in self._bases.items()
-        ]
 
-    def _basis(self, layer: str, found: Spectrum) -> SubspaceBasis:
-        eps1 = self.options.eps1_of(layer)
-        tau = threshold(found.sigma, rule=self.options.threshold, eps1=eps1)
-        keep_open = self.needs_open
-        match self.options.scaling:
-            case "bounded":
-                return bounded_basis(found, tau, self.options.gamma, keep_open=keep_open)
-            case "conceptor":
-                return conceptor_basis(found, tau, keep_open=keep_open)
-            case "none":
-                return open_basis(found, keep_open=keep_open)
-            case _:
-                return null_basis(found, tau, keep_open=keep_open)
-
-
-def _open(basis: SubspaceBasis) -> OpenBasis:
-    assert isinstance(basis, OpenBasis), "needs_open has been the same since it was stored"
-    return basis
+    def rule_of(self, layer: str) -> str:
+        """Return the threshold rule of a layer."""
+        return self.options.rule_of(layer)

@@ -220,6 +220,29 @@ def open_basis(spectrum: Spectrum, *, keep_open: bool = False) -> SubspaceBasis:
     return _of_scales(spectrum, largest, scales, keep_open)
 
 
+def filtered_basis(
+    spectrum: Spectrum, tau: float, scaling: str, *, gamma: float, keep_open: bool
+) -> SubspaceBasis:
+    """Return the basis that a filter leaves: ``hard``, ``bounded``, ``conceptor`` or ``none``.
+
+    Args:
+        spectrum: The layer's directions.
+        tau: Threshold, in the units of sigma; ``none`` has its own.
+        scaling: The filter.
+        gamma: Exponent of ``bounded``.
+        keep_open: Store the open side even if the other one is thinner.
+    """
+    match scaling:
+        case "bounded":
+            return bounded_basis(spectrum, tau, gamma, keep_open=keep_open)
+        case "conceptor":
+            return conceptor_basis(spectrum, tau, keep_open=keep_open)
+        case "none":
+            return open_basis(spectrum, keep_open=keep_open)
+        case _:
+            return null_basis(spectrum, tau, keep_open=keep_open)
+
+
 def _of_scales(
     spectrum: Spectrum, tau: float, scales: torch.Tensor, keep_open: bool
 ) -> SubspaceBasis:
@@ -245,3 +268,8 @@ def read_bases(tensors: Mapping[str, torch.Tensor]) -> dict[str, SubspaceBasis]:
                 own = (tensors[f"{layer}.sigma"], float(tensors[f"{layer}.tau"]), scale)
                 found[layer] = kind(columns, *own)
     return found
+
+
+def basis_bytes(dim: int, num_columns: int) -> int:
+    """Return the bytes that a basis of so many columns has in a file, with its spectrum."""
+    return 4 * dim * num_columns + 4 * num_columns + 8 * dim + 8

@@ -12,7 +12,7 @@ computes with f(W), and everything here is about W: what is trained, confined an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -220,12 +220,7 @@ def adapted_layers(
         # A parametrisation may be made of layers itself; they are no layers of the network.
         if isinstance(module, nn.Linear | nn.Conv2d) and "parametrizations" not in name.split(".")
     }
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in found):
-            raise SettingsError(
-                f"net.adapt: no layer matches {pattern!r}{did_you_mean(pattern, found)}",
-                f"the layers are {', '.join(found)}",
-            )
+    refuse_unmatched("net.adapt", patterns, found)
     layers = {
         name: LayerView(name, module, augment_bias=augment_bias)
         for name, module in found.items()
@@ -234,3 +229,23 @@ def adapted_layers(
     if shared_head is not None:
         layers["heads.shared"] = LayerView("heads.shared", shared_head)
     return layers
+
+
+def refuse_unmatched(setting: str, patterns: Iterable[str], layers: Iterable[str]) -> None:
+    """Refuse patterns for layers that there are none of.
+
+    Args:
+        setting: Whose patterns they are: ``net.adapt``.
+        patterns: Names with ``*``.
+        layers: The names that there are.
+
+    Raises:
+        SettingsError: Naming the first pattern that matches no layer.
+    """
+    names = list(layers)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise SettingsError(
+                f"{setting}: no layer matches {pattern!r}{did_you_mean(pattern, names)}",
+                f"the layers are {', '.join(names)}",
+            )

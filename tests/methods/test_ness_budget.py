@@ -18,9 +18,10 @@ from ness_cli.methods.ness import Ness
 from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.subspace.basis import open_basis
-from ness_cli.subspace.budget import Directions, LayerBudget
+from ness_cli.subspace.budget import LayerBudget
 from ness_cli.subspace.clip import spectral_norm
 from ness_cli.subspace.layer_inputs import observed_inputs
+from ness_cli.subspace.limits import LayerLimits, directions_of
 from ness_cli.subspace.spectrum import spectrum
 
 STEPS = 30
@@ -146,22 +147,16 @@ def test_no_update_changes_old_outputs_by_more_than_its_budget(case):
 
 
 def test_clipping_gives_no_group_what_its_budget_forbids():
-    settings = make_settings(
-        methods={"ness": {"scaling": "none", "budget": 0.0, "max_output_change": 1.0}}
-    )
-    model = MultiHead(Grouped(), Grouped.num_features, shared_head=False)
-    method = Ness(model, settings.options, settings.train, seed=1)
     # Inputs of the first group lie along the first direction, those of the second along the next.
     c = torch.stack([torch.eye(8)[i].double().diag() for i in range(2)])
     basis = open_basis(spectrum(c.sum(dim=0), layer="conv2"), keep_open=True)
-    directions = [Directions.within(basis.columns, own, 1.0) for own in c]
-    method._bases = {"conv2": basis}
+    directions = directions_of(basis, c, torch.device("cpu"))
     budget = LayerBudget.of(0.0, directions, c, torch.randn(6, 8), 1)
-    method._budgets = {"conv2": budget}
+    limits = LayerLimits(basis, budget, norm=1 / basis.tau)
     change = torch.zeros(6, 8)
     change[0, 1:3] = change[3, 0] = change[3, 2] = 2.0  # allowed, and not orthogonal
     v = basis.coefficients(change)
-    kept = method._within_limits("conv2", v)
+    kept = limits.within(v)
     assert spectral_norm(v) > spectral_norm(kept) > 0.9
     assert spectral_norm(kept) <= 1
     assert budget.rho(basis.recompose(budget.previous, kept)) < 1e-6
