@@ -46,6 +46,16 @@ CASES = [
             "train": {"optimizer": "adam"},
         },
     ),
+    ("eblora", {"train": {"optimizer": "adamw", "head_epochs": 1, "sam": {"tasks": "all"}}}),
+    ("eblora", {"methods": {"eblora": {"memory": "activation", "first_task": "low-rank"}}}),
+    (
+        "eblora",
+        {
+            "net": {"biases": True, "bias": "augmented", "heads": "shared", "batch_norm": True},
+            "norm": {"affine": "per-task"},
+            "methods": {"eblora": {"step": "published", "rank": 2}},
+        },
+    ),
     ("ness", {"train": {"sam": {"tasks": "all"}, "head_epochs": 1, "clip_norm": 0.5}}),
     ("ness", {"compute": {"precision": "bf16"}, "net": {"batch_norm": True}}),
     ("ness", {"compute": {"precision": "bf16"}, "train": {"optimizer": "adam"}}),
