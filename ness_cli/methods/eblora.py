@@ -116,7 +116,7 @@ class Eblora(Method):
         return task_number > 1 or self.options.first_task == "low-rank"
 
     def trained_in(self, task_number: int) -> set[nn.Parameter]:
-        """Return the parameters that train in task ``task_number``; layers do through their updates."""
+        """Return the parameters that train in a task; layers do through their updates."""
         trained = super().trained_in(task_number)
         if not self._is_low_rank(task_number):
             return trained
@@ -147,8 +147,8 @@ class Eblora(Method):
             closed = self._memory.get(name)
             update = BalancedUpdate(layers[name], rank, self.options.scaling)
             if not is_resumed:
-                share = number / max(1, len(layers) - 1)
-                size = self.options.initial_scale + self.options.initial_scale_slope * share
+                depth = number / max(1, len(layers) - 1)
+                size = self.options.initial_scale + self.options.initial_scale_slope * depth
                 update.start_from(*leading_factors(gradients[name], closed, rank), -size)
             self._updates[name] = update
             self._closed[name] = None if closed is None else closed.to(update.right.device)
