@@ -127,6 +127,26 @@ class MultiHead(nn.Module):
         logits: torch.Tensor = self.head(self.task)(self.backbone(x))
         return logits
 
+    @property
+    def features_need_task(self) -> bool:
+        """Whether the backbone, when evaluated, computes differently for every task."""
+        return any(n.statistics == "task" or n.affine == "per-task" for n in self.norms())
+
+    def logits_of(self, task_numbers: Iterable[int], x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the logits ``[n, num_classes]`` of several tasks on the same images.
+
+        The backbone computes once if it does the same for all of them. The selected task stays.
+        """
+        if not self.features_need_task:
+            features = self.backbone(x)
+            return [self.head(task_number)(features) for task_number in task_numbers]
+        selected, found = self.task, []
+        for task_number in task_numbers:
+            self.select(task_number)
+            found.append(self(x))
+        self.select(selected)
+        return found
+
     @contextmanager
     def record_statistics(self, *, exact: bool = True) -> Iterator[None]:
         """Record the selected task's normalisation statistics from the batches passed within."""
