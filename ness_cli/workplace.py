@@ -61,12 +61,12 @@ class StoppableProgress(Progress):
 
 
 def stopping(
-    workplace: Workplace, resume: str, advance: Callable[[int, str], None]
+    place: Workplace, resume: str, advance: Callable[[int, str], None]
 ) -> Callable[[int], None]:
     """Return ``advance`` that also stops the step if somebody asked."""
 
     def advance_or_stop(done: int) -> None:
         advance(done, "")
-        workplace.stop.check("this step starts over, earlier steps are kept", resume)
+        place.stop.check("this step starts over, earlier steps are kept", resume)
 
     return advance_or_stop

@@ -99,7 +99,7 @@ def test_every_benchmark_has_the_three_references_and_a_quick_variant(stem):
 @pytest.mark.parametrize("method", ["finetune", "gpm", "joint", "ness", "sgp"])
 def test_every_method_can_be_chosen_on_every_preset(name, method):
     settings = resolve(name, [f"method.name={method}"]).settings
-    options = registry.load_class(METHODS, method, setting="test", attribute="Options")
+    options = registry.load_class(METHODS, method, place="test", attribute="Options")
     assert isinstance(settings.options, options)
 
 

@@ -82,16 +82,16 @@ def plugin(site, monkeypatch):
 @pytest.mark.usefixtures("plugin")
 def test_another_package_adds_a_component():
     assert "slow-start" in registry.names("ness_cli.methods")
-    kind = registry.load_class("ness_cli.methods", "slow-start", setting="method.name")
+    kind = registry.load_class("ness_cli.methods", "slow-start", place="method.name")
     assert kind.__name__ == "SlowStart"
-    options = registry.load("ness_cli.settings.methods", "slow_start", setting="method.name")
+    options = registry.load("ness_cli.settings.methods", "slow_start", place="method.name")
     assert options.Options().factor == 0.1
 
 
 @pytest.mark.usefixtures("plugin")
 def test_a_component_that_does_not_import_is_one_line():
     with pytest.raises(SettingsError, match="'broken' cannot be imported from small_plugin"):
-        registry.load("ness_cli.methods", "broken", setting="method.name")
+        registry.load("ness_cli.methods", "broken", place="method.name")
 
 
 def test_a_component_may_not_take_the_name_of_one_of_ours(site, monkeypatch):
@@ -104,7 +104,7 @@ def test_a_component_may_not_take_the_name_of_one_of_ours(site, monkeypatch):
     registry._plugins.cache_clear()
     try:
         with pytest.raises(SettingsError, match="'gpm' is a component of ness and of small_plugin"):
-            registry.load("ness_cli.methods", "gpm", setting="method.name")
+            registry.load("ness_cli.methods", "gpm", place="method.name")
     finally:
         registry._plugins.cache_clear()
 
@@ -127,4 +127,4 @@ def test_a_run_learns_with_a_method_of_another_package(site, tmp_path):
 
 def test_unknown_names_say_what_there_is():
     with pytest.raises(SettingsError, match="did you mean 'finetune'"):
-        registry.load("ness_cli.methods", "finetun", setting="method.name")
+        registry.load("ness_cli.methods", "finetun", place="method.name")

@@ -195,7 +195,8 @@ class Method:
     def reads_of_every_task(self, step: str) -> tuple[str, ...]:
         """Return which files that belong to single tasks ``step`` needs, of all tasks so far.
 
-        For ``train`` and ``build`` up to the task before, for ``evaluate`` up to the same.
+        For ``train`` and ``build`` up to the task before, for ``evaluate`` up to the same;
+        ``build`` gets what training left with the same task, too.
         """
         return ()
 

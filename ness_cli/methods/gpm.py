@@ -19,6 +19,7 @@ any, pulls toward the last task's weights.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 
@@ -34,12 +35,18 @@ from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.words import counted
 
+UNUSED = 1e-12
+"""Share of the energy up to which inputs do not use a direction: rounding. Such directions need no
+protection, whatever the threshold says."""
+
 
 class Gpm(ProjectedMethod):
     """Memory: ``memory`` (``<layer>.M``, ``[d, k]`` float32, orthonormal; ``.N`` completes it)."""
 
     options: Options
-    files = (MethodFile("memory", made_by="build", needed="newest"),)
+    files: ClassVar[tuple[MethodFile, ...]] = (
+        MethodFile("memory", made_by="build", needed="newest"),
+    )
 
     def start(self) -> None:
         """Begin with nothing protected."""
@@ -148,7 +155,11 @@ class Gpm(ProjectedMethod):
             theta: Share of their energy to be protected, a fraction.
         """
         old, rule = self._memory.get(layer), self.options.first_rank
-        self._memory[layer], rest = extend(gram, old, found, theta, first_rank=rule)
+        self._remember(layer, *extend(gram, old, found, theta, first_rank=rule))
+
+    def _remember(self, layer: str, memory: torch.Tensor, rest: torch.Tensor | None) -> None:
+        """Replace the protected directions of a layer, and what completes them."""
+        self._memory[layer] = memory
         self._rest.pop(layer, None)
         if rest is not None:
             self._rest[layer] = rest
@@ -231,8 +242,7 @@ def extend(
             ``below`` one fewer. Later tasks always reach it.
 
     Returns:
-        Orthonormal ``[d, k + new]`` float32, the old directions first, with their bits; and if
-        these are more than half of all, what completes them, ``[d, d - k - new]`` float32.
+        What ``grow`` returns.
     """
     dim = len(gram)
     total = float(gram.trace())
@@ -245,11 +255,28 @@ def extend(
     below = int((covered < theta).sum())
     reach = 0 if covered_before >= theta else below + 1
     new = below if memory is None and first_rank == "below" else reach
-    # Directions that the inputs do not use at all need no protection, whatever theta says.
-    used = int((energies > 1e-12 * total).sum())
-    new = min(new, used, rest)
+    used = int((energies > UNUSED * total).sum())
+    return grow(old, found, min(new, used, rest))
+
+
+def grow(
+    memory: torch.Tensor, found: Spectrum, new: int
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the memory with the strongest new directions added.
+
+    Args:
+        memory: Protected directions so far, ``[d, k]`` float32.
+        found: Spectrum of ``separate(gram, memory)``.
+        new: How many directions are added.
+
+    Returns:
+        Orthonormal ``[d, k + new]`` float32, the old directions first, with their bits; and if
+        these are more than half of all, what completes them, ``[d, d - k - new]`` float32.
+    """
+    dim, num_old = memory.shape
+    rest = dim - num_old
     directions = found.between(rest - new, rest).flip(1).float()
-    extended = torch.cat([old, directions], dim=1).contiguous()
+    extended = torch.cat([memory, directions], dim=1).contiguous()
     if 2 * extended.shape[1] <= dim:
         return extended, None
     return extended, found.between(0, rest - new).float().contiguous()

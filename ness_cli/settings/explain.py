@@ -121,7 +121,7 @@ def all_options(components: Mapping[str, str] | None = None) -> list[Option]:
     for section, model in PLAIN_SECTIONS.items():
         found += options_of(model, f"{section}.")
     for name in chosen("method.name"):
-        model = options_model(METHODS, name, setting="method.name")
+        model = options_model(METHODS, name, place="method.name")
         found += options_of(model, f"methods.{name}.")
     return found
 
@@ -138,7 +138,7 @@ def _of_components(key: str, names: Sequence[str], section: str) -> list[Option]
     alike: dict[str, list[Option]] = {}
     owners: dict[str, list[str]] = {}
     for name in names:
-        model = options_model(COMPONENT_KEYS[key], name, setting=key)
+        model = options_model(COMPONENT_KEYS[key], name, place=key)
         for option in options_of(model, f"{section}."):
             variants = alike.setdefault(option.key, [])
             if option not in variants:

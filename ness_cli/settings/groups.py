@@ -36,11 +36,11 @@ COMPONENT_KEYS = {f"{section}.{key}": pkg for section, (pkg, key) in COMPONENT_S
 COMPONENT_KEYS["method.name"] = METHODS
 
 
-def options_model(package: str, name: str, *, setting: str) -> type[Section]:
+def options_model(package: str, name: str, *, place: str) -> type[Section]:
     """Return the option model of a component.
 
     Raises:
         SettingsError: If there is no such component; the message names the nearest one.
     """
-    model: type[Section] = registry.load_class(package, name, setting=setting, attribute="Options")
+    model: type[Section] = registry.load_class(package, name, place=place, attribute="Options")
     return model

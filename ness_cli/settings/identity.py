@@ -16,7 +16,7 @@ from ness_cli.settings.groups import (
     options_model,
 )
 from ness_cli.settings.layers import flatten
-from ness_cli.settings.sources.base import without_locations
+from ness_cli.settings.sources.base import without_places
 
 
 def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -53,8 +53,7 @@ def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
             found.setdefault(key, value)
     if isinstance(found.get("data.sources"), list):
         found["data.sources"] = [
-            without_locations({**_defaults(_source(each)), **each})
-            for each in found["data.sources"]
+            without_places({**_defaults(_source(each)), **each}) for each in found["data.sources"]
         ]
     return found
 
@@ -68,7 +67,7 @@ def method_label(name: str, identity: Mapping[str, Any]) -> str:
     """
     if name not in registry.names(METHODS):
         return name
-    model = registry.load_class(METHODS, name, setting="method.name", attribute="Options")
+    model = registry.load_class(METHODS, name, place="method.name", attribute="Options")
     prefix = f"methods.{name}."
     known = {k: identity[prefix + k] for k in model.model_fields if prefix + k in identity}
     # Not validated: a run of another version may hold what this one would refuse.
@@ -80,13 +79,13 @@ def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:
     yield from PLAIN_SECTIONS.items()
     for section, (package, key) in COMPONENT_SECTIONS.items():
         name = identity[f"{section}.{key}"]
-        yield section, options_model(package, name, setting=section)
+        yield section, options_model(package, name, place=section)
     name = identity["method.name"]
-    yield f"methods.{name}", options_model(METHODS, name, setting="method.name")
+    yield f"methods.{name}", options_model(METHODS, name, place="method.name")
 
 
 def _source(each: Mapping[str, Any]) -> type[Section]:
-    return options_model(COMPONENT_KEYS["data.source"], each["source"], setting="data.source")
+    return options_model(COMPONENT_KEYS["data.source"], each["source"], place="data.source")
 
 
 def _defaults(model: type[Section]) -> dict[str, Any]:

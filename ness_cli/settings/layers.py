@@ -196,7 +196,7 @@ def without_foreign_options(
 
 def _kinds_of_options(package: str, name: str, section: str) -> dict[str, set[Any]]:
     """Return the kinds of values that each option of a component takes."""
-    fields = options_model(package, name, setting=section).model_fields
+    fields = options_model(package, name, place=section).model_fields
     return {key: _kinds(field.annotation) for key, field in fields.items()}
 
 

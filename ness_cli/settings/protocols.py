@@ -46,11 +46,11 @@ def without_unread(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mappin
     return {**below, "data": {key: value for key, value in old.items() if key not in gone}}
 
 
-def _unread_lines(data: Mapping[str, Any], protocol: str | None, group: str) -> Iterator[str]:
+def _unread_lines(data: Mapping[str, Any], protocol: str | None, place: str) -> Iterator[str]:
     for key in _unread_keys(data, protocol):
         yield (
-            f"{group}.{key}: {data[key]!r} has no effect with {group}.protocol={protocol}; leave it"
-            f" out, or set {group}.protocol={_READ_BY[key]}"
+            f"{place}.{key}: {data[key]!r} has no effect with {place}.protocol={protocol}; leave it"
+            f" out, or set {place}.protocol={_READ_BY[key]}"
         )
 
 
@@ -65,7 +65,7 @@ def _protocol(data: Mapping[str, Any]) -> str | None:
         return str(data["protocol"])
     try:
         model = registry.load_class(
-            _SOURCES, str(data.get("source", "digits")), setting="data.source", attribute="Options"
+            _SOURCES, str(data.get("source", "digits")), place="data.source", attribute="Options"
         )
     except SettingsError:
         return None  # refused where the section is validated

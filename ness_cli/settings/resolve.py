@@ -336,7 +336,7 @@ def _options_model(
     package: str, name: object, place: str, problems: list[str]
 ) -> type[Section] | None:
     try:
-        return options_model(package, str(name), setting=place)
+        return options_model(package, str(name), place=place)
     except SettingsError as error:
         problems.append(f"{error.what} ({error.remedy})")
         return None

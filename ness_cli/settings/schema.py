@@ -33,7 +33,7 @@ def schema() -> dict[str, Any]:
     properties["about"] = reference("about", About)
     for section, (package, _) in COMPONENT_SECTIONS.items():
         options = [
-            reference(f"{section}.{name}", options_model(package, name, setting=section))
+            reference(f"{section}.{name}", options_model(package, name, place=section))
             for name in registry.names(package)
         ]
         properties[section] = {"anyOf": options}
@@ -44,7 +44,7 @@ def schema() -> dict[str, Any]:
     for section, model in PLAIN_SECTIONS.items():
         properties[section] = reference(section, model)
     groups = {
-        name: reference(f"methods.{name}", options_model(METHODS, name, setting="methods"))
+        name: reference(f"methods.{name}", options_model(METHODS, name, place="methods"))
         for name in registry.names(METHODS)
     }
     properties["methods"] = {

@@ -63,14 +63,17 @@ class RunFiles:
     def load_memory(self, method: Method, step: str, task: int) -> None:
         """Give a method what ``step`` needs of what it left up to ``task``; errors as in ``read``.
 
-        Nothing before task 1.
+        Nothing before task 1. Building gets what training left with the task after, which is the
+        one that is built.
         """
-        if task < 1:
-            return
-        method.load_memory(self.read_all(task, method.reads(step)))
         names = method.reads_of_every_task(step)
+        if task >= 1:
+            method.load_memory(self.read_all(task, method.reads(step)))
         for task_number in range(1, task + 1) if names else ():
             method.load_task_memory(task_number, self.read_all(task_number, names))
+        trained = [name for name in names if self._made_by(name) == "train"]
+        if step == "build" and trained:
+            method.load_task_memory(task + 1, self.read_all(task + 1, trained))
 
     def _made_by(self, name: str) -> str:
         made = {file.name: file.made_by for file in self.context.method_kind.files}

@@ -59,6 +59,16 @@ CASES = [
     ("ness", {"train": {"sam": {"tasks": "all"}, "head_epochs": 1, "clip_norm": 0.5}}),
     ("ness", {"compute": {"precision": "bf16"}, "net": {"batch_norm": True}}),
     ("ness", {"compute": {"precision": "bf16"}, "train": {"optimizer": "adam"}}),
+    ("trgp", {"methods": {"trgp": {"relevance": 0.0}}}),
+    (
+        "trgp",
+        {
+            "methods": {"trgp": {"relevance": 0.0}},
+            "net": {"biases": True, "bias": "augmented", "batch_norm": True, "heads": "shared"},
+            "norm": {"affine": "per-task"},
+            "train": {"sam": {"tasks": "all"}, "head_epochs": 1},
+        },
+    ),
     ("sgp", {"compute": {"precision": "bf16", "determinism": "seeded"}}),
     ("lwf", {"net": {"batch_norm": True}, "train": {"head_epochs": 1, "mixup": 0.5}}),
     ("lwf", {"net": {"heads": "shared"}, "compute": {"precision": "bf16"}}),
@@ -161,6 +171,10 @@ def _fresh(settings, left, task_number, step):
             own = left[earlier - 1].files
             names = method.reads_of_every_task(step)
             method.load_task_memory(earlier, {name: own[name] for name in names})
+    own = left[task_number - 1].train
+    names = [name for name in method.reads_of_every_task(step) if name in own]
+    if step == "build" and names:
+        method.load_task_memory(task_number, {name: own[name] for name in names})
     if step == "train":
         add_task(method, task_number)
     return method
@@ -279,6 +293,6 @@ def test_unknown_options_are_refused(name):
 
 @pytest.mark.parametrize("name", registry.names(METHODS))
 def test_every_method_has_an_option_model_and_a_class(name):
-    assert issubclass(registry.load_class("ness_cli.methods", name, setting="test"), Method)
-    module = registry.load(METHODS, name, setting="test")
+    assert issubclass(registry.load_class("ness_cli.methods", name, place="test"), Method)
+    module = registry.load(METHODS, name, place="test")
     assert module.__doc__.splitlines()[0].endswith(".")

@@ -32,7 +32,7 @@ def test_every_setting_is_explained_in_a_sentence(option):
 def test_every_component_has_all_its_fields_among_the_settings(key):
     section = key.partition(".")[0]
     for name in registry.names(COMPONENT_KEYS[key]):
-        model = options_model(COMPONENT_KEYS[key], name, setting=key)
+        model = options_model(COMPONENT_KEYS[key], name, place=key)
         prefix = f"methods.{name}" if section == "method" else section
         here = {o.key for o in all_options({**_digits(), key: name})}
         assert {f"{prefix}.{field}" for field in model.model_fields} <= here

@@ -29,10 +29,7 @@ def build_subspace(
     from ness_cli.cli.single_step import make_step
     from ness_cli.stages import build_subspace as stage
 
-    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
+    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
         make_step(
-            "build",
-            run,
-            workplace,
-            lambda context: stage.build_subspace(context, task, force=force),
+            "build", run, place, lambda context: stage.build_subspace(context, task, force=force)
         )

@@ -52,11 +52,11 @@ def show(
     from ness_cli.cli.components import Components, show_components
     from ness_cli.settings.sources.base import DatasetSettings
 
-    with session(json=json) as workplace:
+    with session(json=json) as place:
         found = Components(
             "source", "datasets", "ness_cli.settings.sources", "data.", DatasetSettings
         )
-        show_components(workplace.console, found, name)
+        show_components(place.console, found, name)
 
 
 @app.command("check")
@@ -80,5 +80,5 @@ def check(
     """
     from ness_cli.cli.image_check import check_images
 
-    with session(json=json, quiet=quiet) as workplace:
-        check_images(path, workplace)
+    with session(json=json, quiet=quiet) as place:
+        check_images(path, place)

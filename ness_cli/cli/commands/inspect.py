@@ -53,22 +53,22 @@ def inspect(
     from ness_cli.stages.inspect import inspect as make_inspection
     from ness_cli.stages.inspect import refuse_check
 
-    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
+    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
         if plot is not None:
             check_plot(plot)
-        context = RunContext(RunDir(run), workplace)
+        context = RunContext(RunDir(run), place)
         if check:
             refuse_check(context)
         found = make_inspection(context, num_images=images, needs_images=check)
         if plot is not None:
             plot_spectra(found.spectra, plot)
-            workplace.console.note(f"spectra drawn into {plot}")
+            place.console.note(f"spectra drawn into {plot}")
         for renderable in found.renderables():
-            workplace.console.result(renderable)
+            place.console.result(renderable)
         if found.left_out:
-            workplace.console.note(found.left_out)
-        workplace.console.document(found.document())
+            place.console.note(found.left_out)
+        place.console.document(found.document())
         if check and found.violations:
             for line in found.violations[:10]:
-                workplace.console.note(f"violated: {line}")
+                place.console.note(f"violated: {line}")
             raise typer.Exit(3)

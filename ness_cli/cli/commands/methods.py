@@ -32,6 +32,6 @@ def methods(
     """
     from ness_cli.cli.components import Components, show_components
 
-    with session(json=json) as workplace:
+    with session(json=json) as place:
         found = Components("method", "methods", "ness_cli.settings.methods", "methods.{name}.")
-        show_components(workplace.console, found, name)
+        show_components(place.console, found, name)

@@ -33,6 +33,6 @@ def networks(
     from ness_cli.cli.components import Components, show_components
     from ness_cli.settings.nets.base import NetSettings
 
-    with session(json=json) as workplace:
+    with session(json=json) as place:
         found = Components("network", "networks", "ness_cli.settings.nets", "net.", NetSettings)
-        show_components(workplace.console, found, name)
+        show_components(place.console, found, name)

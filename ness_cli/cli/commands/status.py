@@ -24,16 +24,16 @@ def status(
     from ness_cli.results.find_runs import find_runs
     from ness_cli.results.run_status import read_status
 
-    with session(json=json, quiet=quiet) as workplace:
+    with session(json=json, quiet=quiet) as place:
         documents = []
         found = find_runs(runs)
         for line in found.notes:
-            workplace.console.note(line)
+            place.console.note(line)
         for path in found.runs:
             run_status = read_status(path)
-            workplace.console.result(run_status.table())
-            workplace.console.next(run_status.state.next_command())
+            place.console.result(run_status.table())
+            place.console.next(run_status.state.next_command())
             documents.append(run_status.document())
-        workplace.console.document(
+        place.console.document(
             {"schema": "ness.status/1", "runs": documents, "left_out": found.notes}
         )

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from ness_cli import registry
 from ness_cli.errors import SettingsError
-from ness_cli.settings.sources.base import DatasetSettings, DataSettings, Size, without_locations
+from ness_cli.settings.sources.base import DatasetSettings, DataSettings, Size, without_places
 from ness_cli.settings.validate import NestedProblemsError, validate
 
 # What a data set takes from the sequence unless it says otherwise.
@@ -60,7 +60,7 @@ class Options(DataSettings):
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the stream's content besides the files, as plain values."""
-        plain = without_locations(self.model_dump(mode="json"))
+        plain = without_places(self.model_dump(mode="json"))
         return plain | {"sources": [each.identity() for each in self.sources]}
 
     def for_run(self, seed: int) -> Self:
@@ -69,21 +69,21 @@ class Options(DataSettings):
         return super().for_run(seed).model_copy(update={"sources": sources})
 
 
-def _build(item: Any, inherited: Mapping[str, Any], setting: str, problems: list[str]) -> Any:
+def _build(item: Any, inherited: Mapping[str, Any], place: str, problems: list[str]) -> Any:
     """Return the options of one data set, filled in from the sequence; note what is wrong."""
     if isinstance(item, DatasetSettings) or not isinstance(item, Mapping):
         return item
     if "source" not in item:
-        problems.append(f"{setting}.source: is required")
+        problems.append(f"{place}.source: is required")
         return item
     try:
-        module = registry.load("ness_cli.settings.sources", str(item["source"]), setting=setting)
+        module = registry.load("ness_cli.settings.sources", str(item["source"]), place=place)
     except SettingsError as error:
         problems.append(f"{error.what} ({error.remedy})")
         return item
     model = module.Options
     if not issubclass(model, DatasetSettings):
-        problems.append(f"{setting}: {item['source']!r} cannot be part of a sequence")
+        problems.append(f"{place}: {item['source']!r} cannot be part of a sequence")
         return item
     known = {key: value for key, value in inherited.items() if key in model.model_fields}
-    return validate(model, {**known, **item}, setting, problems)
+    return validate(model, {**known, **item}, place, problems)
