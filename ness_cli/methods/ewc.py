@@ -23,12 +23,11 @@ import torch
 from torch import nn
 
 from ness_cli import seeding
-from ness_cli.data.batches import cut
 from ness_cli.errors import SettingsError
 from ness_cli.methods.base import LayerRow, Method, Task
 from ness_cli.methods.files import Files, MethodFile, Tensors
-from ness_cli.methods.step import StepProgress, cross_entropy
-from ness_cli.processes import current_processes
+from ness_cli.methods.fisher import squared_gradients
+from ness_cli.methods.step import StepProgress
 from ness_cli.settings.methods.ewc import Options
 
 
@@ -123,21 +122,13 @@ class Ewc(Method):
 
     def _information(self, task: Task, advance: Callable[[int], None]) -> Tensors:
         """Return (1 / N) sum over batches of n (gradient of the mean loss)^2, by parameter."""
-        shared, processes = self.shared(), current_processes()
         generator = seeding.generator(self.seed, "fisher", task.number)
         sample = torch.randperm(len(task.train), generator=generator)
         positions = sample[: self.consolidation_work(task)].sort().values
-        size = self.options.fisher_batch
-        sums = {name: torch.zeros_like(p) for name, p in shared.items()}
-        with self.task_view(task.number) as model:
-            pieces = cut(len(positions), size, model.smallest_batch(size))
-            for index, where in enumerate(pieces):
-                if index % processes.size == processes.rank:
-                    batch = task.train.batch(positions[where])
-                    loss = cross_entropy(model(batch.x), batch)
-                    gradients = torch.autograd.grad(loss, list(shared.values()))
-                    for total, gradient in zip(sums.values(), gradients, strict=True):
-                        total.addcmul_(gradient, gradient, value=len(batch) / len(positions))
-                advance(where.stop - where.start)
-        processes.sum_(list(sums.values()))
-        return sums
+        return squared_gradients(
+            self,
+            task.train.subset(positions),
+            self.shared(),
+            batch_size=self.options.fisher_batch,
+            advance=advance,
+        )
