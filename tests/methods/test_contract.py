@@ -79,6 +79,23 @@ CASES = [
             "train": {"optimizer": "adam"},
         },
     ),
+    ("adam-nscl", {"train": {"optimizer": "adam", "weight_decay": 0.01}}),
+    (
+        "adam-nscl",
+        {
+            "methods": {"adam-nscl": {"norm_strength": 100.0, "covariance": "batch-mean"}},
+            "net": {"batch_norm": True},
+            "train": {"optimizer": "adam", "sam": {"tasks": "all"}, "clip_norm": 0.5},
+        },
+    ),
+    (
+        "adam-nscl",
+        {
+            "methods": {"adam-nscl": {"threshold": "energy", "scaling": "frobenius"}},
+            "net": {"biases": True, "bias": "augmented", "heads": "shared"},
+            "train": {"optimizer": "adamw", "head_epochs": 1, "mixup": 0.2},
+        },
+    ),
 ]
 IDS = [f"{name}-{'-'.join(extra) or 'plain'}-{i}" for i, (name, extra) in enumerate(CASES)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -40,6 +41,10 @@ class Options(MethodOptions):
     def keeps(self) -> str:
         """Return what is protected."""
         return "leading directions of every layer"
+
+    def adjustments(self, train: TrainSettings) -> Mapping[str, Any]:
+        """Return SGD, with a rate for it, where the preset of another method has Adam."""
+        return {"optimizer": "sgd", "lr": 0.01} if train.is_adaptive else {}
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
