@@ -77,7 +77,7 @@ def _plugins(package: str) -> dict[str, EntryPoint]:
 def _loaded(entry: EntryPoint, place: str) -> ModuleType:
     try:
         module = entry.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever another package does when it is imported
         raise SettingsError(
             f"{place}: {entry.name!r} cannot be imported from {entry.value}: {error}",
             "reinstall the package that brings it, or uninstall it",
@@ -90,8 +90,14 @@ def load_class(package: str, name: str, *, place: str, attribute: str | None = N
     """Return the class of component ``name``: ``FooBar`` of ``foo_bar.py``, or ``attribute``.
 
     Raises:
-        SettingsError: If there is no such component.
+        SettingsError: If there is no such component, or no such class in it.
     """
     module = load(package, name, place=place)
     camel = "".join(part.capitalize() for part in name.replace("-", "_").split("_"))
-    return getattr(module, attribute or camel)
+    wanted = attribute or camel
+    if not hasattr(module, wanted):
+        raise SettingsError(
+            f"{place}: {name!r} has no class {wanted} in {module.__name__}",
+            "have the package that brings it corrected, or uninstall it",
+        )
+    return getattr(module, wanted)

@@ -14,7 +14,8 @@ from ness_cli.engine.stepper import Stepper
 from ness_cli.methods.base import Method, Task
 from ness_cli.methods.step import StepProgress, TrainingForward, TrainStep
 from ness_cli.nets.build import build_model
-from ness_cli.settings.resolve import Settings, build
+from ness_cli.settings.model import Settings
+from ness_cli.settings.resolve import build
 
 SHAPE = (1, 4, 4)
 NUM_CLASSES = 3

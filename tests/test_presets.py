@@ -5,10 +5,10 @@ from itertools import takewhile
 import pytest
 import torch
 
-from ness_cli import registry
 from ness_cli.nets.build import build_model
 from ness_cli.settings import presets
-from ness_cli.settings.resolve import METHODS, resolve
+from ness_cli.settings.components import METHODS
+from ness_cli.settings.resolve import resolve
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -99,7 +99,7 @@ def test_every_benchmark_has_the_three_references_and_a_quick_variant(stem):
 @pytest.mark.parametrize("method", ["finetune", "gpm", "joint", "ness", "sgp"])
 def test_every_method_can_be_chosen_on_every_preset(name, method):
     settings = resolve(name, [f"method.name={method}"]).settings
-    options = registry.load_class(METHODS, method, place="test", attribute="Options")
+    options = METHODS.model(method, place="test")
     assert isinstance(settings.options, options)
 
 

@@ -10,6 +10,9 @@ import pytest
 
 from ness_cli import registry
 from ness_cli.errors import SettingsError
+from ness_cli.settings.components import METHODS
+from ness_cli.settings.model import Settings
+from ness_cli.settings.resolve import build
 
 METADATA = "Metadata-Version: 2.1\nName: small-plugin\nVersion: 1.0\n"
 ENTRY_POINTS = """
@@ -20,6 +23,8 @@ broken = small_plugin.nowhere
 [ness_cli.settings.methods]
 slow-start = small_plugin.settings.slow_start
 broken = small_plugin.nowhere
+fails = small_plugin.fails
+bare = small_plugin
 """
 METHOD = '''
 """Finetuning that takes the first epoch of a task at a tenth of the gradient."""
@@ -60,6 +65,7 @@ def site(tmp_path_factory):
         "small_plugin-1.0.dist-info/METADATA": METADATA,
         "small_plugin-1.0.dist-info/entry_points.txt": ENTRY_POINTS,
         "small_plugin/__init__.py": "",
+        "small_plugin/fails.py": "1 / 0",
         "small_plugin/methods/__init__.py": "",
         "small_plugin/methods/slow_start.py": METHOD,
         "small_plugin/settings/__init__.py": "",
@@ -76,7 +82,9 @@ def plugin(site, monkeypatch):
     monkeypatch.syspath_prepend(str(site))
     registry._plugins.cache_clear()
     yield
+    monkeypatch.undo()
     registry._plugins.cache_clear()
+    Settings.model_rebuild(force=True)
 
 
 @pytest.mark.usefixtures("plugin")
@@ -89,9 +97,23 @@ def test_another_package_adds_a_component():
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_component_that_does_not_import_is_one_line():
-    with pytest.raises(SettingsError, match="'broken' cannot be imported from small_plugin"):
-        registry.load("ness_cli.methods", "broken", place="method.name")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("broken", "'broken' cannot be imported from small_plugin"),
+        ("fails", "'fails' cannot be imported from small_plugin.fails: division by zero"),
+        ("bare", "'bare' has no class Options in small_plugin"),
+    ],
+)
+def test_a_component_that_cannot_be_used_is_one_line_and_in_nobody_elses_way(name, words):
+    with pytest.raises(SettingsError, match=words):
+        METHODS.model(name, place="method.name")
+    Settings.model_rebuild(force=True)
+    assert build({"method": {"name": "slow-start"}}).options.factor == 0.1
+    with pytest.raises(SettingsError, match=words) as error:
+        build({"method": {"name": name}})
+    assert error.value.what.startswith("method.name: ")
+    assert "\n" not in error.value.what
 
 
 def test_a_component_may_not_take_the_name_of_one_of_ours(site, monkeypatch):

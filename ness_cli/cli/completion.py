@@ -49,9 +49,11 @@ def devices(incomplete: str) -> list[str]:
 def settings(incomplete: str) -> list[Offer]:
     """Return the sections and settings that begin so."""
     from ness_cli.settings.explain import all_options
-    from ness_cli.settings.groups import KEYS
+    from ness_cli.settings.model import Settings
 
-    texts = dict.fromkeys(KEYS, "") | {option.key: option.text for option in all_options()}
+    texts = dict.fromkeys(Settings.model_fields, "") | {
+        option.key: option.text for option in all_options()
+    }
     return [(key, text) for key, text in texts.items() if key.startswith(incomplete)]
 
 
@@ -96,10 +98,9 @@ def _components_of(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _are_known(components: Mapping[str, str]) -> bool:
-    from ness_cli import registry
-    from ness_cli.settings.groups import COMPONENT_KEYS
+    from ness_cli.settings.components import CHOICES
 
-    return all(name in registry.names(COMPONENT_KEYS[key]) for key, name in components.items())
+    return all(CHOICES[key].has(name) for key, name in components.items())
 
 
 def _joined(words: Sequence[str]) -> list[str]:
@@ -114,7 +115,6 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 
 def _components(key: str, incomplete: str) -> list[str]:
-    from ness_cli import registry
-    from ness_cli.settings.groups import COMPONENT_KEYS
+    from ness_cli.settings.components import CHOICES
 
-    return [name for name in registry.names(COMPONENT_KEYS[key]) if name.startswith(incomplete)]
+    return [name for name in CHOICES[key].names() if name.startswith(incomplete)]

@@ -17,8 +17,9 @@ from ness_cli.console import Console
 from ness_cli.errors import SettingsError
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.settings.base import Section
+from ness_cli.settings.components import Component
 from ness_cli.settings.explain import Option, all_options, options_of, plain
-from ness_cli.settings.groups import KEYS, PLAIN_SECTIONS, options_model
+from ness_cli.settings.model import PLAIN_GROUPS, Settings
 from ness_cli.settings.suggest import unknown_key
 from ness_cli.settings.yaml_files import typed
 
@@ -30,14 +31,14 @@ class Components:
     Attributes:
         kind: What one is called: ``method``.
         command: Command that explains them: ``methods``.
-        package: Package of the option models.
+        choice: What one is chosen among.
         prefix: What stands before an option on the command line; ``{name}`` is the component.
         shared: Options that most of them have.
     """
 
     kind: str
     command: str
-    package: str
+    choice: Component
     prefix: str
     shared: type[Section] | None = None
 
@@ -47,12 +48,12 @@ class Components:
         Raises:
             SettingsError: If there is no such component; names the nearest one.
         """
-        model = options_model(self.package, name, place=f"ness {self.command}")
+        model = self.choice.model(name, place=f"ness {self.command}")
         return list(options_of(model, self.prefix.format(name=name)))
 
     def summary(self, name: str) -> str:
         """Return what a component is: the first line of its docstring."""
-        module = registry.load(self.package, name, place=f"ness {self.command}")
+        module = registry.load(self.choice.package, name, place=f"ness {self.command}")
         return plain((inspect.getdoc(module) or "").splitlines()[0])
 
     def document(self, names: Iterable[str]) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def show_components(console: Console, components: Components, name: str | None) 
     Raises:
         SettingsError: If there is no component of that name; names the nearest one.
     """
-    names = registry.names(components.package) if name is None else [name]
+    names = components.choice.names() if name is None else [name]
     document = components.document(names)
     if name is None:
         for table in _overview(components):
@@ -94,7 +95,7 @@ def _overview(components: Components) -> Iterator[RenderableType]:
     common = [option.assignment for option in every if not option.is_required]
     table = plain_table(kind, "what it is, and its options", left=2)
     table.columns[0].no_wrap = True
-    for name in registry.names(components.package):
+    for name in components.choice.names():
         own = [option for option in components.options(name) if option.assignment not in common]
         table.add_row(name, "\n".join([components.summary(name), *map(_line, own)]))
     yield titled(f"{kind}s", table, f"explained: ness {components.command} NAME", " ")
@@ -151,20 +152,12 @@ def _apart(parts: Iterable[RenderableType]) -> Group:
     return Group(*[each for part in parts for each in (Text(), part)][1:])
 
 
-_SECTIONS = {
-    "seed": "The run's seed.",
-    "data": "The images and how they become tasks; explained: ness datasets NAME",
-    "net": "The network; explained: ness networks NAME",
-    "methods": "Options of the methods; explained: ness methods NAME",
-}
-
-
 def _sections(options: Sequence[Option]) -> RenderableType:
     table = plain_table("section", "what it is, and its settings", left=2)
     table.columns[0].no_wrap = True
-    for section in KEYS:
-        model = PLAIN_SECTIONS.get(section)
-        summary = _SECTIONS.get(section) or plain((inspect.getdoc(model) or "").splitlines()[0])
+    for section, field in Settings.model_fields.items():
+        model = PLAIN_GROUPS.get(section)
+        summary = plain(field.description or (inspect.getdoc(model) or "").splitlines()[0])
         inside = f"{section}."
         keys = [o.key.removeprefix(inside) for o in options if o.key.startswith(inside)]
         names = ", ".join(dict.fromkeys(keys)) if section != "methods" else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -28,20 +29,34 @@ class Section(BaseModel):
         }
         return cls.model_construct(**fields)
 
-    def flat(self, prefix: str) -> dict[str, Any]:
-        """Return plain values by the keys that they are typed with.
+    def groups(self, prefix: str = "") -> Iterator[tuple[str, Section]]:
+        """Yield this group and all inside it, each with what stands before its keys: ``train.``."""
+        yield prefix, self
+        for key, inner in self._inside():
+            yield from inner.groups(f"{prefix}{key}.")
 
-        Args:
-            prefix: What stands before the fields: ``train.``.
-        """
-        found: dict[str, Any] = {}
-        for name, value in self.model_dump(mode="json").items():
-            inner = getattr(self, name)
-            if isinstance(inner, Section):
-                found |= inner.flat(f"{prefix}{name}.")
-            else:
-                found[f"{prefix}{name}"] = value
-        return found
+    def flat(self, prefix: str = "") -> dict[str, Any]:
+        """Return plain values by the keys that they are typed with: ``train.lr``."""
+        return {
+            f"{before}{name}": value
+            for before, group in self.groups(prefix)
+            for name, value in group.model_dump(
+                mode="json", exclude={key.partition(".")[0] for key, _ in group._inside()}
+            ).items()
+        }
+
+    def _inside(self) -> Iterator[tuple[str, Section]]:
+        """Yield the groups right inside this one by key; those of a mapping one by one."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                yield name, value
+            elif isinstance(value, Mapping):
+                yield from (
+                    (f"{name}.{key}", inner)
+                    for key, inner in value.items()
+                    if isinstance(inner, Section)
+                )
 
     def in_effect(self) -> dict[str, Any]:
         """Return what fields that are null amount to, where these settings alone decide that.

@@ -9,22 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ness_cli import registry
-from ness_cli.settings.base import Section
-from ness_cli.settings.groups import (
-    COMPONENT_KEYS,
-    COMPONENT_SECTIONS,
-    DEFAULT_COMPONENTS,
-    METHODS,
-    PLAIN_SECTIONS,
-    options_model,
-)
-from ness_cli.settings.kinds import choices_of, kind_of
-from ness_cli.settings.nets.base import NetSettings
-from ness_cli.settings.sources.base import DataSettings
-from ness_cli.settings.yaml_files import typed
+from pydantic import create_model
 
-_BASES: dict[str, type[Section]] = {"data": DataSettings, "net": NetSettings}
+from ness_cli.settings.base import Section
+from ness_cli.settings.components import CHOICES, METHODS
+from ness_cli.settings.kinds import choices_of, kind_of
+from ness_cli.settings.model import PLAIN_GROUPS, Settings
+from ness_cli.settings.yaml_files import typed
 
 
 @dataclass(frozen=True)
@@ -68,15 +59,6 @@ class Option:
         }
 
 
-SEED = Option(
-    key="seed",
-    kind="whole number >= 0",
-    text="Seed of the first weights, the order of images and every other random choice in "
-    "training. Splits and orders of the data have data.split_seed.",
-    default=1,
-)
-
-
 def options_of(model: type[Section], prefix: str) -> Iterator[Option]:
     """Yield the settings of a model, but not the name of the component that it is of.
 
@@ -112,34 +94,44 @@ def all_options(components: Mapping[str, str] | None = None) -> list[Option]:
     """
 
     def chosen(key: str) -> list[str]:
-        return list(_names_for(key)) if components is None else [components[key]]
+        return CHOICES[key].names() if components is None else [components[key]]
 
-    found = [SEED]
-    for section, (_, name_key) in COMPONENT_SECTIONS.items():
-        key = f"{section}.{name_key}"
-        found += [_choice(section, key), *_of_components(key, chosen(key), section)]
-    for section, model in PLAIN_SECTIONS.items():
-        found += options_of(model, f"{section}.")
-    for name in chosen("method.name"):
-        model = options_model(METHODS, name, place="method.name")
-        found += options_of(model, f"methods.{name}.")
+    found: list[Option] = []
+    for name, field in Settings.model_fields.items():
+        if name in PLAIN_GROUPS:
+            found += options_of(PLAIN_GROUPS[name], f"{name}.")
+        elif name == "methods":
+            for method in chosen("method.name"):
+                model = METHODS.model(method, place="method.name")
+                found += options_of(model, f"methods.{method}.")
+        elif field.metadata and field.metadata[0] in CHOICES.values():
+            key = f"{name}.{field.metadata[0].key}"
+            found += [_choice(key, field.annotation), *_of_components(key, chosen(key))]
+        else:
+            definition: Any = {name: (field.annotation, field)}
+            found += options_of(create_model("Alone", __base__=Section, **definition), "")
     return found
 
 
-def _choice(section: str, key: str) -> Option:
-    """Return the setting that chooses the component of a section."""
-    names, field = _names_for(key), _BASES[section].model_fields[key.rpartition(".")[2]]
-    text, default = plain(field.description), DEFAULT_COMPONENTS[section]
+def _choice(key: str, base: Any) -> Option:
+    """Return the setting that chooses the component of a group.
+
+    Args:
+        key: As it is typed: ``net.name``.
+        base: Model that those of all its components extend.
+    """
+    names, field = _names_for(key), base.model_fields[CHOICES[key].key]
+    text, default = plain(field.description), CHOICES[key].default
     return Option(key, " | ".join(names), text, default, choices=names)
 
 
-def _of_components(key: str, names: Sequence[str], section: str) -> list[Option]:
+def _of_components(key: str, names: Sequence[str]) -> list[Option]:
     """Return the settings of several components, those that are alike once."""
     alike: dict[str, list[Option]] = {}
     owners: dict[str, list[str]] = {}
     for name in names:
-        model = options_model(COMPONENT_KEYS[key], name, place=key)
-        for option in options_of(model, f"{section}."):
+        model = CHOICES[key].model(name, place=key)
+        for option in options_of(model, f"{key.partition('.')[0]}."):
             variants = alike.setdefault(option.key, [])
             if option not in variants:
                 variants.append(option)
@@ -154,7 +146,7 @@ def _of_components(key: str, names: Sequence[str], section: str) -> list[Option]
 
 
 def _names_for(key: str) -> tuple[str, ...]:
-    return tuple(registry.names(COMPONENT_KEYS[key])) if key in COMPONENT_KEYS else ()
+    return tuple(CHOICES[key].names()) if key in CHOICES else ()
 
 
 def plain(text: str | None) -> str:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ness_cli import registry
 from ness_cli.settings import yaml_files
 from ness_cli.settings.base import Section
-from ness_cli.settings.groups import (
-    COMPONENT_KEYS,
-    COMPONENT_SECTIONS,
-    METHODS,
-    PLAIN_SECTIONS,
-    options_model,
-)
-from ness_cli.settings.layers import flatten
+from ness_cli.settings.components import CHOICES, METHODS, SOURCES
+from ness_cli.settings.methods.base import MethodOptions
+from ness_cli.settings.model import PLAIN_GROUPS
 from ness_cli.settings.sources.base import without_places
+from ness_cli.settings.values import flatten
 
 
 def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -34,7 +29,7 @@ def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     keys = [
         key for key in sorted({*mine, *other}) if run.get(key, absent) != asked.get(key, absent)
     ]
-    components = [key for key in keys if key in COMPONENT_KEYS]
+    components = [key for key in keys if key in CHOICES]
     return [
         f"{key}: {_shown(run, key)} in the run, {_shown(asked, key)} asked for"
         for key in components or keys
@@ -65,27 +60,27 @@ def method_label(name: str, identity: Mapping[str, Any]) -> str:
         name: Its name; of one that this version does not have nothing more is known.
         identity: That of the run, flat.
     """
-    if name not in registry.names(METHODS):
+    if not METHODS.has(name):
         return name
-    model = registry.load_class(METHODS, name, place="method.name", attribute="Options")
-    prefix = f"methods.{name}."
+    model, prefix = METHODS.model(name, place="method.name"), f"methods.{name}."
     known = {k: identity[prefix + k] for k in model.model_fields if prefix + k in identity}
     # Not validated: a run of another version may hold what this one would refuse.
-    return f"{name} {model.model_construct(**known).variant}".strip()
+    options = model.model_construct(**known)
+    assert isinstance(options, MethodOptions)
+    return f"{name} {options.variant}".strip()
 
 
 def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:
     """Yield the model of every group of settings that the identity has values of."""
-    yield from PLAIN_SECTIONS.items()
-    for section, (package, key) in COMPONENT_SECTIONS.items():
-        name = identity[f"{section}.{key}"]
-        yield section, options_model(package, name, place=section)
-    name = identity["method.name"]
-    yield f"methods.{name}", options_model(METHODS, name, place="method.name")
+    yield from PLAIN_GROUPS.items()
+    for key, component in CHOICES.items():
+        name = identity[key]
+        section = f"methods.{name}" if component is METHODS else key.partition(".")[0]
+        yield section, component.model(name, place=key)
 
 
 def _source(each: Mapping[str, Any]) -> type[Section]:
-    return options_model(COMPONENT_KEYS["data.source"], each["source"], place="data.source")
+    return SOURCES.model(each["source"], place="data.source")
 
 
 def _defaults(model: type[Section]) -> dict[str, Any]:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from ness_cli import registry
 from ness_cli.errors import SettingsError
 from ness_cli.settings import presets, protocols, yaml_files
-from ness_cli.settings.groups import (
-    COMPONENT_KEYS,
-    COMPONENT_SECTIONS,
-    DEFAULT_COMPONENTS,
-    options_model,
-)
+from ness_cli.settings.components import CHOICES, METHODS, Component
+from ness_cli.settings.values import flatten, group, merge, nest
 
 Layer = tuple[str, dict[str, Any]]  # where its values come from, and the values
 COMMAND_LINE = "command line"
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``("train.lr", value)`` for every leaf of a nested mapping, in order."""
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -45,14 +31,8 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             raise SettingsError(
                 f"{override!r} is not a setting", "write key=value, for example train.lr=0.01"
             )
-        found = merge(found, nested(key, yaml_files.parse(text, place=key)))
+        found = merge(found, nest(key, yaml_files.parse(text, place=key)))
     return found
-
-
-def nested(key: str, value: Any) -> dict[str, Any]:
-    """Return the nested mapping that holds one value under a key: ``train.lr``."""
-    head, _, rest = key.partition(".")
-    return {head: nested(rest, value) if rest else value}
 
 
 def preset_layers(path: Path, seen: tuple[Path, ...] = ()) -> list[Layer]:
@@ -123,10 +103,11 @@ def settled(layers: Sequence[Layer]) -> set[str]:
     Args:
         layers: Lowest first, each with its origin.
     """
-    name, own, with_method = DEFAULT_COMPONENTS["method"], set[str](), set[str]()
+    chosen, own, with_method = METHODS.default, set[str](), set[str]()
     for origin, layer in layers:
-        if chosen(layer, "method", name) != name:
-            name, with_method = chosen(layer, "method"), set()
+        name = str(group(layer, "method").get("name", chosen))
+        if name != chosen:
+            chosen, with_method = name, set()
         keys = {key for key, _ in flatten(layer)}
         with_method |= keys
         if not origin.startswith("preset "):
@@ -148,26 +129,17 @@ def components(preset: str | None, overrides: Sequence[str]) -> dict[str, str]:
     command_line = parse_overrides(overrides)
     path = presets.path_of(preset or default_preset(command_line))
     merged, _ = merge_layers([*preset_layers(path), (COMMAND_LINE, command_line)])
-    return {key: chosen(merged, key.partition(".")[0]) for key in COMPONENT_KEYS}
+    return {
+        key: component.chosen(group(merged, key.partition(".")[0]))
+        for key, component in CHOICES.items()
+    }
 
 
 def default_preset(command_line: Mapping[str, Any]) -> str:
     """Return the preset for images of one's own where they are meant: the digits have no path."""
-    data = command_line.get("data")
-    if not isinstance(data, Mapping):
-        return presets.DEFAULT
+    data = group(command_line, "data")
     own = data.get("source", "image-folder" if "path" in data else "digits") != "digits"
     return presets.OWN_IMAGES if own else presets.DEFAULT
-
-
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one nested mapping on top of another."""
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
 
 
 def without_foreign_options(
@@ -180,23 +152,23 @@ def without_foreign_options(
     another kind of value is another option: AlexNet's ``width`` is a factor, ResNet18's a count.
     """
     kept = dict(below)
-    for section, (package, name_key) in COMPONENT_SECTIONS.items():
-        old, new = below.get(section), above.get(section)
-        if not isinstance(old, Mapping) or not isinstance(new, Mapping) or name_key not in new:
+    for key, component in CHOICES.items():
+        section, _, name_key = key.partition(".")
+        old, new = group(below, section), group(above, section)
+        if name_key not in new or not old or component is METHODS:
             continue
-        name, before = str(new[name_key]), chosen(below, section)
-        known = registry.names(package)
-        if name in known and name != before:
-            ours = _kinds_of_options(package, name, section)
-            theirs = _kinds_of_options(package, before, section) if before in known else ours
+        name, before = str(new[name_key]), component.chosen(old)
+        if component.has(name) and name != before:
+            ours = _kinds_of_options(component, name)
+            theirs = _kinds_of_options(component, before) if component.has(before) else ours
             shared = {key for key in ours if ours[key] & theirs.get(key, set())}
             kept[section] = {key: value for key, value in old.items() if key in shared}
     return kept
 
 
-def _kinds_of_options(package: str, name: str, section: str) -> dict[str, set[Any]]:
+def _kinds_of_options(component: Component, name: str) -> dict[str, set[Any]]:
     """Return the kinds of values that each option of a component takes."""
-    fields = options_model(package, name, place=section).model_fields
+    fields = component.model(name, place=component.key).model_fields
     return {key: _kinds(field.annotation) for key, field in fields.items()}
 
 
@@ -208,11 +180,3 @@ def _kinds(annotation: Any) -> set[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return {kind for part in parts if part is not NoneType for kind in _kinds(part)}
     return {annotation}
-
-
-def chosen(values: Mapping[str, Any], section: str, otherwise: str | None = None) -> str:
-    """Return the name of the component that stands in a section, or the default one."""
-    key = next(key for key in COMPONENT_KEYS if key.startswith(f"{section}."))
-    group = values.get(section)
-    name = group.get(key.rpartition(".")[2]) if isinstance(group, Mapping) else None
-    return str((otherwise or DEFAULT_COMPONENTS[section]) if name is None else name)

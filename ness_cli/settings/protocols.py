@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ness_cli import registry
-from ness_cli.errors import SettingsError
+from ness_cli.settings.components import SOURCES
 
-_SOURCES = "ness_cli.settings.sources"
 _READ_BY = {"classes_per_task": "split", "max_angle": "rotated"}
 
 
@@ -63,11 +61,8 @@ def _protocol(data: Mapping[str, Any]) -> str | None:
     """Return the protocol that is set, or the source's own; ``None`` if it has none."""
     if "protocol" in data:
         return str(data["protocol"])
-    try:
-        model = registry.load_class(
-            _SOURCES, str(data.get("source", "digits")), place="data.source", attribute="Options"
-        )
-    except SettingsError:
+    name = SOURCES.chosen(data)
+    if not SOURCES.has(name):
         return None  # refused where the section is validated
-    field = model.model_fields.get("protocol")
+    field = SOURCES.model(name, place="data.source").model_fields.get("protocol")
     return None if field is None else str(field.default)

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
 from ness_cli.settings.base import Section
+from ness_cli.settings.components import METHOD_NAME, METHODS
 from ness_cli.words import counted
 
 
@@ -142,7 +143,7 @@ class ComputeSettings(Section):
 class MethodSettings(Section):
     """Which method learns the stream; its options stand under ``methods.<name>``."""
 
-    name: str = "ness"
+    name: Annotated[str, METHOD_NAME] = METHODS.default
     """A name that ``ness methods`` lists."""
 
 

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
 
-from ness_cli.settings.groups import KEYS
+from ness_cli.settings.about import About
+from ness_cli.settings.components import METHODS
+from ness_cli.settings.explain import all_options, options_of
+from ness_cli.settings.model import Settings
 
 _MOST = 4
+_ITEM = re.compile(r"\.sources\[\d+\]")
 
 
-def unknown_key(key: str, siblings: Sequence[str] = ()) -> str:
+def unknown_key(key: str, component: str = "") -> str:
     """Return what is wrong with a key that is no setting here, and which settings are near it.
 
     Args:
-        key: As it was typed: ``train.lrr``.
-        siblings: Keys that could stand in its place.
+        key: As it was typed: ``train.lrr``, ``data.sources[0].pth``.
+        component: Name of the component that the settings beside it belong to.
     """
-    # The option models of data sets use this module where they are validated.
-    from ness_cli.settings.explain import all_options
-
-    known = all_options()
+    known = list(options_of(About, "about.")) if key.startswith("about.") else all_options()
     owners = [name for option in known if option.key == key for name in option.components]
     if owners:
         return f"{key}: unknown key here; it belongs to {' and '.join(owners)}"
     section = key.rpartition(".")[0]
-    texts = {f"{section}.{each}": "" for each in siblings} | {each.key: each.text for each in known}
+    general = _ITEM.sub("", section)  # the data sets of a sequence have the settings of their own
+    here = (
+        METHODS.names()
+        if section == "methods"
+        else [
+            last
+            for option in known
+            for before, _, last in [option.key.rpartition(".")]
+            if before == general
+            and any(_is_of(component, each) for each in option.components or [""])
+        ]
+    )
+    texts = {f"{section}.{each}".lstrip("."): "" for each in here} | {
+        each.key: each.text for each in known
+    }
     meant = near(key, texts)
-    if not meant and "." not in key:
-        meant = difflib.get_close_matches(key, KEYS, n=1)
-    here = f" (known keys: {', '.join(siblings) or 'none'})" if section and not meant else ""
-    return f"{key}: unknown key{_question(meant)}{here}"
+    if not meant and not section:
+        meant = difflib.get_close_matches(key, list(Settings.model_fields), n=1)
+    beside = f" (known keys: {', '.join(here) or 'none'})" if section and not meant else ""
+    return f"{key}: unknown key{_question(meant)}{beside}"
+
+
+def _is_of(component: str, owner: str) -> bool:
+    """Return whether the owner of a setting, as ``data.source=npz``, is a component; all are."""
+    return not owner or owner.endswith(f"={component}")
 
 
 def near(key: str, texts: Mapping[str, str]) -> list[str]:
@@ -62,15 +82,6 @@ def near(key: str, texts: Mapping[str, str]) -> list[str]:
         found = sorted((each for each in starts if 0 <= starts[each] < 10), key=starts.__getitem__)
     # Of several alike, those of the section that was typed come first.
     return sorted(found, key=lambda each: not _is_in(section, each))[:_MOST]
-
-
-def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the key of every value and of every empty group."""
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def _is_in(section: str, key: str) -> bool:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_origin
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ness_cli.errors import SettingsError
 from ness_cli.settings import yaml_files
 from ness_cli.settings.base import Section
+from ness_cli.settings.components import CHOICES, UNKNOWN, Component
 from ness_cli.settings.suggest import unknown_key
+from ness_cli.settings.values import leaves
 from ness_cli.words import counted
 
+Model = TypeVar("Model", bound=Section)
 # What pydantic calls the kind of value it expected, in words of the file that the user writes.
 _KINDS = {
     "bool_type": "true or false",
@@ -32,77 +36,90 @@ _REMEDY = "ness settings explains them all, ness settings KEY one of them"
 _BRANCHES = {*_KINDS, "literal_error"}  # what each branch of a union says of the value as a whole
 
 
-class NestedProblemsError(ValueError):
-    """Problems that a model found in its parts, in readable lines.
+def validate(
+    model: type[Model], values: object, problems: list[str], prefix: str = ""
+) -> Model | None:
+    """Return the model built from plain values, or ``None`` with its problems added to the list.
 
     Args:
-        problems: The lines.
+        model: The model.
+        values: The values.
+        problems: A line for everything that is wrong is added here.
+        prefix: Group that the values stand in: ``about``.
     """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
-
-
-def validate(
-    model: type[Section], values: object, prefix: str, problems: list[str]
-) -> Section | None:
-    """Return the model built from values, or ``None`` with its problems added to the list."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems.extend(_readable(model, error, prefix))
+        problems.extend(_readable(error, values, prefix))
         return None
 
 
-def _readable(model: type[Section], error: ValidationError, prefix: str) -> Iterator[str]:
+def _readable(error: ValidationError, values: object, prefix: str) -> Iterator[str]:
     """Yield one line per place at fault."""
-    places: dict[str, list[Mapping[str, Any]]] = {}
+    places: dict[str, list[ErrorDetails]] = {}
     for problem in error.errors():
-        nested = problem.get("ctx", {}).get("error")
-        if isinstance(nested, NestedProblemsError):
-            yield from nested.problems
-        elif problem["type"] == "extra_forbidden":
-            yield _unknown_key(model, problem["loc"], prefix)
-        else:
-            places.setdefault(_place(model, problem["loc"], prefix), []).append(problem)
+        places.setdefault(_place(problem, values, prefix), []).append(problem)
     for place, own in places.items():
         # A list of which an item cannot be used is too short only for want of that item.
         has_bad_items = any(other.startswith(f"{place}[") for other in places)
-        if not (has_bad_items and all(_is_of_the_whole(problem) for problem in own)):
-            yield f"{place}: {_sentence(own)}"
+        if own[0]["type"] == "extra_forbidden":
+            yield from _unknown_keys(own[0], place)
+        elif own[0]["type"] == UNKNOWN:
+            yield _unknown_component(own[0], place)
+        elif not (has_bad_items and all(_is_of_the_whole(problem) for problem in own)):
+            yield f"{place}: {_sentence(own)}{_meant(place, own[0]['input'])}"
 
 
-def _place(model: type[Section], loc: Sequence[int | str], prefix: str) -> str:
-    """Return the key at fault, with the number of an item in a list, without union branches."""
-    place = prefix
-    kind: Any = model
-    for part in loc:
+def _place(problem: ErrorDetails, values: Any, prefix: str) -> str:
+    """Return the key at fault, with the number of an item in a list.
+
+    What the library names besides keys (branches of a union, components) does not stand in the
+    values. Inside an item only the settings of a component have keys of their own.
+    """
+    place, loc = prefix, problem["loc"]
+    for part, following in zip(loc, [*loc[1:], None], strict=True):
         if isinstance(part, int):
-            return f"{place}[{part}]"
-        known = getattr(kind, "model_fields", {})
-        if part in known:
-            kind = known[part].annotation
-        elif get_origin(kind) is dict:
-            kind = None
-        else:
-            continue
-        place += f".{part}"
-    return place
+            place, values = f"{place}[{part}]", values[part] if part < len(values) else None
+            if not isinstance(values, Mapping) or following not in values.values():
+                break
+        elif isinstance(values, Mapping) and part in values:
+            place, values = f"{place}.{part}", values[part]
+        elif problem["type"] == "missing" and following is None:
+            place = f"{place}.{part}"
+    return place.removeprefix(".")
 
 
-def _unknown_key(model: type[Section], loc: Sequence[int | str], prefix: str) -> str:
-    kind: Any = model
-    for part in loc[:-1]:
-        kind = kind.model_fields[part].annotation
-    return unknown_key(".".join([prefix, *map(str, loc)]), list(kind.model_fields))
+def _unknown_keys(problem: ErrorDetails, place: str) -> Iterator[str]:
+    """Yield a line for every value under a key that is no setting."""
+    owner = str(problem["loc"][-2]) if len(problem["loc"]) > 1 else ""
+    for key in leaves(place, problem["input"]):
+        yield unknown_key(key, component=owner)
 
 
-def _is_of_the_whole(problem: Mapping[str, Any]) -> bool:
+def _unknown_component(problem: ErrorDetails, place: str) -> str:
+    """Return why a component cannot be chosen, or that none is named."""
+    component, value = Component(**problem["ctx"]), problem["input"]
+    if place.endswith(f".{component.key}"):
+        return component.problem(value, place)
+    if not isinstance(value, Mapping):
+        return f"{place}: {_shown(value)} should be a group of settings{_meant(place, value)}"
+    key = f"{place}.{component.key}"
+    if component.key not in value:
+        return f"{key}: is required"
+    return component.problem(value[component.key], key)
+
+
+def _meant(place: str, value: object) -> str:
+    """Return the setting that chooses a component, where its group was given a name."""
+    choosers = [key for key in CHOICES if key.startswith(f"{place}.")]
+    return f"; did you mean {choosers[0]}={value}?" if choosers and isinstance(value, str) else ""
+
+
+def _is_of_the_whole(problem: ErrorDetails) -> bool:
     return problem["type"] in {*_BRANCHES, "too_short"}
 
 
-def _sentence(problems: Sequence[Mapping[str, Any]]) -> str:
+def _sentence(problems: Sequence[ErrorDetails]) -> str:
     """Return what is wrong in one place; of a union, what the branch says that was meant."""
     specific = [each for each in problems if each["type"] not in _BRANCHES]
     if specific:
@@ -115,12 +132,12 @@ def _sentence(problems: Sequence[Mapping[str, Any]]) -> str:
     return f"{_shown(deepest[0]['input'])} should be {' or '.join(kinds)}"
 
 
-def _expected(problem: Mapping[str, Any]) -> str:
+def _expected(problem: ErrorDetails) -> str:
     kind = _KINDS.get(problem["type"])
     return kind or str(problem["msg"]).replace("Input should be ", "")
 
 
-def _clause(problem: Mapping[str, Any]) -> str:
+def _clause(problem: ErrorDetails) -> str:
     """Return a problem that is more than a wrong kind of value."""
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "missing":

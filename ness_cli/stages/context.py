@@ -20,7 +20,8 @@ from ness_cli.run_dir import RunDir
 from ness_cli.run_state import RunState, StepState, command
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
-from ness_cli.settings.resolve import Settings, build
+from ness_cli.settings.model import Settings
+from ness_cli.settings.resolve import build
 from ness_cli.stages.device import torch_device
 from ness_cli.workplace import Workplace
 

@@ -16,7 +16,7 @@ from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.nets.build import build_model
 from ness_cli.nets.determinism import refuse_nondeterministic
-from ness_cli.settings.resolve import Settings
+from ness_cli.settings.model import Settings
 from ness_cli.stages.context import METHODS
 from ness_cli.stages.models import MODEL
 from ness_cli.stages.resources import build_memory

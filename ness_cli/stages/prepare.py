@@ -22,7 +22,8 @@ from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
-from ness_cli.settings.resolve import Resolved, Settings
+from ness_cli.settings.model import Settings
+from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.sources.base import DataSettings
 from ness_cli.stages.context import run_log
 from ness_cli.stages.device import torch_device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ness_cli.console import Progress
@@ -12,7 +12,8 @@ from ness_cli.data.stream import content_hashes, content_of_all
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.run_dir import RunDir
 from ness_cli.settings import yaml_files
-from ness_cli.settings.resolve import Resolved, Settings
+from ness_cli.settings.model import Settings
+from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings
 from ness_cli.stages.context import read_settings
 
@@ -125,7 +126,7 @@ def checked(
                 "correct the place, or leave it out to go on with the images that are prepared",
             ) from error
         progress.note(f"{error.what}; {origin.run.path} goes on with the images that are prepared")
-        return replace(settings, data=origin.data), False
+        return settings.model_copy(update={"data": origin.data}), False
     origin.refuse_others(data, dict(zip(numbers, hashes, strict=True)))
     return settings, True
 

@@ -6,18 +6,17 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from ness_cli import registry
 from ness_cli.cli.app import app
+from ness_cli.settings.components import METHODS, NETS, SOURCES
 from ness_cli.settings.explain import all_options, options_of
-from ness_cli.settings.groups import options_model
 from ness_cli.settings.yaml_files import parse
 
 KINDS = {
-    "methods": ("ness_cli.settings.methods", "methods.{name}."),
-    "datasets": ("ness_cli.settings.sources", "data."),
-    "networks": ("ness_cli.settings.nets", "net."),
+    "methods": (METHODS, "methods.{name}."),
+    "datasets": (SOURCES, "data."),
+    "networks": (NETS, "net."),
 }
-EACH = [(command, name) for command in KINDS for name in registry.names(KINDS[command][0])]
+EACH = [(command, name) for command in KINDS for name in KINDS[command][0].names()]
 
 
 def _shown(*arguments: str, columns: int = 80) -> str:
@@ -37,8 +36,8 @@ def _refused(*arguments: str) -> str:
 def test_a_component_is_explained_with_every_option(command, name):
     shown = _shown(command, name)
     words = " ".join(shown.split())
-    package, prefix = KINDS[command]
-    options = list(options_of(options_model(package, name, place="x"), prefix.format(name=name)))
+    choice, prefix = KINDS[command]
+    options = list(options_of(choice.model(name, place="x"), prefix.format(name=name)))
     for option in options:
         assert option.text in words
         assert option.kind in words
@@ -49,8 +48,8 @@ def test_a_component_is_explained_with_every_option(command, name):
 
 @pytest.mark.parametrize(("command", "name"), EACH)
 def test_what_is_shown_of_an_option_is_typed_in_a_shell_as_it_is(command, name):
-    package, prefix = KINDS[command]
-    options = list(options_of(options_model(package, name, place="x"), prefix.format(name=name)))
+    choice, prefix = KINDS[command]
+    options = list(options_of(choice.model(name, place="x"), prefix.format(name=name)))
     shown = _shown(command, name, columns=200).splitlines()[1:]
     heads = [line for line in shown if line[:1] not in (" ", "")]
     typed = [shlex.split(head)[0].partition("=") for head in heads]  # without a shell's quotes
@@ -63,7 +62,7 @@ def test_what_is_shown_of_an_option_is_typed_in_a_shell_as_it_is(command, name):
 def test_the_list_of_components_is_a_mapping_by_name(command):
     document = json.loads(_shown(command, "--json"))
     (by_name,) = [value for key, value in document.items() if key != "schema"]
-    assert list(by_name) == registry.names(KINDS[command][0])
+    assert list(by_name) == KINDS[command][0].names()
     name = next(iter(by_name))
     (alone,) = [v for k, v in json.loads(_shown(command, name, "--json")).items() if k != "schema"]
     assert alone == {name: by_name[name]}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from factory import add_task, make_method, make_settings, make_task, make_train_step
 
-from ness_cli import registry, seeding
+from ness_cli import seeding
 from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.epoch import epoch_batches
@@ -18,12 +18,12 @@ from ness_cli.engine.validation import Validation
 from ness_cli.errors import DamagedError, NumericalError, SettingsError, StoppedError
 from ness_cli.methods.base import Phase
 from ness_cli.methods.finetune import Finetune
-from ness_cli.settings.resolve import METHODS
+from ness_cli.settings.components import METHODS
 from ness_cli.stop import StopRequest
 
 PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
 CASES = [
-    *((name, {}) for name in registry.names(METHODS)),
+    *((name, {}) for name in METHODS.names()),
     ("ness", {"train": {"optimizer": "adam", "weight_decay": 0.01}}),
     ("ness", {"train": {"sam": {"tasks": "all"}, "weight_decay": 0.01}}),
     ("ness", {"train": PLATEAU}),

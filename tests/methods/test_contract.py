@@ -18,11 +18,12 @@ from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method
 from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import load_tasks
-from ness_cli.settings.resolve import METHODS, Settings
+from ness_cli.settings.components import METHODS
+from ness_cli.settings.model import Settings
 from ness_cli.subspace.layer_view import join
 
 CASES = [
-    *((name, {}) for name in registry.names(METHODS)),
+    *((name, {}) for name in METHODS.names()),
     ("ness", {"train": {"optimizer": "adam"}}),
     ("ness", {"methods": {"ness": {"covariance": "recompute", "eps1": 0.05}}}),
     ("ness", {"methods": {"ness": {"threshold": "frobenius", "eps1": 0.2}}}),
@@ -302,14 +303,14 @@ def test_old_heads_do_not_move(lived):
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", registry.names(METHODS))
+@pytest.mark.parametrize("name", METHODS.names())
 def test_unknown_options_are_refused(name):
     with pytest.raises(SettingsError, match=f"methods.{name}.no_such_option"):
         make_settings(method={"name": name}, methods={name: {"no_such_option": 1}})
 
 
-@pytest.mark.parametrize("name", registry.names(METHODS))
+@pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_has_an_option_model_and_a_class(name):
     assert issubclass(registry.load_class("ness_cli.methods", name, place="test"), Method)
-    module = registry.load(METHODS, name, place="test")
+    module = registry.load(METHODS.package, name, place="test")
     assert module.__doc__.splitlines()[0].endswith(".")

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from ness_cli import registry
 from ness_cli.settings import presets, yaml_files
 from ness_cli.settings.about import About
+from ness_cli.settings.components import CHOICES
 from ness_cli.settings.explain import all_options, options_of
-from ness_cli.settings.groups import COMPONENT_KEYS, options_model
-from ness_cli.settings.layers import flatten
 from ness_cli.settings.methods.ness import Options as Ness
 from ness_cli.settings.resolve import build, resolve
 from ness_cli.settings.sections import TrainSettings
+from ness_cli.settings.values import flatten
 
 OPTIONS = [*all_options(), *options_of(About, "about.")]
 
@@ -28,11 +27,11 @@ def test_every_setting_is_explained_in_a_sentence(option):
     assert option.kind
 
 
-@pytest.mark.parametrize("key", COMPONENT_KEYS)
+@pytest.mark.parametrize("key", CHOICES)
 def test_every_component_has_all_its_fields_among_the_settings(key):
     section = key.partition(".")[0]
-    for name in registry.names(COMPONENT_KEYS[key]):
-        model = options_model(COMPONENT_KEYS[key], name, place=key)
+    for name in CHOICES[key].names():
+        model = CHOICES[key].model(name, place=key)
         prefix = f"methods.{name}" if section == "method" else section
         here = {o.key for o in all_options({**_digits(), key: name})}
         assert {f"{prefix}.{field}" for field in model.model_fields} <= here
@@ -69,10 +68,10 @@ def test_what_a_setting_may_be_is_written_as_it_is_typed(key, kind, choices):
     assert (option.kind, option.choices) == (kind, choices)
 
 
-@pytest.mark.parametrize("key", COMPONENT_KEYS)
+@pytest.mark.parametrize("key", CHOICES)
 def test_a_component_is_chosen_among_those_that_there_are(key):
     (option,) = _find(key)
-    assert list(option.choices) == registry.names(COMPONENT_KEYS[key])
+    assert list(option.choices) == CHOICES[key].names()
     assert option.default in option.choices
 
 

@@ -6,10 +6,12 @@ import pytest
 
 from ness_cli.errors import SettingsError
 from ness_cli.settings import yaml_files
+from ness_cli.settings.components import METHODS, SOURCES
 from ness_cli.settings.identity import difference
-from ness_cli.settings.layers import flatten, parse_overrides
+from ness_cli.settings.layers import parse_overrides
+from ness_cli.settings.model import Preset
 from ness_cli.settings.resolve import build, resolve
-from ness_cli.settings.schema import schema
+from ness_cli.settings.values import flatten
 
 
 def test_later_layers_win_and_every_value_keeps_its_origin(tmp_path):
@@ -70,14 +72,14 @@ def test_where_images_lie_is_no_part_of_the_identity():
         ({"train": {"epochs": 2.5}}, "train.epochs: 2.5"),
         ({"train": {"epochs": True}}, "train.epochs: true"),
         ({"train": {"lr": 0}}, "train.lr: 0 should be greater than 0"),
-        ({"train": 3}, "train: expected a group"),
+        ({"train": 3}, "train: 3 should be a group of settings"),
         ({"seed": -1}, "seed: -1"),
         ({"seed": "1"}, "seed: '1'"),
         ({"net": {"name": "mpl"}}, "did you mean 'mlp'"),
         ({"net": {"hidden": []}}, "net.hidden"),
         ({"net": {"hidden": [0]}}, "net.hidden"),
         ({"data": {"source": "npz"}}, "data.path: is required"),
-        ({"methods": {"nes": {}}}, "did you mean 'ness'"),
+        ({"methods": {"nes": {}}}, "did you mean 'methods.ness'"),
         ({"methods": {"ness": {"eps1": -1}}}, "methods.ness.eps1: -1"),
     ],
 )
@@ -127,19 +129,45 @@ def test_a_file_that_extends_itself_is_refused(tmp_path):
         resolve(str(mine))
 
 
+def _branches(schema, own):
+    """Yield the JSON schemas of groups that may stand in one place, references followed."""
+    for each in own.get("anyOf", [own]):
+        reference = each.get("$ref", "").rpartition("/")[2]
+        yield schema["$defs"][reference] if reference else each
+
+
 def test_the_schema_knows_every_setting():
-    found = schema()
-    definitions = found["$defs"]
-    for key, _ in flatten(resolve("digits").settings.to_dict()):
-        section, *rest = key.split(".")
-        if not rest:
-            assert section in found["properties"]
-            continue
-        name = {"data": "data.digits", "net": "net.mlp"}.get(section, section)
-        name, field = (f"methods.{rest[0]}", rest[1]) if section == "methods" else (name, rest[0])
-        assert field in definitions[name]["properties"], key
-        assert definitions[name]["additionalProperties"] is False
-    json.dumps(found)
+    schema = Preset.model_json_schema()
+    assert {"extends", "about"} <= set(schema["properties"])
+    assert "required" not in schema
+    for preset in ("digits", "five-resnet18-quick"):
+        for key, _ in flatten(resolve(preset).settings.to_dict()):
+            groups = [schema]
+            for part in key.split("."):
+                groups = [g for g in groups if part in g.get("properties", {})]
+                assert groups, key
+                assert all(group["additionalProperties"] is False for group in groups)
+                inner = [group["properties"][part] for group in groups]
+                groups = [each for own in inner for each in _branches(schema, own)]
+    json.dumps(schema)
+
+
+def test_the_schema_knows_the_names_and_descriptions_of_components():
+    schema = Preset.model_json_schema()
+    methods = schema["properties"]["methods"]["properties"]
+    assert list(methods) == METHODS.names()
+    assert schema["$defs"]["MethodSettings"]["properties"]["name"]["enum"] == METHODS.names()
+    data = list(_branches(schema, schema["properties"]["data"]))
+    assert [each["properties"]["source"]["const"] for each in data] == SOURCES.names()
+    sequence = next(each for each in data if "sources" in each["properties"])
+    items = list(_branches(schema, sequence["properties"]["sources"]["items"]))
+    assert "sequence" not in [each["properties"]["source"]["const"] for each in items]
+    assert len(items) == len(data) - 1
+    for group in (
+        *data,
+        *(branch for own in methods.values() for branch in _branches(schema, own)),
+    ):
+        assert all(own.get("description") for own in group.get("properties", {}).values())
 
 
 def test_options_of_a_component_that_is_replaced_do_not_carry_over():

@@ -75,7 +75,10 @@ def test_keys_inside_of_a_group_of_any_keys_are_named():
         ("[5]", "data.sources[0]: 5 should be a group of settings"),
         ("[{path: x}]", "data.sources[0].source: is required"),
         ("[{source: npz}]", "data.sources[0].path: is required"),
-        ("[{source: sequence}]", "data.sources[0]: 'sequence' cannot be part of a sequence"),
+        (
+            "[{source: sequence}]",
+            "data.sources[0].source: 'sequence' cannot be part of a sequence",
+        ),
     ],
 )
 def test_a_data_set_of_a_sequence_is_named_by_its_number(sources, expected):

@@ -50,12 +50,11 @@ def show(
       ness datasets show npz
     """
     from ness_cli.cli.components import Components, show_components
+    from ness_cli.settings.components import SOURCES
     from ness_cli.settings.sources.base import DatasetSettings
 
     with session(json=json) as place:
-        found = Components(
-            "source", "datasets", "ness_cli.settings.sources", "data.", DatasetSettings
-        )
+        found = Components("source", "datasets", SOURCES, "data.", DatasetSettings)
         show_components(place.console, found, name)
 
 

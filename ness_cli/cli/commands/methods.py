@@ -31,7 +31,8 @@ def methods(
       ness methods ness
     """
     from ness_cli.cli.components import Components, show_components
+    from ness_cli.settings.components import METHODS
 
     with session(json=json) as place:
-        found = Components("method", "methods", "ness_cli.settings.methods", "methods.{name}.")
+        found = Components("method", "methods", METHODS, "methods.{name}.")
         show_components(place.console, found, name)

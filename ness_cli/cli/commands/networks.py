@@ -31,8 +31,9 @@ def networks(
       ness networks torchvision
     """
     from ness_cli.cli.components import Components, show_components
+    from ness_cli.settings.components import NETS
     from ness_cli.settings.nets.base import NetSettings
 
     with session(json=json) as place:
-        found = Components("network", "networks", "ness_cli.settings.nets", "net.", NetSettings)
+        found = Components("network", "networks", NETS, "net.", NetSettings)
         show_components(place.console, found, name)

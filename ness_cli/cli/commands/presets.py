@@ -115,7 +115,7 @@ def show_schema() -> None:
     """Print the JSON schema of presets, for editors that complete and check YAML."""
     import json
 
-    from ness_cli.settings.schema import schema
+    from ness_cli.settings.model import Preset
 
     with session() as place:
-        place.console.plain(json.dumps(schema(), indent=2) + "\n")
+        place.console.plain(json.dumps(Preset.model_json_schema(), indent=2) + "\n")

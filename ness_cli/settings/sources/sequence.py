@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from ness_cli import registry
-from ness_cli.errors import SettingsError
+from ness_cli.settings.components import SOURCES, OneOf
 from ness_cli.settings.sources.base import DatasetSettings, DataSettings, Size, without_places
-from ness_cli.settings.validate import NestedProblemsError, validate
+
+_DATA_SETS = OneOf(SOURCES.package, SOURCES.key, without="sequence")
 
 # What a data set takes from the sequence unless it says otherwise.
 _INHERITED = ("valid_fraction", "split_seed", "size", "fit", "channels", "path", "download")
@@ -20,10 +20,12 @@ _INHERITED = ("valid_fraction", "split_seed", "size", "fit", "channels", "path",
 class Options(DataSettings):
     """Options of the data source ``sequence``."""
 
+    model_config = ConfigDict(defer_build=True)  # the other sources may not be imported yet
+
     source: Literal["sequence"] = "sequence"
     """Data sets in sequence."""
     sources: Annotated[
-        tuple[SerializeAsAny[DatasetSettings], ...], Field(strict=False, min_length=1)
+        tuple[Annotated[DatasetSettings, _DATA_SETS], ...], Field(strict=False, min_length=1)
     ]
     """The data sets in their order, each with the options of its own source. What is given beside
     this list (``valid_fraction``, ``split_seed``, ``size``, ``fit``, ``channels``, ``path``,
@@ -41,18 +43,12 @@ class Options(DataSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _build_sources(cls, values: Any) -> Any:
+    def _hand_down(cls, values: Any) -> Any:
+        """Fill in what data sets that can have it do not set themselves."""
         if not isinstance(values, Mapping) or not isinstance(values.get("sources"), list | tuple):
             return values
-        inherited = {key: values[key] for key in _INHERITED if values.get(key) is not None}
-        problems: list[str] = []
-        sources = [
-            _build(item, inherited, f"data.sources[{index}]", problems)
-            for index, item in enumerate(values["sources"])
-        ]
-        if problems:
-            raise NestedProblemsError(problems)
-        return {**values, "sources": sources}
+        given = {key: values[key] for key in _INHERITED if values.get(key) is not None}
+        return {**values, "sources": [_filled(item, given) for item in values["sources"]]}
 
     def datasets(self) -> tuple[DatasetSettings, ...]:
         """Return the settings of every data set, in order."""
@@ -69,21 +65,8 @@ class Options(DataSettings):
         return super().for_run(seed).model_copy(update={"sources": sources})
 
 
-def _build(item: Any, inherited: Mapping[str, Any], place: str, problems: list[str]) -> Any:
-    """Return the options of one data set, filled in from the sequence; note what is wrong."""
-    if isinstance(item, DatasetSettings) or not isinstance(item, Mapping):
-        return item
-    if "source" not in item:
-        problems.append(f"{place}.source: is required")
-        return item
-    try:
-        module = registry.load("ness_cli.settings.sources", str(item["source"]), place=place)
-    except SettingsError as error:
-        problems.append(f"{error.what} ({error.remedy})")
-        return item
-    model = module.Options
-    if not issubclass(model, DatasetSettings):
-        problems.append(f"{place}: {item['source']!r} cannot be part of a sequence")
-        return item
-    known = {key: value for key, value in inherited.items() if key in model.model_fields}
-    return validate(model, {**known, **item}, place, problems)
+def _filled(item: Any, given: Mapping[str, Any]) -> Any:
+    if not isinstance(item, Mapping) or not _DATA_SETS.has(item.get("source")):
+        return item  # said where the item is validated
+    fields = _DATA_SETS.model(item["source"], place="data.sources").model_fields
+    return {**{key: value for key, value in given.items() if key in fields}, **item}
