@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 from ness_cli import registry
 from ness_cli.console import Progress
@@ -91,6 +92,22 @@ def dense_update(basis, update, layer: str) -> torch.Tensor:
     q = basis[f"{layer}.Q"].double()
     s = basis[f"{layer}.scale"].double() if f"{layer}.scale" in basis else torch.ones(0)
     return (v - q @ ((1 - s)[:, None] * (q.T @ v))).T
+
+
+class Grouped(nn.Module):
+    """A backbone whose second convolution has groups."""
+
+    num_features = 10
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(4, 6, 2, groups=2, bias=False)
+        self.fc = nn.Linear(54, 10, bias=False)
+
+    def forward(self, x):
+        x = torch.relu(self.conv2(torch.relu(self.conv1(x))))
+        return torch.relu(self.fc(x.flatten(1)))
 
 
 def add_task(method: Method, task_number: int) -> None:

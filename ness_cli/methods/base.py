@@ -16,7 +16,7 @@ its checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -200,8 +200,12 @@ class Method:
         """
         return ()
 
+    def reads_of_training(self) -> tuple[str, ...]:
+        """Return which files that the training of a task left its consolidation needs."""
+        return ()
+
     def load_task_memory(self, task_number: int, files: Files) -> None:
-        """Take in the files of one earlier task that ``reads_of_every_task`` names."""
+        """Take in what ``reads_of_every_task`` or ``reads_of_training`` names of one task."""
 
     def file_sizes(self) -> dict[str, int]:
         """Return the most bytes that each of its files can have, for the layers of its model.
@@ -394,6 +398,14 @@ class Method:
         return {}
 
     # -- using the model ---------------------------------------------------------------------
+
+    def input_maps(self, task_number: int) -> Mapping[str, torch.Tensor]:
+        """Return what a task makes of the inputs of layers before their matrices multiply them.
+
+        B by layer, ``[d, d]`` float64, for W (B x); a layer without an entry computes W x. What is
+        remembered of the task's inputs, and said of changes of its outputs, is of B x.
+        """
+        return {}
 
     @contextmanager
     def task_view(self, task_number: int) -> Iterator[MultiHead]:

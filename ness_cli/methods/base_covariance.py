@@ -138,4 +138,6 @@ class CovarianceMethod(ProjectedMethod):
             self.forward_images(self._consolidation_sets(task), progress.images)
         accumulator.sum_over_processes()
         starts_over = self.recomputes_covariances or task.is_first
-        self._covariances = accumulator.covariances(onto={} if starts_over else self._covariances)
+        self._covariances = accumulator.covariances(
+            {} if starts_over else self._covariances, self.input_maps(task.number)
+        )

@@ -9,7 +9,8 @@ so far; they are the fixed basis U of the next task, which learns only inside it
 ``scaling=bounded`` (ours) opens every direction, at its own pace: W = W_prev + (U S V)^T with S = 1
 up to tau and tau / sigma above, which keeps the same bound. A pace is no limit: ``budget=b`` (ours)
 is one, on rho^2 = tr(dW C dW^T) / tr(W_prev C W_prev^T), the mean square relative change of a
-layer's outputs on earlier inputs; the update is moved to the nearest one within it.
+layer's outputs on earlier inputs; the update is moved to the nearest one within it. ``mix=K``
+(after CODE-CL) gives every task a small matrix of its own in directions that earlier tasks use too.
 
 Remembered: one d x d covariance per layer, whatever the number of tasks; no data.
 
@@ -31,6 +32,7 @@ from torch import nn
 
 from ness_cli.methods.base import Task
 from ness_cli.methods.base_covariance import CovarianceMethod
+from ness_cli.methods.base_mixing import MIXING, MixingMethod
 from ness_cli.methods.files import (
     Files,
     MethodFile,
@@ -44,8 +46,10 @@ from ness_cli.subspace import factored
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, filtered_basis, read_bases
 from ness_cli.subspace.budget import LayerBudget
 from ness_cli.subspace.clip import spectral_norm
+from ness_cli.subspace.covariance import pooled
 from ness_cli.subspace.layer_view import refuse_unmatched
 from ness_cli.subspace.limits import LayerLimits, as_open, directions_of
+from ness_cli.subspace.mixing import shared_directions
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.threshold import threshold
@@ -60,11 +64,11 @@ def _add_updates(matrices: Tensors, before: Files, own: Files) -> Tensors:
     }
 
 
-class Ness(CovarianceMethod):
+class Ness(MixingMethod, CovarianceMethod):
     """Update of a task: ``<layer>.V``, float32, in terms of the basis of the task before."""
 
     options: Options
-    files = (*CovarianceMethod.files, MethodFile("update", made_by="train", needed="all"))
+    files = (*CovarianceMethod.files, MethodFile("update", made_by="train", needed="all"), MIXING)
     recomposition = Recomposition(before=("basis",), own=("update",), step=_add_updates)
 
     def start(self) -> None:
@@ -97,6 +101,11 @@ class Ness(CovarianceMethod):
         return self.options.budget is not None
 
     @property
+    def num_mixed(self) -> int:
+        """K, the most directions that a task mixes in a layer."""
+        return self.options.mix
+
+    @property
     def keeps_groups_apart(self) -> bool:
         """Whether groups have covariances of their own, as a budget needs them."""
         return self.has_budget
@@ -120,15 +129,14 @@ class Ness(CovarianceMethod):
     # -- memory ------------------------------------------------------------------------------
 
     def reads(self, step: str) -> tuple[str, ...]:
-        """Return the files of a step; with a budget training needs the covariances too."""
-        also = ("covariance",) if step == "train" and self.has_budget else ()
+        """Return the files of a step; budget and mixing need the covariances too."""
+        also = ("covariance",) if step == "train" and (self.has_budget or self.mixes) else ()
         return (*super().reads(step), *also)
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return the files of a step: of training V of every layer, but not of the first task."""
-        if step == "train":
-            return {"update": self._update} if self._update else {}
-        return super().outputs(step)
+        update = {"update": self._update} if step == "train" and self._update else {}
+        return {**super().outputs(step), **update}
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of covariances and updates, and at most those of bases."""
@@ -157,6 +165,7 @@ class Ness(CovarianceMethod):
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
         self._update, self._rho, self._limits = {}, {}, {}
+        directions = {} if task.is_first or not self.mixes else self.directions_to_mix(task)
         super().begin_task(task)
         if not task.is_first:
             self._limits = {name: self._limits_of(name, task.number - 1) for name in self._bases}
@@ -166,6 +175,33 @@ class Ness(CovarianceMethod):
                 name: factored.attach(self._views[name], as_open(basis).scaled.to(device))
                 for name, basis in self._bases.items()
             }
+        self.begin_mixing(task, directions)
+
+    def directions_to_mix(self, task: Task) -> Tensors:
+        """Return the leading directions that all earlier inputs and the task's own both use."""
+        options = self.options
+        new = self.covariances_of_sample(task, options.mix_samples, "mixing-samples")
+        return {
+            name: shared_directions(
+                self.without_constant(name, pooled(self._covariances[name])),
+                c,
+                options.mix,
+                by=options.mix_by,
+                layer=name,
+            )
+            for name, c in new.items()
+        }
+
+    def rate_of(self, layer: str, directions: torch.Tensor) -> float:
+        """Return 1 / ||W Q||_2^2, at most 1: a step of M moves W_eff no more than one of W would.
+
+        A step along the gradient (W Q)^T G Q of M moves W_eff by (W Q) (W Q)^T G Q Q^T; without the
+        factor leading directions diverge. Adam scales steps itself.
+        """
+        if self.train.is_adaptive:
+            return 1.0
+        matrix = self._views[layer].matrix().cpu()[:, : len(directions)]
+        return 1 / max(1.0, spectral_norm(matrix @ directions) ** 2)
 
     def _limits_of(self, layer: str, num_earlier: int) -> LayerLimits:
         """Return what the update of a layer is held to."""
@@ -239,6 +275,7 @@ class Ness(CovarianceMethod):
             if limits.budget is not None:
                 self._rho[name] = limits.budget.rho(layer.matrix())
         self._factors, self._limits = {}, {}
+        self.end_mixing(task)
         super().end_task(task)
 
     def measured(self) -> dict[str, Any]:
@@ -247,7 +284,7 @@ class Ness(CovarianceMethod):
             name: {"rho": rho, "budget": self.options.budget_of(name)}
             for name, rho in self._rho.items()
         }
-        return {"output_change": changes} if changes else {}
+        return super().measured() | ({"output_change": changes} if changes else {})
 
     def basis_of(self, layer: str, found: Spectrum) -> SubspaceBasis:
         """Return what the threshold and the filter leave of a layer's directions."""

@@ -58,6 +58,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         method = context.method(load_model(context, task_number, record.files))
         require_room(context, method, "build")
         record.files.load_memory(method, "build", task_number - 1)
+        record.files.load_training(method, task_number)
         data = context.task(task_number, "build")
         work = method.consolidation_work(data)
         title = f"task {task_number}/{context.stream.num_tasks}: building"

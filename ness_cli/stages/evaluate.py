@@ -74,7 +74,8 @@ def evaluate(
     with run_log(context.run, f"evaluate, task {task_number}"), short_of_memory(remedy):
         record = StepRecord(context, "evaluate", task_number)
         method = context.method(load_model(context, task_number, record.files))
-        if method.reads("evaluate") or method.reads_of_every_task("evaluate"):
+        needed = {*method.reads("evaluate"), *method.reads_of_every_task("evaluate")}
+        if any(file.name in needed and file.made_by == "build" for file in method.files):
             require_done(state, task_number, "build")
         record.files.load_memory(method, "evaluate", task_number)
         found = record.finish(

@@ -211,9 +211,11 @@ def _changes_on(
         for name, view in layers.items()
     }
 
+    maps = {name: b.T.to(layers[name].weight) for name, b in method.input_maps(images.task).items()}
+
     def see(name: str, x: torch.Tensor) -> None:
         for rows in chunks_of_rows(layers[name], x):
-            sums[name].add(rows)
+            sums[name].add(rows @ maps[name] if name in maps else rows)
             advance(0)
 
     with observed_inputs(layers, see), method.task_view(images.task) as model:

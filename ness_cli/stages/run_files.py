@@ -75,6 +75,11 @@ class RunFiles:
         if step == "build" and trained:
             method.load_task_memory(task + 1, self.read_all(task + 1, trained))
 
+    def load_training(self, method: Method, task: int) -> None:
+        """Give a method what consolidation needs of the training of the same task."""
+        if names := method.reads_of_training():
+            method.load_task_memory(task, self.read_all(task, names))
+
     def _made_by(self, name: str) -> str:
         made = {file.name: file.made_by for file in self.context.method_kind.files}
         return made.get(name, "train")  # the model

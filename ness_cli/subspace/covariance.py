@@ -45,7 +45,9 @@ class CovarianceAccumulator:
         self._sums: dict[str, torch.Tensor] = {}
 
     def covariances(
-        self, onto: Mapping[str, torch.Tensor] | None = None
+        self,
+        onto: Mapping[str, torch.Tensor] | None = None,
+        maps: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return C per layer, ``[d, d]`` or by group, float64, exactly symmetric, on the CPU.
 
@@ -54,12 +56,17 @@ class CovarianceAccumulator:
 
         Args:
             onto: Covariances of earlier tasks, to which these are added in place.
+            maps: B by layer, ``[d, d]`` float64, where C is to be that of B x.
         """
         found = {}
         for name in self.layers:
             c = self._sum(name)
             c.copy_(torch.triu(c) + torch.triu(c, 1).mT)
-            found[name] = onto[name].add_(c.cpu()) if onto else c.cpu()
+            c = c.cpu()
+            if maps and name in maps:
+                c = maps[name] @ c @ maps[name].T
+                c = (c + c.mT) / 2
+            found[name] = onto[name].add_(c) if onto else c
             self.tick(0)
         return found
 

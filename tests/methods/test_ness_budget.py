@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task
+from factory import Grouped, add_task, make_method, make_settings, make_task
 from rounding import gamma
 from torch import nn
 
@@ -25,22 +25,6 @@ from ness_cli.subspace.limits import LayerLimits, directions_of
 from ness_cli.subspace.spectrum import spectrum
 
 STEPS = 30
-
-
-class Grouped(nn.Module):
-    """A backbone whose second convolution has groups."""
-
-    num_features = 10
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 4, 3, padding=1, bias=False)
-        self.conv2 = nn.Conv2d(4, 6, 2, groups=2, bias=False)
-        self.fc = nn.Linear(54, 10, bias=False)
-
-    def forward(self, x):
-        x = torch.relu(self.conv2(torch.relu(self.conv1(x))))
-        return torch.relu(self.fc(x.flatten(1)))
 
 
 def _trained(tasks=3, *, net=None, train=None, grouped=False, **ness):

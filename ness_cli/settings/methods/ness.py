@@ -53,6 +53,17 @@ class Options(MethodOptions):
     """Another ``budget`` for some layers, by name, ``*`` allowed; the last that matches counts."""
     budget_steps: int | None = Field(default=None, ge=1)
     """Apply the budget after every so many steps, besides at the end; once an epoch when absent."""
+    mix: int = Field(default=0, ge=0)
+    """Directions of every layer, at most, that a task from the second on mixes by a trained matrix
+    of its own, ``[mix, mix]``: those that earlier inputs and its own both use. It starts at the
+    identity, only its task uses it, and the task must be known. 0 for none; CODE-CL has 80."""
+    mix_by: Literal["product", "restricted"] = "product"
+    """Which directions: the leading ones of C_new^(1/2) C_old C_new^(1/2), in which old and new
+    inputs weigh alike (``product``), or of C_old within the directions that hold 95 % of the new
+    inputs' energy (``restricted``)."""
+    mix_samples: int = Field(default=500, ge=1)
+    """Training images of the new task, passed through the network before its training, that the
+    directions are chosen from."""
     covariance: Literal["accumulate", "recompute"] = "accumulate"
     """``accumulate`` adds each task's inputs once and keeps no data. ``recompute`` passes all
     earlier training data through the current network after every task, as the published runs."""
@@ -67,6 +78,7 @@ class Options(MethodOptions):
             self.scaling: self.scaling != "hard",
             "budget": self.budget is not None,
             "anchor": self.anchor > 0,
+            "mix": self.mix > 0,
             "recompute": self.covariance == "recompute",
         }
         return " ".join(word for word, holds in departures.items() if holds)
@@ -77,13 +89,20 @@ class Options(MethodOptions):
 
     def keeps(self) -> str:
         """Return the matrices of every layer."""
-        return "a covariance and a basis of every layer"
+        mixing = ", matrices of every task" if self.mix else ""
+        return f"a covariance and a basis of every layer{mixing}"
+
+    def needs_task(self) -> bool:
+        """Return whether tasks mix directions, each in its own way."""
+        return self.mix > 0
 
     def notes(self) -> tuple[str, ...]:
         """Return that old data is passed through the network again, or nothing is protected."""
         found = []
         if self.covariance == "recompute":
             found.append("covariances are recomputed from the stored data of all tasks seen")
+        if self.mix:
+            found.append("every task mixes directions for itself: layers need to know the task")
         if self.scaling == "none" and self.budget is None:
             found.append("scaling=none without a budget protects nothing")
         return tuple(found)
@@ -104,6 +123,11 @@ class Options(MethodOptions):
             )
         if self.budget_steps is not None and self.budget is None:
             found.append("methods.ness.budget_steps: needs methods.ness.budget")
+        if self.mix and self.covariance == "recompute":
+            found.append(
+                "methods.ness.mix: needs the inputs that each task mixed; set"
+                " methods.ness.covariance=accumulate"
+            )
         if self.threshold in ("rms", "energy") and self.eps1 is None:
             found.append(
                 f"methods.ness.eps1: is required with methods.ness.threshold={self.threshold}"

@@ -1,0 +1,166 @@
+"""Room where there is none: a task mixes the directions that earlier tasks use, for itself.
+
+Nothing may change W along directions that earlier inputs use. A task that needs the same ones has
+a small matrix M of its own there, and computes with
+
+    W_eff = W + W Q (M - I) Q^T = W B,    B = I + Q (M - I) Q^T,
+
+where Q has K orthonormal columns. With M = I nothing is mixed. Since W_eff x = W (B x), what W
+multiplies are the mixed inputs x' = B x: they are what a memory of the task has to hold, and their
+covariance is B C B^T.
+
+Source: Apolinario, Choudhary, Roy, "CODE-CL", ICCV 2025; Lin et al., "TRGP", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from ness_cli import numerics
+from ness_cli.subspace.layer_view import LayerView
+from ness_cli.subspace.spectrum import spectrum
+
+_ENERGY = 0.95  # of the new inputs, in the directions that count as those they use most
+
+
+def mixed(
+    weight: torch.Tensor, directions: torch.Tensor, matrix: torch.Tensor, *, detaches: bool = False
+) -> torch.Tensor:
+    """Return W + W Q (M - I) Q^T in the shape of a weight; O(out d K).
+
+    Args:
+        weight: W, ``[out, d]`` or ``[out, c, kh, kw]``.
+        directions: Q, ``[d, K]``.
+        matrix: M, ``[K, K]``.
+        detaches: Keep what is subtracted, W Q Q^T, out of the gradient of W.
+    """
+    with numerics.full_float32(weight.device):
+        inside = weight.reshape(len(weight), -1) @ directions
+        change = inside @ matrix - (inside.detach() if detaches else inside)
+        return weight + (change @ directions.T).view(weight.shape)
+
+
+class MixedWeight(nn.Module):
+    """Parametrises a layer's weight: W becomes W_eff.
+
+    Args:
+        directions: Q, ``[d, K]`` float32, on the layer's device.
+        matrix: M, ``[K, K]`` float32, trained.
+        detaches: As in ``mixed``.
+    """
+
+    directions: torch.Tensor
+
+    def __init__(
+        self, directions: torch.Tensor, matrix: nn.Parameter, *, detaches: bool = False
+    ) -> None:
+        super().__init__()
+        self.register_buffer("directions", directions, persistent=False)
+        self.matrix = matrix
+        self.detaches = detaches
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return W_eff in the shape of the weight."""
+        return mixed(weight, self.directions, self.matrix, detaches=self.detaches)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What a learned task mixes in one layer.
+
+    Attributes:
+        directions: Q, ``[d, K]`` float32; d without the constant of a bias, which is not mixed.
+        matrix: M, ``[K, K]`` float32.
+    """
+
+    directions: torch.Tensor
+    matrix: torch.Tensor
+
+    @torch.no_grad()
+    def input_map(self, dim: int) -> torch.Tensor:
+        """Return B, ``[dim, dim]`` float64: the row of a bias, where there is one, is as it is."""
+        q = self.directions.double()
+        b = torch.eye(dim, dtype=torch.float64)
+        b[: len(q), : len(q)] += q @ (self.matrix.double() - torch.eye(q.shape[1])) @ q.T
+        return b
+
+
+def attach(
+    layer: LayerView, directions: torch.Tensor, matrix: torch.Tensor, *, detaches: bool = False
+) -> MixedWeight:
+    """Put a mixing on a layer, on top of what parametrises it already, and return it."""
+    device = layer.weight.device
+    found = MixedWeight(
+        directions.to(device), nn.Parameter(matrix.clone().to(device)), detaches=detaches
+    )
+    parametrize.register_parametrization(layer.module, "weight", found)
+    return found
+
+
+def detach(layer: LayerView) -> None:
+    """Take a mixing off a layer, if whoever else parametrised it has not done so."""
+    if layer.is_parametrised:
+        parametrize.remove_parametrizations(layer.module, "weight", leave_parametrized=False)
+
+
+@contextmanager
+@torch.no_grad()
+def mixing(layers: Mapping[str, LayerView], mixings: Mapping[str, Mixing]) -> Iterator[None]:
+    """Let layers compute, within, with the effective weights of a task.
+
+    Args:
+        layers: Layers by name; none is parametrised.
+        mixings: What the task mixes, by layer.
+    """
+    weights = {name: layers[name].weight for name in mixings}
+    before = {name: weight.data for name, weight in weights.items()}
+    try:
+        for name, own in mixings.items():
+            q, m = (t.to(before[name].device) for t in (own.directions, own.matrix))
+            weights[name].data = mixed(before[name], q, m)
+        yield
+    finally:
+        for name, weight in weights.items():
+            weight.data = before[name]
+
+
+@torch.no_grad()
+def shared_directions(
+    old: torch.Tensor, new: torch.Tensor, num: int, *, by: str, layer: str
+) -> torch.Tensor:
+    """Return the leading directions that old and new inputs both use.
+
+    Args:
+        old: Covariance of earlier inputs, ``[d, d]`` float64.
+        new: That of the new task's, alike.
+        num: K, at most so many: no more than both use.
+        by: ``product``: eigenvectors of C_new^(1/2) C_old C_new^(1/2), in which both weigh alike.
+            ``restricted``: those of C_old within the leading directions of the new inputs.
+        layer: Its name, for the message of an error. O(d^3) time.
+
+    Returns:
+        Q, orthonormal ``[d, K]`` float32, the most shared first.
+
+    Raises:
+        NumericalError: If C_new holds NaN or infinity.
+    """
+    found = spectrum(new, layer=layer)
+    energy, dim = found.sigma.square(), len(new)
+    used = int((energy > dim * torch.finfo(energy.dtype).eps * energy[-1]).sum())
+    if by == "restricted":
+        leading = 1 + int((energy.flip(0).cumsum(0) < _ENERGY * energy.sum()).sum())
+        used = min(used, max(num, leading))
+    columns = found.between(dim - used, dim)
+    scale = found.sigma[dim - used :] if by == "product" else columns.new_ones(used)
+    inside = scale[:, None] * (columns.T @ old @ columns) * scale
+    values, vectors = torch.linalg.eigh((inside + inside.T) / 2)
+    largest = float(values[-1]) if used else 0.0
+    kept = min(num, int((values > dim * torch.finfo(values.dtype).eps * largest).sum()))
+    shared: torch.Tensor = columns @ vectors[:, used - kept :].flip(1)
+    return shared.float().contiguous()
