@@ -40,7 +40,7 @@ METHODS = {
     "ness, factored": ["method.name=ness", "methods.ness.form=factored"],
     "ness, adam": ["method.name=ness", "train.optimizer=adam"],
     "ness, bf16": ["method.name=ness", "compute.precision=bf16"],
-    "ness, channels last": ["method.name=ness", "compute.channels_last=true"],
+    "ness, channels first": ["method.name=ness", "compute.channels_last=false"],
 }
 
 
@@ -49,14 +49,15 @@ class SecondTask:
 
     def __init__(self, net: str, overrides: list[str], cache: Path, device: str = "cpu") -> None:
         settings = _settings(net, overrides)
-        self.compute, self.device = settings.compute, torch.device(device)
+        self.device = torch.device(device)
+        self.compute = settings.compute.on(self.device.type)
         numerics.configure(self.compute)
         stream = TaskStream(prepare(settings.stream, cache, Progress()), cache)
         torch.manual_seed(settings.seed)
         model = build_model(settings.net, settings.norm, stream.image_shape)
         model.to(self.device)
         kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
-        if settings.compute.channels_last:
+        if self.compute.channels_last:
             model.to(memory_format=torch.channels_last)
         self.method: Method = kind(
             model, settings.options, settings.train, seed=settings.seed, compute=settings.compute

@@ -113,9 +113,9 @@ class ComputeSettings(Section):
     compile: Literal["off", "on"] = "off"
     """``on``: ``torch.compile`` for the forward and backward pass of training, with CUDA graphs on
     a GPU. The first steps of every task take longer, and a C++ compiler must be there."""
-    channels_last: bool = False
-    """Lay images out pixel by pixel in training, all channels of a pixel together: pooling and, on
-    GPUs with tensor cores, convolutions are faster. Rounds differently."""
+    channels_last: bool | None = None
+    """Lay images out pixel by pixel in training, all channels of a pixel together. Rounds
+    differently. When absent, on a CPU, where pooling, normalisation and convolutions are faster."""
     determinism: Literal["strict", "seeded", "off"] = "strict"
     """``strict``: only algorithms that give the same bits every time on the same machine.
     ``seeded``: the same random numbers, sums in any order. ``off``: a GPU may also choose its
@@ -129,6 +129,15 @@ class ComputeSettings(Section):
                 "set precision=bf16 or fp32, or compile=off"
             )
         return self
+
+    def on(self, device_type: str) -> ComputeSettings:
+        """Return the settings with what depends on the device decided.
+
+        Args:
+            device_type: As torch calls it: ``cpu``, ``cuda``.
+        """
+        by_pixel = device_type == "cpu" if self.channels_last is None else self.channels_last
+        return self.model_copy(update={"channels_last": by_pixel})
 
     def notes(self) -> tuple[str, ...]:
         """Return what every report must say of numbers computed this way."""

@@ -67,7 +67,7 @@ class StepRecord:
             "threads": torch.get_num_threads(),
             "processes": current_processes().size,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "compute": context.settings.compute.model_dump(mode="json"),
+            "compute": context.settings.compute.on(context.device.type).model_dump(mode="json"),
             "notes": context.settings.notes,
             **more,
         }

@@ -105,7 +105,7 @@ def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
         model, context.stream.image_shape, context.settings.compute, context.device
     )
     model.to(context.device)
-    if context.settings.compute.channels_last:
+    if context.settings.compute.on(context.device.type).channels_last:
         # torch's stubs know the argument only together with others.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return method

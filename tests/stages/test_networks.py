@@ -129,8 +129,10 @@ def _two_tasks(images, out, *overrides):
 
 
 def test_channels_last_is_the_same_training_to_rounding(images, tmp_path):
-    plain = _two_tasks(images, tmp_path / "plain")
-    other = _two_tasks(images, tmp_path / "other", "compute.channels_last=true")
+    plain = _two_tasks(images, tmp_path / "plain", "compute.channels_last=false")
+    other = _two_tasks(images, tmp_path / "other")
+    record = json.loads((tmp_path / "other/task-02/train.json").read_text())
+    assert record["compute"]["channels_last"] is True
     assert plain.keys() == other.keys()
     for name, tensor in plain.items():
         assert other[name].is_contiguous()
@@ -139,7 +141,7 @@ def test_channels_last_is_the_same_training_to_rounding(images, tmp_path):
 
 @pytest.mark.parametrize(
     "override",
-    ["compute.channels_last=true", "compute.precision=bf16", "compute.determinism=seeded"],
+    ["compute.channels_last=false", "compute.precision=bf16", "compute.determinism=seeded"],
 )
 def test_stopped_in_a_task_it_goes_on_with_the_same_bits_whatever_the_options(
     images, tmp_path, override, monkeypatch
