@@ -131,4 +131,5 @@ def make_train_step(method: Method, images: Images, where: slice = slice(None)) 
     positions = torch.arange(len(images))[where]
     forward = TrainingForward(method.model, method.compute)
     batch = images.batch(positions)
-    return TrainStep(forward, batch, StepProgress(0, 0, 1, 1), images, positions)
+    progress = StepProgress(0, 0, 1, 1)
+    return TrainStep(forward, batch, progress, images, positions, lambda own, at: own.batch(at))

@@ -65,6 +65,7 @@ class Images:
         self.images = split.images.to(device) if is_resident else split.images
         self.labels = split.labels.to(device)
         self.task = task
+        self.mean, self.std = tuple(mean), tuple(std)
         constants = torch.tensor([mean, std], dtype=torch.float32, device=device)
         self._mean, self._std = constants[:, :, None, None] * 255
 

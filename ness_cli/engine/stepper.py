@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ness_cli.data.augment import Augment
-from ness_cli.data.batches import Images
+from ness_cli.data.batches import Batch, Images
 from ness_cli.data.mixup import mixed
 from ness_cli.methods.base import Method, Task
 from ness_cli.methods.step import StepProgress, TrainingForward, TrainStep
@@ -68,11 +68,9 @@ class Stepper:
         """
         assert self.optimizer is not None
         method = self.method
-        own, weight = current_processes().shard(positions)
-        batch = replace(images.batch(own, self.augment), weight=weight)
-        if self.train.mixup:
-            batch = mixed(batch, self.train.mixup)
-        step = TrainStep(self.forward, batch, progress, images, own)
+        batch = self._batch(images, positions)
+        own, _ = current_processes().shard(positions)
+        step = TrainStep(self.forward, batch, progress, images, own, self._batch)
         loss = self._gradients(step)
         if self.sam_rho is not None:
             parameters = list(self.parameters.values())
@@ -83,7 +81,13 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.parameters.values(), self.train.clip_norm)
         method.apply(step, self.optimizer)
         method.after_step(step)
-        return loss * weight
+        return loss * batch.weight
+
+    def _batch(self, images: Images, positions: torch.Tensor) -> Batch:
+        """Return this process's part of a batch, augmented and mixed."""
+        own, weight = current_processes().shard(positions)
+        batch = replace(images.batch(own, self.augment), weight=weight)
+        return mixed(batch, self.train.mixup) if self.train.mixup else batch
 
     def _gradients(self, step: TrainStep) -> torch.Tensor:
         """Leave the gradients of the whole batch in ``.grad``; return the loss."""

@@ -290,6 +290,10 @@ class Method:
         """Return the sets of images that are trained on; batches never mix two sets."""
         return [task.train]
 
+    def statistics_sets(self, task: Task) -> list[Images]:
+        """Return the images whose statistics their tasks are normalised by from now on."""
+        return self.training_sets(task)
+
     def validation_sets(self, task: Task) -> list[Images]:
         """Return the validation images of all tasks that are trained on."""
         return [] if task.valid is None else [task.valid]

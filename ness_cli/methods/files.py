@@ -24,12 +24,14 @@ class MethodFile:
             ``storage.keep=latest`` removes the older ones.
         of_task: Whether its numbers serve the task that it was left with alone, as masks or scales
             of single tasks do.
+        holds_images: Whether training images are in it: its tensors of type uint8.
     """
 
     name: str
     made_by: Literal["train", "build"]
     needed: Literal["all", "newest"]
     of_task: bool = False
+    holds_images: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,8 @@ class TrainStep:
         progress: Where in the phase the step is.
         images: The set that the batch was drawn from.
         positions: Where in it the images of ``batch`` lie, int64 ``[n]``.
+        make_batch: Makes a batch of other images as that of the step was made: of a set and
+            positions in it, augmented, mixed, and divided among processes.
     """
 
     forward: TrainingForward
@@ -79,6 +81,7 @@ class TrainStep:
     progress: StepProgress
     images: Images
     positions: torch.Tensor
+    make_batch: Callable[[Images, torch.Tensor], Batch]
 
     def logits(self, batch: Batch | None = None) -> torch.Tensor:
         """Return the logits of a batch on the head of its task, ``[n, num_classes]`` float32.
@@ -88,16 +91,18 @@ class TrainStep:
         """
         return self.forward(self.batch if batch is None else batch)
 
-    def backward(self, loss: torch.Tensor) -> None:
+    def backward(self, loss: torch.Tensor, batch: Batch | None = None) -> None:
         """Add the gradients of a loss to ``.grad``.
 
         Args:
-            loss: A mean over the images of the step's batch, a scalar. Where several processes
-                divide the batch it counts by this one's part: summed over processes, gradients are
-                those of the mean over the whole batch.
+            loss: A mean over the images of the batch, a scalar. Where several processes divide the
+                batch it counts by this one's part: summed over processes, gradients are those of
+                the mean over the whole batch.
+            batch: The step's own when ``None``.
         """
+        weight = (self.batch if batch is None else batch).weight
         with numerics.tensor_cores(self.forward.compute):
-            (loss * self.batch.weight).backward()  # type: ignore[no-untyped-call]
+            (loss * weight).backward()  # type: ignore[no-untyped-call]
 
     def sum_over_processes(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace tensors of one dtype and device by their sums over all processes."""

@@ -47,6 +47,7 @@ def build_model(
         shared_head=net.heads == "shared",
         adapt=net.adapt,
         augments_bias=net.bias == "augmented",
+        image_shape=image_shape,
     )
 
 

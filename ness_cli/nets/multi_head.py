@@ -23,6 +23,7 @@ class MultiHead(nn.Module):
         shared_head: One head for all tasks.
         adapt: Patterns of the names of the layers that tasks after the first train in.
         augments_bias: Whether biases train on after the first task, as part of the matrices.
+        image_shape: ``(c, h, w)`` of the images that the backbone takes.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class MultiHead(nn.Module):
         shared_head: bool,
         adapt: Sequence[str] = ("*",),
         augments_bias: bool = False,
+        image_shape: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.image_shape = tuple(image_shape)
         self.adapt = tuple(adapt)
         self.augments_bias = augments_bias
         self.backbone = backbone

@@ -81,7 +81,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         )
         fitted = _fit(context, method, data, checkpoint)
         method.end_task(data)
-        record_statistics(method, method.training_sets(data))
+        record_statistics(method, method.statistics_sets(data))
         _write_history(folder, fitted.history, durable=True)
         record.write(MODEL, state_dict(method.model))
         for name, tensors in method.outputs("train").items():

@@ -60,6 +60,7 @@ CASES = [
         },
     ),
     ("ewc", {"train": {"head_epochs": 1, "epochs": 3, "weights": "best"}}),
+    ("er", {"train": {"head_epochs": 1, "epochs": 3, "sam": {"tasks": "all"}}}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
 

@@ -89,6 +89,9 @@ CASES = [
     ),
     ("sgp", {"compute": {"precision": "bf16", "determinism": "seeded"}}),
     ("lwf", {"net": {"batch_norm": True}, "train": {"head_epochs": 1, "mixup": 0.5}}),
+    ("er", {"net": {"batch_norm": True}, "norm": {"affine": "per-task"}}),
+    ("er", {"train": {"sam": {"tasks": "all"}, "mixup": 0.5}, "methods": {"er": {"memory": 7}}}),
+    ("er", {"net": {"heads": "shared"}, "methods": {"er": {"mix_tasks": True}}}),
     ("lwf", {"net": {"heads": "shared"}, "compute": {"precision": "bf16"}}),
     (
         "ness",
@@ -168,7 +171,7 @@ def _train(method, settings, task_number):
             stepper.step(task.train, positions, StepProgress(0, step, 4, 1))
         method.after_epoch(task)
     method.end_task(task)
-    record_statistics(method, method.training_sets(task))
+    record_statistics(method, method.statistics_sets(task))
     return _copies(method.outputs("train"))
 
 
