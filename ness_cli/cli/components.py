@@ -21,7 +21,6 @@ from ness_cli.settings.components import Component
 from ness_cli.settings.explain import Option, all_options, options_of, plain
 from ness_cli.settings.model import PLAIN_GROUPS, Settings
 from ness_cli.settings.suggest import unknown_key
-from ness_cli.settings.yaml_files import typed
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def explained(option: Option) -> RenderableType:
         head.append(" (required)", style="not bold dim")
     about = [option.kind]
     if option.in_effect is not None:
-        about.append(f"null is {typed(option.in_effect)} in effect")
+        about.append("the default, stored as null")
     if option.components:
         names = ", ".join(each.partition("=")[2] for each in option.components)
         about.append(f"with {option.components[0].partition('=')[0]}={names}")

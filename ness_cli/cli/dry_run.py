@@ -34,6 +34,7 @@ def show_plan(found: Sequence[Target], console: Console) -> None:
             {
                 "run": str(target.run.path),
                 "settings": resolved.settings.to_dict(),
+                "in_effect": resolved.settings.in_effect(),
                 "origins": dict(resolved.origins),
                 "stream": dict(plan.manifest),
                 "layers": [dict(layer) for layer in plan.layers],

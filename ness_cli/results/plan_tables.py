@@ -16,14 +16,17 @@ from ness_cli.words import counted
 
 
 def settings_table(resolved: Resolved) -> Group:
-    """Return the table of all settings, as they are typed, and where each comes from."""
+    """Return the table of all settings, as they are typed, and where each comes from.
+
+    A null that stands for a value is shown as that value.
+    """
     table, in_effect = plain_table("key", "value", "from", left=3), resolved.settings.in_effect()
     for key, value in resolved.settings.flat().items():
         # Of a group with keys of its own, as layers by name, each value has an origin.
         own = (o for k, o in resolved.origins.items() if k == key or k.startswith(f"{key}."))
         origin = ", ".join(dict.fromkeys(own)) or "default"
-        note = f", in effect {typed(in_effect[key])}" if key in in_effect else ""
-        table.add_row(key, typed(value), f"{origin}{note}")
+        note = " (stored as null)" if key in in_effect else ""
+        table.add_row(key, typed(in_effect.get(key, value)), f"{origin}{note}")
     return titled("Settings", table)
 
 

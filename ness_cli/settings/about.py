@@ -37,7 +37,7 @@ class About(Section):
     """The section ``about`` of a preset; no part of a run's settings."""
 
     published: Published | None = None
-    """What the preset is to be compared with."""
+    """What the preset is to be compared with; nothing when absent."""
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (1, 2, 3, 4, 37)
     """Seeds that ``ness reproduce`` runs."""
     acc_tolerance: float = Field(default=1.0, gt=0)

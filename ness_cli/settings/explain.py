@@ -44,8 +44,13 @@ class Option:
 
     @property
     def assignment(self) -> str:
-        """The setting with its default, or with a place to fill in: ``train.lr=0.01``."""
-        return f"{self.key}={'...' if self.is_required else typed(self.default)}"
+        """The setting with what its default amounts to, or with a place to fill in."""
+        return f"{self.key}={'...' if self.is_required else typed(self.value)}"
+
+    @property
+    def value(self) -> Any:
+        """The default, or what it amounts to where it is null."""
+        return self.default if self.in_effect is None else self.in_effect
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -54,7 +59,7 @@ class Option:
             "choices": list(self.choices),
             "default": self.default,
             "required": self.is_required,
-            "in_effect": self.default if self.in_effect is None else self.in_effect,
+            "in_effect": self.value,
             "explanation": self.text,
         }
 

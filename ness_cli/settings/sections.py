@@ -62,8 +62,8 @@ class TrainSettings(Section):
     lr_min: float = Field(default=1e-5, ge=0)
     """``plateau``: the task ends when the rate falls below this. ``cosine``: the final rate."""
     clip_norm: float | None = Field(default=None, gt=0)
-    """Scale gradients down to this norm, that of all of them together, before every step. What a
-    method protects is projected before."""
+    """Scale gradients down to this norm, that of all of them together, before every step; not at
+    all when absent. What a method protects is projected before."""
     weights: Literal["best", "last"] = "last"
     """Which weights a task ends with: those of the lowest validation loss, or the last."""
     average: float = Field(default=0.0, ge=0, le=1)

@@ -596,11 +596,10 @@ def test_a_dry_run_shows_every_value_as_it_is_typed(tmp_path, monkeypatch):
     lines = good(*arguments).stdout.splitlines()
     settings = resolve("digits", changed).settings
     shown = {line.split()[0]: re.split(r"  +", line.strip())[1:] for line in lines if line.strip()}
-    for key, value in settings.flat().items():
+    for key, value in (settings.flat() | settings.in_effect()).items():
         assert yaml_files.parse(shown[key][0], place=key) == value
     assert shown["methods.ness.layer_eps1"][1] == "command line"
-    assert shown["methods.ness.eps1"][0] == "null"
-    assert shown["methods.ness.eps1"][1].endswith(", in effect 0.001")
+    assert shown["methods.ness.eps1"] == ["0.001", "default (stored as null)"]
 
 
 def test_quiet_prints_nothing_and_json_one_document(tmp_path):

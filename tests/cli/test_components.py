@@ -55,7 +55,7 @@ def test_what_is_shown_of_an_option_is_typed_in_a_shell_as_it_is(command, name):
     typed = [shlex.split(head)[0].partition("=") for head in heads]  # without a shell's quotes
     assert [key for key, _, _ in typed] == [option.key for option in options]
     for (_, _, value), option in zip(typed, options, strict=True):
-        assert option.is_required or parse(value, place="x") == option.default
+        assert option.is_required or parse(value, place="x") == option.value
 
 
 @pytest.mark.parametrize("command", KINDS)
@@ -81,7 +81,11 @@ def test_explanations_come_as_json_too():
 
 
 def test_a_null_says_what_it_amounts_to():
-    assert "null is 0.001 in effect" in _shown("methods", "ness")
+    for words in (["methods", "ness"], ["settings", "methods.ness.eps1"]):
+        shown = _shown(*words)
+        assert "methods.ness.eps1=0.001\n  number > 0 | null; the default, stored as null" in shown
+    assert "methods.ness.eps1=0.001" in _shown("methods")
+    assert "methods.ness.eps1=null" not in _shown("methods")
 
 
 @pytest.mark.parametrize(

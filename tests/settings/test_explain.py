@@ -118,3 +118,24 @@ def test_what_is_in_effect_is_shown_only_of_nulls_and_stored_nowhere(name):
         assert stored[key] is None
         assert value is not None
         assert settings.identity().get(key) is None
+
+
+@pytest.mark.parametrize(
+    "option",
+    [o for o in all_options() if o.value is None and not o.is_required],
+    ids=lambda o: f"{o.key} {' '.join(o.components)}",
+)
+def test_a_null_that_is_shown_says_what_there_is_without_a_value(option):
+    assert "absent" in option.text
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_what_a_null_amounts_to_can_be_typed_in_its_place(key):
+    for name in CHOICES[key].names():
+        model = CHOICES[key].model(name, place=key)
+        options = model.of_defaults()
+        required = {n: "x" for n, field in model.model_fields.items() if field.is_required()}
+        for field, value in options.in_effect().items():
+            assert getattr(options, field) is None
+            typed = yaml_files.parse(yaml_files.typed(value), place=field)
+            assert getattr(model.model_validate({**required, field: typed}), field) == value

@@ -32,7 +32,7 @@ class Options(MethodOptions):
     as the authors' code does: a rate for every layer that the paper does not have."""
     norm_strength: float | None = Field(default=None, ge=0)
     """Train the scales and shifts that tasks share on after task 1, pulled back by EWC with this
-    factor (published: 100). They rest when absent."""
+    factor (published: 100). They rest when it is absent."""
     first_lr_factor: float = Field(default=1.0, gt=0)
     """Factor on ``train.lr`` for the confined layers in task 1; published: 0.1."""
     lr_factor: float = Field(default=1.0, gt=0)

@@ -34,10 +34,6 @@ class Options(MethodOptions):
     """Rank after task 1: ``below`` keeps one direction fewer than reaches the threshold, as the
     authors' code does; ``reach`` is the paper's rule, used for all later tasks."""
 
-    def in_effect(self) -> dict[str, Any]:
-        """Return that the inputs of every layer are those of all ``samples``."""
-        return {"layer_samples": self.samples} if self.layer_samples is None else {}
-
     def keeps(self) -> str:
         """Return what is protected."""
         return "leading directions of every layer"

@@ -25,4 +25,4 @@ class Options(NetSettings):
     pretrained: str | None = None
     """Weights that task 1 starts from: a name as ``DEFAULT`` or ``IMAGENET1K_V1``, or a
     ``.safetensors`` or ``.pth`` file of your own. Give the images the mean and deviation that
-    these were trained with (``data.mean``, ``data.std``)."""
+    these were trained with (``data.mean``, ``data.std``). Random ones when absent."""

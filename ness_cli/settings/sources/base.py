@@ -78,17 +78,18 @@ class DatasetSettings(DataSettings):
     """Order in which classes are dealt to tasks: by label, shuffled by ``split_seed``, shuffled by
     it as numpy's legacy generator does (published miniImageNet runs), or a list of class names."""
     task_order: Counts | None = None
-    """Order of the tasks, each once, numbered from 1 as they are without it."""
+    """Order of the tasks, each once, numbered from 1 in the order that they have when absent."""
     limit_per_class: int | None = Field(default=None, ge=1)
-    """At most this many training images of each class, chosen by ``split_seed``; for quick
-    trials."""
+    """At most this many training images of each class, chosen by ``split_seed``, for quick trials;
+    all when absent."""
     test_fraction: float | None = Field(default=None, gt=0, lt=1)
-    """Share of each class set aside for testing where the data has no test images of its own."""
+    """Share of each class set aside for testing where the data has no test images of its own; none
+    when absent."""
     max_angle: float = Field(default=180.0, gt=0, le=360)
     """``rotated``: the angles go from 0 in equal steps up to, not including, this many degrees."""
     size: Size | None = None
-    """Bring images to this many pixels: one number for a square, or height and width. Required
-    when they differ in size."""
+    """Bring images to this many pixels: one number for a square, or height and width. Left
+    as they are when absent, which needs all of one size."""
     fit: Literal["bilinear", "lanczos", "pad"] = "bilinear"
     """How images come to ``size``: resized (antialiased), or padded with black on all sides."""
     channels: Literal["auto", "rgb", "grey"] = "auto"
@@ -100,7 +101,7 @@ class DatasetSettings(DataSettings):
     """Mean per channel of pixel values scaled to 0..1; computed from the training images of the
     data set's first task when absent."""
     std: Constants | None = None
-    """Standard deviation per channel, likewise."""
+    """Standard deviation per channel; computed likewise when absent."""
 
     def in_effect(self) -> dict[str, Any]:
         """Return the number of tasks where the classes do not decide it."""

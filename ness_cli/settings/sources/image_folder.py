@@ -18,7 +18,7 @@ class Options(DatasetSettings):
     them holds the validation images; ``valid_fraction`` is not used then."""
     exclude: Names | None = None
     """Files to leave out: ``CLASS/NAME`` or ``train/CLASS/NAME``, ``*`` allowed; each pattern must
-    match something."""
+    match something. None when absent."""
     on_error: Literal["stop", "skip"] = "stop"
     """Files that cannot be read as images: ``stop`` names all of them, ``skip`` goes on as if they
     had been excluded, and names them. It decodes every image once more."""

@@ -17,8 +17,8 @@ class Options(DatasetSettings):
     folders named after the splits; or a list of such files. Without test files, set
     ``test_fraction``."""
     image_column: str | None = None
-    """Column of the images; found by itself where there is only one that can be meant."""
+    """Column of the images; when absent, the only one that can be meant."""
     label_column: str | None = None
-    """Column of the labels, likewise."""
+    """Column of the labels; found likewise when absent."""
     classes_per_task: PerTask = 10
     """Classes of every task, or a list with one number per task."""

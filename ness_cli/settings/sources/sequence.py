@@ -31,15 +31,15 @@ class Options(DataSettings):
     this list (``valid_fraction``, ``split_seed``, ``size``, ``fit``, ``channels``, ``path``,
     ``download``) holds for all that do not have their own."""
     size: Size | None = None
-    """Size of all images that do not set their own."""
+    """Size of all images that do not set their own; each data set keeps its own when absent."""
     fit: Literal["bilinear", "lanczos", "pad"] | None = None
-    """How they come to it."""
+    """How they come to it; as each data set says when absent."""
     channels: Literal["auto", "rgb", "grey"] | None = None
-    """Colour or grey, likewise."""
+    """Colour or grey; as each data set says when absent."""
     path: str | None = None
-    """Where the files of public data sets are."""
+    """Where the files of public data sets are; where each says when absent."""
     download: bool | None = None
-    """Whether their files may be downloaded."""
+    """Whether their files may be downloaded; as each says when absent."""
 
     @model_validator(mode="before")
     @classmethod
