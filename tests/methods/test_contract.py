@@ -117,6 +117,21 @@ CASES = [
             "train": {"optimizer": "adamw", "head_epochs": 1, "mixup": 0.2},
         },
     ),
+    ("hat", {"net": {"biases": True, "batch_norm": True, "dropout": 0.2}}),
+    (
+        "hat",
+        {
+            "net": {"heads": "shared"},
+            "train": {
+                "optimizer": "adam",
+                "lr": 0.01,
+                "weight_decay": 0.01,
+                "head_epochs": 1,
+                "mixup": 0.2,
+                "sam": {"tasks": "all"},
+            },
+        },
+    ),
 ]
 IDS = [f"{name}-{'-'.join(extra) or 'plain'}-{i}" for i, (name, extra) in enumerate(CASES)]
 
