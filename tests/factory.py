@@ -20,6 +20,20 @@ from ness_cli.settings.resolve import build
 
 SHAPE = (1, 4, 4)
 NUM_CLASSES = 3
+VIT_SHAPE = (3, 8, 8)
+VIT = {
+    "name": "torchvision",
+    "model": "VisionTransformer",
+    "arguments": {
+        "patch_size": 4,
+        "num_layers": 2,
+        "num_heads": 2,
+        "hidden_dim": 16,
+        "mlp_dim": 16,
+    },
+    "prompts": 4,
+}
+"""A vision transformer for images of ``VIT_SHAPE``."""
 
 
 class Notes(Progress):
@@ -38,7 +52,10 @@ def make_settings(**sections) -> Settings:
         "train": {"epochs": 2, "batch_size": 8, "lr": 0.05},
     }
     for key, value in sections.items():
-        raw[key] = {**raw.get(key, {}), **value} if isinstance(value, dict) else value
+        if not isinstance(value, dict) or (key == "net" and "name" in value):
+            raw[key] = value
+        else:
+            raw[key] = {**raw.get(key, {}), **value}
     return build(raw)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.nets.attention import SelfAttention
 from ness_cli.nets.norm import TaskNorm
+from ness_cli.nets.prompts import AttentionBlock, make_prompts
 from ness_cli.settings.nets.torchvision import Options
 from ness_cli.vision import import_torchvision
 
@@ -58,6 +59,7 @@ class Torchvision(nn.Module):
         if weights is not None:
             _load(model, weights, options)
         self.model = _with_watchable_attention(model)
+        self.prompts = make_prompts(_attention_blocks(self.model), options)
         self.image_shape = tuple(image_shape)
         self._try(options)
         # Last of all: norms of each task's own have no scale before there is a task.
@@ -178,6 +180,22 @@ def _with_watchable_attention(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.MultiheadAttention):
             _put(model, name, SelfAttention.like(module, name=name))
     return model
+
+
+def _attention_blocks(model: nn.Module) -> list[AttentionBlock]:
+    """Return the blocks of a vision transformer; none of any other model."""
+    kind = import_torchvision().models.vision_transformer.EncoderBlock
+    return [
+        AttentionBlock(
+            f"model.{name}",
+            module.ln_1,
+            module.self_attention,
+            module.self_attention.in_proj,
+            module.self_attention.num_heads,
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, kind)
+    ]
 
 
 def _replace_batch_norm(model: nn.Module, make_norm: MakeNorm) -> None:
