@@ -46,6 +46,22 @@ class Notes(Progress):
         self.texts.append(text)
 
 
+class GroupedBackbone(nn.Module):
+    """A backbone for images of ``SHAPE`` whose second convolution has groups."""
+
+    num_features = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(4, 6, 2, groups=2, bias=False)
+        self.fc = nn.Linear(54, 10, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv2(torch.relu(self.conv1(x))))
+        return torch.relu(self.fc(x.flatten(1)))
+
+
 def make_settings(**sections) -> Settings:
     raw = {
         "net": {"name": "mlp", "hidden": [12, 10]},

@@ -30,6 +30,7 @@ from ness_cli.methods.files import (
     LayerSpectrum,
     MethodFile,
     Recomposition,
+    RelativeChange,
     Tensors,
     UpdateBound,
 )
@@ -185,7 +186,8 @@ class Method:
     def reads(self, step: str) -> tuple[str, ...]:
         """Return which of its files ``step`` needs.
 
-        For ``train`` and ``build`` they are those of the task before, for ``evaluate`` of the same.
+        For ``train`` and ``build`` they are those of the task before, for ``evaluate`` of the same;
+        for ``measure`` what ``output_changes`` needs, of the task before.
         """
         return ()
 
@@ -224,6 +226,17 @@ class Method:
         Args:
             before: The files of the task before that ``recomposition`` reads.
             own: Those of the task itself.
+        """
+        return {}
+
+    def output_changes(self, before: Tensors, after: Tensors) -> dict[str, RelativeChange]:
+        """Return how far an update moved outputs on earlier inputs, by layer; empty if not known.
+
+        Asked after ``load_memory`` with what ``reads("measure")`` names.
+
+        Args:
+            before: The matrix of every layer before the update, ``[out, d]``.
+            after: The same after it.
         """
         return {}
 

@@ -14,8 +14,15 @@ from typing import ClassVar
 from ness_cli.data.batches import Images
 from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
-from ness_cli.methods.files import Files, LayerSpectrum, MethodFile, Tensors
+from ness_cli.methods.files import (
+    Files,
+    LayerSpectrum,
+    MethodFile,
+    RelativeChange,
+    Tensors,
+)
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, read_bases
+from ness_cli.subspace.budget import rho_of_update
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress, pooled
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.spectrum import Spectrum
@@ -59,10 +66,14 @@ class CovarianceMethod(ProjectedMethod):
     # -- files -------------------------------------------------------------------------------
 
     def reads(self, step: str) -> tuple[str, ...]:
-        """Return the basis for training; for building the covariances, unless recomputed."""
+        """Return the basis for training; for building the covariances, unless recomputed.
+
+        For measuring an update the covariances before it.
+        """
         return {
             "train": ("basis",),
             "build": () if self.recomputes_covariances else ("covariance",),
+            "measure": ("covariance",),
         }.get(step, ())
 
     def load_memory(self, files: Files) -> None:
@@ -99,6 +110,21 @@ class CovarianceMethod(ProjectedMethod):
         return {
             name: LayerSpectrum(basis.sigma, basis.tau, basis.rank)
             for name, basis in read_bases(tensors).items()
+        }
+
+    def allowed_rho(self, layer: str) -> float | None:
+        """Return the most that an update may move a layer's outputs, ``None`` without a limit."""
+        return None
+
+    def output_changes(self, before: Tensors, after: Tensors) -> dict[str, RelativeChange]:
+        """Return rho of every layer, from the covariance of the inputs before the update."""
+        return {
+            name: RelativeChange(
+                rho_of_update(before[name], after[name], self._covariances[name]),
+                self.allowed_rho(name),
+                is_pooled=layer.groups > 1 and self._covariances[name].dim() == 2,
+            )
+            for name, layer in self.layers.items()
         }
 
     # -- consolidation -----------------------------------------------------------------------

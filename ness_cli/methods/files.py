@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -66,6 +67,29 @@ class UpdateBound:
     def value(self) -> float:
         """The bound tau ||V||_2 (NESS 2026, Eq. 8)."""
         return self.tau * self.norm
+
+
+@dataclass(frozen=True)
+class RelativeChange:
+    """How far the update of a task moved a layer's outputs on earlier inputs.
+
+    Attributes:
+        rho: Root-mean-square relative change, a fraction; infinite where outputs were all zero.
+        budget: The largest that one earlier task, or all together, may see; ``None`` without one.
+        is_pooled: Whether the groups of a convolution share a covariance: rho is that of groups
+            which all see the inputs of all, then.
+    """
+
+    rho: float
+    budget: float | None = None
+    is_pooled: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values; ``rho`` is ``None`` if infinite, what does not apply is left out."""
+        found: dict[str, Any] = {"rho": self.rho if math.isfinite(self.rho) else None}
+        if self.budget is not None:
+            found["budget"] = self.budget
+        return {**found, "pooled": True} if self.is_pooled else found
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,10 @@ class Ness(MixingMethod, CovarianceMethod):
             for name, basis in read_bases(before["basis"]).items()
         }
 
+    def allowed_rho(self, layer: str) -> float | None:
+        """Return the budget of a layer, if there is one."""
+        return self.options.budget_of(layer) if self.has_budget else None
+
     # -- training ----------------------------------------------------------------------------
 
     def projectors(self, task: Task) -> dict[str, Projector]:

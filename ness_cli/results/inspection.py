@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ness_cli.results.meter import Meter
+from ness_cli.results.meter_tables import layers_table
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.words import counted
 
@@ -55,6 +57,7 @@ class Inspection:
         updates: A row per update, layer and earlier task: the bound and the change measured.
         promised: ``max_output_change`` of the run, if it has one.
         drift: A row per earlier task.
+        meter: How far updates moved outputs on earlier inputs, from the files of the run.
         left_out: A sentence on what could not be measured, and why; empty if nothing.
     """
 
@@ -66,6 +69,7 @@ class Inspection:
     updates: tuple[Mapping[str, Any], ...]
     promised: float | None
     drift: tuple[Mapping[str, Any], ...]
+    meter: Meter
     left_out: str = ""
 
     @property
@@ -97,13 +101,15 @@ class Inspection:
             "updates": [dict(row) for row in self.updates],
             "max_output_change": self.promised,
             "drift": [dict(row) for row in self.drift],
+            "meter": self.meter.document(),
             "left_out": self.left_out or None,
             "violations": self.violations,
         }
 
-    def renderables(self) -> list[RenderableType]:
-        """Return the tables, an empty line between them."""
-        tables = [self._room_table(), self._update_table(), self._drift_table()]
+    def renderables(self, width: int) -> list[RenderableType]:
+        """Return the tables, for a console of ``width`` columns, an empty line between them."""
+        meter = layers_table(self.meter, width)
+        tables = [self._room_table(), meter, self._update_table(), self._drift_table()]
         shown = [table for table in tables if table is not None]
         found: list[RenderableType] = []
         for table in shown:

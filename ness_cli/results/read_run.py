@@ -10,6 +10,7 @@ from typing import Any
 from ness_cli.errors import DamagedError
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.margins import Margins
+from ness_cli.results.meter import Meter
 from ness_cli.results.task_facts import TaskFacts, are_disjoint, read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import (
@@ -58,6 +59,11 @@ class RunResult:
         row = self.by_task.final
         counts = [task.num_test for task in self.tasks[: len(row)]]
         return Margins.of(row, counts, are_disjoint=are_disjoint(self.about["identity"]))
+
+    @property
+    def meter(self) -> Meter:
+        """How far its updates moved outputs on earlier inputs, as its records tell."""
+        return Meter.of(self.state, self.about["identity"])
 
     @property
     def num_done(self) -> int:

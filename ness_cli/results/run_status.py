@@ -8,31 +8,37 @@ from typing import Any
 
 from rich.console import Group
 
+from ness_cli.results.meter import Meter
+from ness_cli.results.meter_tables import meter_line, percent_of
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.task_facts import TaskFacts, read_tasks
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import COMMANDS, STEPS, RunState, read_state
+from ness_cli.run_state import COMMANDS, STEPS, RunState, read_run_record, read_state
 
 _NAME_WIDTH = 30
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Steps of a run, and what its tasks are."""
+    """Steps of a run, what its tasks are, and how far its updates moved earlier outputs."""
 
     state: RunState
     tasks: tuple[TaskFacts, ...]
+    meter: Meter
 
     def table(self) -> Group:
         """Return a row per task, and below why steps are stale."""
         names = ["name"] * any(facts.words for facts in self.tasks)
-        table = plain_table("task", *names, *(COMMANDS[step] for step in STEPS), left=5)
-        notes = []
+        rhos = {update.task: percent_of(update.largest[1]) for update in self.meter.updates}
+        columns = ["task", *names, *(COMMANDS[step] for step in STEPS)]
+        table = plain_table(*columns, *["rho, %"] * bool(rhos), left=len(columns))
+        notes = [meter_line(self.meter)]
         for facts in self.tasks:
             task = facts.number
             steps = [self.state.of(task, step) for step in STEPS]
+            cells = [rhos.get(task, "")] * bool(rhos)
             labels = [facts.label(_NAME_WIDTH) for _ in names]
-            table.add_row(str(task), *labels, *(s.status for s in steps))
+            table.add_row(str(task), *labels, *(s.status for s in steps), *cells)
             notes += [f"task {task}, {COMMANDS[s.step]}: stale, {s.why}" for s in steps if s.why]
         return titled(str(self.state.run.path), table, *notes)
 
@@ -45,6 +51,7 @@ class RunStatus:
                 {"task": s.task, "step": COMMANDS[s.step], "status": s.status, "why": s.why}
                 for s in self.state.steps
             ],
+            "meter": self.meter.document(),
             "complete": self.state.next() is None,
             "next": self.state.next_command(),
         }
@@ -59,4 +66,5 @@ def read_status(path: Path) -> RunStatus:
     """
     run = RunDir(path)
     state = read_state(run)
-    return RunStatus(state, tuple(read_tasks(run, state.num_tasks)))
+    meter = Meter.of(state, read_run_record(run)["identity"])
+    return RunStatus(state, tuple(read_tasks(run, state.num_tasks)), meter)

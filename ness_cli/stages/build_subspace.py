@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ness_cli import tensor_files
 from ness_cli.memory import short_of_memory
-from ness_cli.methods.base import LayerRow
+from ness_cli.methods.base import LayerRow, Method
 from ness_cli.processes import current_processes
 from ness_cli.run_state import RECORDS, command
 from ness_cli.settings.methods.base import MethodOptions
@@ -16,6 +17,7 @@ from ness_cli.stages.context import (
     require_task,
     run_log,
 )
+from ness_cli.stages.meter import measured_update
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.resources import require_room
@@ -59,6 +61,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         require_room(context, method, "build")
         record.files.load_memory(method, "build", task_number - 1)
         record.files.load_training(method, task_number)
+        changes = _changes(context, method, task_number)
         data = context.task(task_number, "build")
         work = method.consolidation_work(data)
         title = f"task {task_number}/{context.stream.num_tasks}: building"
@@ -76,6 +79,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         found = record.finish(
             {
                 "layers": [row.as_json() for row in rows],
+                **({"output_change": changes} if changes else {}),
                 "frozen": method.frozen(),
                 "stored": ", ".join(outputs) or "nothing",
                 "memory_bytes": sum(map(tensor_files.num_bytes, outputs.values())),
@@ -88,6 +92,20 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     ):
         context.place.progress.note(f"task {task_number}: {note}")
     return Outcome(task_number, found)
+
+
+def _changes(context: RunContext, method: Method, task_number: int) -> dict[str, Any]:
+    """Return how far the task's update moved earlier outputs, by layer, unless training knew it.
+
+    Here and not in training: a covariance is the largest file of a run, and building reads it.
+    """
+    known = context.state().of(task_number, "train").record.get("output_change")
+    if known or not current_processes().is_main:
+        return {}
+    after = {name: view.matrix() for name, view in method.layers.items()}
+    loaded = method.reads("build")
+    found = measured_update(context, method, task_number, after, loaded=loaded)
+    return {name: change.as_json() for name, change in found.items()}
 
 
 def closed_note(rows: Sequence[LayerRow], options: MethodOptions) -> str:

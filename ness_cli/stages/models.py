@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ness_cli import seeding
 from ness_cli.errors import InputError
+from ness_cli.methods.base import Method
 from ness_cli.methods.files import Tensors
 from ness_cli.nets.build import build_model
 from ness_cli.nets.multi_head import MultiHead, load_tasks, shape_tasks
@@ -108,17 +111,8 @@ def recompose_model(context: RunContext, task: int, files: RunFiles) -> Tensors:
     tensors = {name: later[name] for name in model.state_dict()}
 
     method = context.method(model)
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    views = method.layers
-    keys = {
-        layer: {part: names[parameter] for part, parameter in view.parameters.items()}
-        for layer, view in views.items()
-    }
-    first = files.read(1, MODEL)
-    matrices = {
-        layer: join({part: first[key] for part, key in parts.items()})
-        for layer, parts in keys.items()
-    }
+    views, keys = method.layers, _keys(method)
+    matrices = _matrices(keys, files.read(1, MODEL))
     for task_number in range(2, task + 1):
         before = files.read_all(task_number - 1, way.before)
         matrices = way.step(matrices, before, files.read_all(task_number, way.own))
@@ -126,6 +120,44 @@ def recompose_model(context: RunContext, task: int, files: RunFiles) -> Tensors:
         parameters = split(matrices[layer], views[layer].parameters)
         tensors.update({key: parameters[part] for part, key in parts.items()})
     return tensors
+
+
+def load_matrices(
+    context: RunContext, method: Method, task_number: int, files: RunFiles
+) -> Tensors:
+    """Return the matrix ``[out, d]`` of every adapted layer after a task, on the CPU.
+
+    Without building a network where the model is stored.
+
+    Args:
+        context: The run.
+        method: Its method, around any of its models.
+        task_number: Number of the task.
+        files: Reads what they are made from.
+
+    Raises:
+        InputError: If neither the model nor what it can be put together from is there.
+        DamagedError: If a file does not read back.
+    """
+    if files.exists(task_number, MODEL) or not is_recomposable(context, task_number):
+        return _matrices(_keys(method), files.read(task_number, MODEL))
+    return _matrices(_keys(method), recompose_model(context, task_number, files))
+
+
+def _keys(method: Method) -> dict[str, dict[str, str]]:
+    """Return the names in a model's file of the parameters that make up every layer's matrix."""
+    names = {parameter: name for name, parameter in method.model.named_parameters()}
+    return {
+        layer: {part: names[parameter] for part, parameter in view.parameters.items()}
+        for layer, view in method.layers.items()
+    }
+
+
+def _matrices(keys: Mapping[str, Mapping[str, str]], tensors: Tensors) -> Tensors:
+    return {
+        layer: join({part: tensors[key] for part, key in parts.items()})
+        for layer, parts in keys.items()
+    }
 
 
 def state_dict(model: MultiHead) -> Tensors:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from ness_cli.results import tables
+from ness_cli.results import meter_tables, tables
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.read_run import RunResult, read_run
@@ -56,8 +56,15 @@ class Report:
             found.append(by_validation)
         if any(len(group.independent) > 1 for group in self.groups):
             found.append(tables.group_table(self.groups))
-        if len(self.runs) == 1:
-            found.append(tables.steps_table(self.runs[0]))
+        single = self.runs[0] if len(self.runs) == 1 else None
+        if single is not None:
+            meter = meter_tables.updates_table(single.meter)
+        else:
+            meter = meter_tables.meters_table(self.runs, names)
+        if meter is not None:
+            found.append(meter)
+        if single is not None:
+            found.append(tables.steps_table(single))
         found += [tables.cost_table(self.runs, names), *self._notes()]
         return [part for item in found for part in (item, Text(""))][:-1]
 
@@ -124,6 +131,7 @@ def _run_document(run: RunResult) -> dict[str, Any]:
         "class_incremental": _summary(run.by_class),
         "validation": _summary(run.by_validation),
         "class_incremental_note": run.class_note or None,
+        "meter": run.meter.document(),
         "determinism": run.determinism,
         "seconds": seconds,
         "bytes_written": run.bytes_written(),

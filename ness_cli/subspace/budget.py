@@ -61,6 +61,18 @@ def relative_change(
     return math.sqrt(moved / before) if before > 0 else math.inf
 
 
+def rho_of_update(before: torch.Tensor, after: torch.Tensor, covariance: torch.Tensor) -> float:
+    """Return rho of the update from one matrix of a layer to another, as ``relative_change`` does.
+
+    Args:
+        before: W_prev, ``[out, d]``, on any device.
+        after: W, ``[out, d]``, on any device.
+        covariance: C on the CPU, as in ``output_energy``.
+    """
+    previous = before.detach().cpu().double()
+    return relative_change(after.detach().cpu().double() - previous, previous, covariance)
+
+
 def _by_group(
     matrix: torch.Tensor, covariance: torch.Tensor
 ) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
@@ -241,5 +253,4 @@ class LayerBudget:
 
     def rho(self, weight: torch.Tensor) -> float:
         """Return the rms relative change of outputs on earlier inputs that W makes, a fraction."""
-        change = weight.detach().cpu().double() - self.previous.cpu().double()
-        return relative_change(change, self.previous.cpu(), self.covariance)
+        return rho_of_update(self.previous, weight, self.covariance)

@@ -38,8 +38,9 @@ def inspect(
 
     For every layer and update s: ||V||_2, the bound tau ||V||_2, and the largest and mean change
     ||x^T dW|| measured on the inputs of earlier tasks. The bound covers one layer at fixed inputs;
-    what it does not cover, the drift through the whole network, is measured too. Where prepared
-    images are gone from the cache, room and spectra are shown without them.
+    what it does not cover, the drift through the whole network, is measured too. rho, the rms
+    change of a layer's outputs on all earlier inputs, needs no images: it says which budget would
+    do. Where prepared images are gone from the cache, that, room and spectra are shown alone.
 
     [dim]Examples:[/dim]
 
@@ -63,7 +64,7 @@ def inspect(
         if plot is not None:
             plot_spectra(found.spectra, plot)
             place.console.note(f"spectra drawn into {plot}")
-        for renderable in found.renderables():
+        for renderable in found.renderables(place.console.width):
             place.console.result(renderable)
         if found.left_out:
             place.console.note(found.left_out)
