@@ -25,7 +25,7 @@ from typing import Any
 
 import gpu_parts
 import torch
-from gpu_runs import Place
+from gpu_runs import Setup
 from steps import save
 
 # Seconds for each part, most important first; ten minutes in all.
@@ -51,8 +51,8 @@ def main() -> int:
         return 8
     data = tuple(str(path.resolve()) for path in arguments.data)
     if arguments.part:
-        place = Place(arguments.device, arguments.quick, data)
-        gpu_parts.run(arguments.part, place, partial(save, arguments.out))
+        setup = Setup(arguments.device, arguments.quick, data)
+        gpu_parts.run(arguments.part, setup, partial(save, arguments.out))
         return 0
     report: dict[str, Any] = {"machine": machine(arguments.device), "parts": {}}
     # A CPU shows that the path works; how fast says nothing.

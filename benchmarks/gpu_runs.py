@@ -16,8 +16,8 @@ NARROW = {"alexnet": ("net.width=0.05",), "lenet": (), "resnet18": ("net.width=2
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the parts run.
+class Setup:
+    """Where and how the parts run.
 
     Attributes:
         device: ``cuda``, or ``cpu`` to try the path.
@@ -30,21 +30,21 @@ class Place:
     data: tuple[str, ...]
 
 
-def small(net: str, place: Place) -> tuple[str, ...]:
+def small(net: str, setup: Setup) -> tuple[str, ...]:
     """Return the settings of a short run of two tasks."""
     full, tiny = ("train.epochs=3",), ("train.epochs=1", "data.limit_per_class=6", *NARROW[net])
-    return (*DIGITS, f"net.name={net}", "train.lr=0.01", *(tiny if place.quick else full))
+    return (*DIGITS, f"net.name={net}", "train.lr=0.01", *(tiny if setup.quick else full))
 
 
 def command(
-    place: Place, *arguments: str, out: Path | None = None, num_processes: int = 1
+    setup: Setup, *arguments: str, out: Path | None = None, num_processes: int = 1
 ) -> list[str]:
     """Return the command line of ``ness``; divided among several processes if there are."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     found = [sys.executable, *([*launcher, str(num_processes)] if num_processes > 1 else [])]
     found += ["-m", "ness_cli", *arguments]
     # Preparing is done on no device.
-    found += ["--device", place.device] if arguments[0] != "prepare" else []
+    found += ["--device", setup.device] if arguments[0] != "prepare" else []
     return [*found, *(["--out", str(out)] if out else [])]
 
 
@@ -53,13 +53,13 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"NESS_CACHE": str(folder / "cache"), "PYTHONPATH": path}
 
 
-def ness(place: Place, folder: Path, *arguments: str, **options: Any) -> None:
+def ness(setup: Setup, folder: Path, *arguments: str, **options: Any) -> None:
     """Run a command of ours to its end.
 
     Raises:
         RuntimeError: If it fails, with the last lines it said.
     """
-    own = command(place, *arguments, **options)
+    own = command(setup, *arguments, **options)
     done = subprocess.run(own, env=environment(folder), capture_output=True, text=True)
     if done.returncode != 0:
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]

@@ -56,7 +56,7 @@ class SecondTask:
         torch.manual_seed(settings.seed)
         model = build_model(settings.net, settings.norm, stream.image_shape)
         model.to(self.device)
-        kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
+        kind = registry.load_class("ness_cli.methods", settings.method.name, setting="method.name")
         if self.compute.channels_last:
             model.to(memory_format=torch.channels_last)
         self.method: Method = kind(

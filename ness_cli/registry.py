@@ -33,13 +33,13 @@ def names(package: str) -> list[str]:
     return sorted({*_own_names(package), *_plugins(package)})
 
 
-def load(package: str, name: str, *, place: str) -> ModuleType:
+def load(package: str, name: str, *, setting: str) -> ModuleType:
     """Import the component ``name`` of ``package``.
 
     Args:
         package: Dotted name of the package whose files are the components.
         name: Component name, hyphens allowed.
-        place: Where the name was written, for the error message: ``method.name``.
+        setting: Where the name was written, for the error message: ``method.name``.
 
     Raises:
         SettingsError: If there is no such component; the message names the nearest one. If another
@@ -49,15 +49,15 @@ def load(package: str, name: str, *, place: str) -> ModuleType:
     if asked in _own_names(package):
         if asked in plugins:
             raise SettingsError(
-                f"{place}: {asked!r} is a component of ness and of {plugins[asked].value}",
+                f"{setting}: {asked!r} is a component of ness and of {plugins[asked].value}",
                 "uninstall that package, or have its entry point renamed",
             )
         return importlib.import_module(f"{package}.{asked.replace('-', '_')}")
     if asked in plugins:
-        return _loaded(plugins[asked], place)
+        return _loaded(plugins[asked], setting)
     known = names(package)
     raise SettingsError(
-        f"{place}: unknown name {name!r}{did_you_mean(name, known)}",
+        f"{setting}: unknown name {name!r}{did_you_mean(name, known)}",
         f"known names: {', '.join(known)}",
     )
 
@@ -74,30 +74,30 @@ def _plugins(package: str) -> dict[str, EntryPoint]:
     return {entry.name.replace("_", "-"): entry for entry in entry_points(group=package)}
 
 
-def _loaded(entry: EntryPoint, place: str) -> ModuleType:
+def _loaded(entry: EntryPoint, setting: str) -> ModuleType:
     try:
         module = entry.load()
     except Exception as error:  # whatever another package does when it is imported
         raise SettingsError(
-            f"{place}: {entry.name!r} cannot be imported from {entry.value}: {error}",
+            f"{setting}: {entry.name!r} cannot be imported from {entry.value}: {error}",
             "reinstall the package that brings it, or uninstall it",
         ) from error
     assert isinstance(module, ModuleType)
     return module
 
 
-def load_class(package: str, name: str, *, place: str, attribute: str | None = None) -> Any:
+def load_class(package: str, name: str, *, setting: str, attribute: str | None = None) -> Any:
     """Return the class of component ``name``: ``FooBar`` of ``foo_bar.py``, or ``attribute``.
 
     Raises:
         SettingsError: If there is no such component, or no such class in it.
     """
-    module = load(package, name, place=place)
+    module = load(package, name, setting=setting)
     camel = "".join(part.capitalize() for part in name.replace("-", "_").split("_"))
     wanted = attribute or camel
     if not hasattr(module, wanted):
         raise SettingsError(
-            f"{place}: {name!r} has no class {wanted} in {module.__name__}",
+            f"{setting}: {name!r} has no class {wanted} in {module.__name__}",
             "have the package that brings it corrected, or uninstall it",
         )
     return getattr(module, wanted)

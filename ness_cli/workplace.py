@@ -61,12 +61,12 @@ class StoppableProgress(Progress):
 
 
 def stopping(
-    place: Workplace, resume: str, advance: Callable[[int, str], None]
+    workplace: Workplace, resume: str, advance: Callable[[int, str], None]
 ) -> Callable[[int], None]:
     """Return ``advance`` that also stops the step if somebody asked."""
 
     def advance_or_stop(done: int) -> None:
         advance(done, "")
-        place.stop.check("this step starts over, earlier steps are kept", resume)
+        workplace.stop.check("this step starts over, earlier steps are kept", resume)
 
     return advance_or_stop

@@ -104,7 +104,7 @@ def make_task(task_number: int, *, n: int = 24, past: bool = False, shape=SHAPE)
 def make_method(settings: Settings, shape=SHAPE) -> Method:
     torch.manual_seed(settings.seed)
     model = build_model(settings.net, settings.norm, shape)
-    kind = registry.load_class("ness_cli.methods", settings.method.name, place="method.name")
+    kind = registry.load_class("ness_cli.methods", settings.method.name, setting="method.name")
     return kind(
         model,
         settings.options,

@@ -99,7 +99,7 @@ def test_every_benchmark_has_the_three_references_and_a_quick_variant(stem):
 @pytest.mark.parametrize("method", ["finetune", "gpm", "joint", "ness", "sgp"])
 def test_every_method_can_be_chosen_on_every_preset(name, method):
     settings = resolve(name, [f"method.name={method}"]).settings
-    options = METHODS.model(method, place="test")
+    options = METHODS.model(method, setting="test")
     assert isinstance(settings.options, options)
 
 

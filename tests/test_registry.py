@@ -90,9 +90,9 @@ def plugin(site, monkeypatch):
 @pytest.mark.usefixtures("plugin")
 def test_another_package_adds_a_component():
     assert "slow-start" in registry.names("ness_cli.methods")
-    kind = registry.load_class("ness_cli.methods", "slow-start", place="method.name")
+    kind = registry.load_class("ness_cli.methods", "slow-start", setting="method.name")
     assert kind.__name__ == "SlowStart"
-    options = registry.load("ness_cli.settings.methods", "slow_start", place="method.name")
+    options = registry.load("ness_cli.settings.methods", "slow_start", setting="method.name")
     assert options.Options().factor == 0.1
 
 
@@ -107,7 +107,7 @@ def test_another_package_adds_a_component():
 )
 def test_a_component_that_cannot_be_used_is_one_line_and_in_nobody_elses_way(name, words):
     with pytest.raises(SettingsError, match=words):
-        METHODS.model(name, place="method.name")
+        METHODS.model(name, setting="method.name")
     Settings.model_rebuild(force=True)
     assert build({"method": {"name": "slow-start"}}).options.factor == 0.1
     with pytest.raises(SettingsError, match=words) as error:
@@ -126,7 +126,7 @@ def test_a_component_may_not_take_the_name_of_one_of_ours(site, monkeypatch):
     registry._plugins.cache_clear()
     try:
         with pytest.raises(SettingsError, match="'gpm' is a component of ness and of small_plugin"):
-            registry.load("ness_cli.methods", "gpm", place="method.name")
+            registry.load("ness_cli.methods", "gpm", setting="method.name")
     finally:
         registry._plugins.cache_clear()
 
@@ -149,4 +149,4 @@ def test_a_run_learns_with_a_method_of_another_package(site, tmp_path):
 
 def test_unknown_names_say_what_there_is():
     with pytest.raises(SettingsError, match="did you mean 'finetune'"):
-        registry.load("ness_cli.methods", "finetun", place="method.name")
+        registry.load("ness_cli.methods", "finetun", setting="method.name")

@@ -47,23 +47,23 @@ class Components:
         Raises:
             SettingsError: If there is no such component; names the nearest one.
         """
-        model = self.choice.model(name, place=f"ness {self.command}")
+        model = self.choice.model(name, setting=f"ness {self.command}")
         return list(options_of(model, self.prefix.format(name=name)))
 
     def summary(self, name: str) -> str:
         """Return what a component is: the first line of its docstring."""
-        module = registry.load(self.choice.package, name, place=f"ness {self.command}")
+        module = registry.load(self.choice.package, name, setting=f"ness {self.command}")
         return plain((inspect.getdoc(module) or "").splitlines()[0])
 
     def document(self, names: Iterable[str]) -> dict[str, Any]:
         """Return components by name; their options by bare name, and explained by key."""
         found = {}
         for name in names:
-            own, place = self.options(name), self.prefix.format(name=name)
+            own, prefix = self.options(name), self.prefix.format(name=name)
             found[name] = {
                 "summary": self.summary(name),
-                "options": {option.key.removeprefix(place): option.default for option in own},
-                "required": [o.key.removeprefix(place) for o in own if o.is_required],
+                "options": {option.key.removeprefix(prefix): option.default for option in own},
+                "required": [o.key.removeprefix(prefix) for o in own if o.is_required],
                 "explained": {option.key: option.as_json() for option in own},
             }
         return {"schema": f"ness.{self.kind}s/1", f"{self.kind}s": found}
@@ -105,23 +105,23 @@ def _overview(components: Components) -> Iterator[RenderableType]:
         yield below
 
 
-def explain_settings(console: Console, place: str | None) -> None:
+def explain_settings(console: Console, key: str | None) -> None:
     """Show the sections, or explain the settings of one, or explain one setting.
 
     Args:
         console: Where to show it.
-        place: Section or key, as ``train``, ``train.sam`` or ``train.lr``.
+        key: Section or key, as ``train``, ``train.sam`` or ``train.lr``.
 
     Raises:
-        SettingsError: If there is no such place; names the nearest settings.
+        SettingsError: If there is no such key; names the nearest settings.
     """
     options = all_options()
-    if place is None:
+    if key is None:
         console.result(_sections(options))
     else:
-        options = [o for o in options if o.key == place or o.key.startswith(f"{place}.")]
+        options = [o for o in options if o.key == key or o.key.startswith(f"{key}.")]
         if not options:
-            raise SettingsError(unknown_key(place), "ness settings lists them all")
+            raise SettingsError(unknown_key(key), "ness settings lists them all")
         console.result(_apart(map(explained, options)))
     found: dict[str, list[dict[str, Any]]] = {}
     for option in options:

@@ -14,15 +14,15 @@ from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.workplace import StoppableProgress
 
 
-def check_images(path: str, place: Session) -> None:
+def check_images(path: str, workplace: Session) -> None:
     """Check a folder or archive of images and show what is in it.
 
     Raises:
         NessError: If anything would keep the images from being prepared.
     """
-    console, command = place.console, f"ness datasets check {shlex.quote(path)}"
+    console, command = workplace.console, f"ness datasets check {shlex.quote(path)}"
     found = check_folder(
-        path, StoppableProgress(console, place.stop, "nothing was written", command)
+        path, StoppableProgress(console, workplace.stop, "nothing was written", command)
     )
     console.result(classes_table(found.path, found.counts, found.splits))
     console.result(sizes_table(found.sizes, found.modes))

@@ -53,33 +53,33 @@ class Jobs:
     until: int | None
     force: bool = False
 
-    def command(self, run: RunDir, place: Workplace) -> list[str]:
+    def command(self, run: RunDir, workplace: Workplace) -> list[str]:
         """Return the command that brings one run to its end.
 
         The device is the same for all; without a number of threads the machine's cores are divided
         among them.
         """
-        threads = place.threads or max(1, (os.cpu_count() or 1) // self.number)
+        threads = workplace.threads or max(1, (os.cpu_count() or 1) // self.number)
         command = [sys.executable, "-m", "ness_cli", "run", "--out", str(run.path)]
-        command += ["--device", place.device, "--threads", str(threads)]
+        command += ["--device", workplace.device, "--threads", str(threads)]
         command += ["--force"] if self.force else []
         return command + ([] if self.until is None else ["--until", str(self.until)])
 
-    def bring_to_the_end(self, runs: Sequence[RunDir], place: Workplace) -> None:
+    def bring_to_the_end(self, runs: Sequence[RunDir], workplace: Workplace) -> None:
         """Run them all, ``number`` at a time; one that fails does not keep the others.
 
         Raises:
             StoppedError: If a stop was requested; every run has a checkpoint then.
             RunFailedError: If one failed, when all others are done.
         """
-        stop = place.stop
+        stop = workplace.stop
         waiting, failed, is_told = list(runs), [], False
         running: dict[RunDir, _Process] = {}
         try:
             while (waiting and not stop.reason) or running:
                 while waiting and len(running) < self.number and not stop.reason:
                     run = waiting.pop(0)
-                    running[run] = self._start(run, place)
+                    running[run] = self._start(run, workplace)
                 if stop.reason and not is_told:
                     _signal(running.values(), signal.SIGTERM)
                     is_told = True
@@ -98,8 +98,8 @@ class Jobs:
             code = failed[0][1] if failed[0][1] > 0 else 1
             raise RunFailedError(f"failed: {names}", "its lines above say why", code)
 
-    def _start(self, run: RunDir, place: Workplace) -> _Process:
-        return _Process(self.command(run, place), run.path.name, place.progress)
+    def _start(self, run: RunDir, workplace: Workplace) -> _Process:
+        return _Process(self.command(run, workplace), run.path.name, workplace.progress)
 
 
 class _Process:

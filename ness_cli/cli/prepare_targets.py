@@ -13,16 +13,16 @@ from ness_cli.stages.device import torch_device
 from ness_cli.stages.prepare import prepare
 
 
-def prepare_targets(found: Sequence[Target], place: Session, *, verify_data: bool) -> None:
+def prepare_targets(found: Sequence[Target], workplace: Session, *, verify_data: bool) -> None:
     """Prepare every run and show its tasks."""
-    console = place.console
-    torch_device(place)  # refused before a lock file is put anywhere
+    console = workplace.console
+    torch_device(workplace)  # refused before a lock file is put anywhere
     show_notes(found, console)
     documents = []
     for target in found:
         run = target.run
         with run.lock():
-            prepared = prepare(run, target.resolved, place, verify_data=verify_data)
+            prepared = prepare(run, target.resolved, workplace, verify_data=verify_data)
             following = read_state(run).next_command()
         if prepared.was_there:
             files = " and from the same files" if prepared.was_compared else ""
@@ -39,5 +39,5 @@ def prepare_targets(found: Sequence[Target], place: Session, *, verify_data: boo
                 "next": following,
             }
         )
-        place.stop.check(f"{run.path} is prepared", "the same command")
+        workplace.stop.check(f"{run.path} is prepared", "the same command")
     console.document({"schema": "ness.prepare/1", "runs": documents})

@@ -65,20 +65,20 @@ class Request:
         return "; ".join(notes)
 
 
-def reproduce_preset(request: Request, place: Session, jobs: int) -> Reproduction:
+def reproduce_preset(request: Request, workplace: Session, jobs: int) -> Reproduction:
     """Run every seed to its end and return the comparison, which is also written and shown.
 
     Args:
         request: What is to be reproduced.
-        place: Where to work and to report.
+        workplace: Where to work and to report.
         jobs: Runs at a time.
 
     Raises:
         NessError: Whatever a run raises.
     """
-    console, found = place.console, request.targets()
+    console, found = workplace.console, request.targets()
     extent = Extent(at_most=_QUICK_TASKS if request.quick else None, jobs=jobs)
-    document = run_targets(found, place, extent)
+    document = run_targets(found, workplace, extent)
     runs = tuple(read_run(target.run.path) for target in found)
     reproduction = compare(Group(runs), found[0].resolved.about, num_tasks=runs[0].state.num_tasks)
     reproduction = replace(reproduction, note=request.note(reproduction.note))

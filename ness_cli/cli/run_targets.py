@@ -42,7 +42,7 @@ class Extent:
     verify_data: bool = False
 
 
-def run_targets(found: Sequence[Target], place: Session, extent: Extent) -> dict[str, Any]:
+def run_targets(found: Sequence[Target], workplace: Session, extent: Extent) -> dict[str, Any]:
     """Bring every run to its end, one after another or several at a time, and report on them.
 
     Returns:
@@ -53,39 +53,41 @@ def run_targets(found: Sequence[Target], place: Session, extent: Extent) -> dict
             f"run cannot be divided among {num_started()} processes",
             "use torchrun with train-task and build-subspace, or --jobs for several seeds",
         )
-    show_notes(found, place.console)
+    show_notes(found, workplace.console)
     extent = replace(extent, jobs=min(extent.jobs, len(found)))
     if extent.jobs > 1:
-        _run_several(found, place, extent)
+        _run_several(found, workplace, extent)
         # They were compared there.
         extent = replace(extent, verify_data=False)
-    documents = [_run_one(target, place, extent) for target in found]
+    documents = [_run_one(target, workplace, extent) for target in found]
     result = report([target.run.path for target in found])
-    for renderable in result.renderables(place.console.width):
-        place.console.result(renderable)
+    for renderable in result.renderables(workplace.console.width):
+        workplace.console.result(renderable)
     return {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}
 
 
-def _run_several(found: Sequence[Target], place: Session, extent: Extent) -> None:
+def _run_several(found: Sequence[Target], workplace: Session, extent: Extent) -> None:
     """Prepare all runs, then bring them to their end in processes of their own."""
-    torch_device(place)
+    torch_device(workplace)
     fewest = extent.at_most
     for target in found:
         with target.run.lock():
-            prepared = prepare(target.run, target.resolved, place, verify_data=extent.verify_data)
+            prepared = prepare(
+                target.run, target.resolved, workplace, verify_data=extent.verify_data
+            )
         if fewest is not None:
             fewest = min(fewest, len(prepared.manifest["tasks"]))
     several = Jobs(extent.jobs, extent.until if fewest is None else fewest, extent.force)
-    several.bring_to_the_end([target.run for target in found], place)
+    several.bring_to_the_end([target.run for target in found], workplace)
 
 
-def _run_one(target: Target, place: Session, extent: Extent) -> dict[str, Any]:
+def _run_one(target: Target, workplace: Session, extent: Extent) -> dict[str, Any]:
     """Make every step of a run that is left, and return its part of the document."""
-    folder, console = target.run, place.console
+    folder, console = target.run, workplace.console
     steps: list[dict[str, Any]] = []
     with folder.lock():
-        prepare(folder, target.resolved, place, verify_data=extent.verify_data)
-        context = RunContext(folder, place)
+        prepare(folder, target.resolved, workplace, verify_data=extent.verify_data)
+        context = RunContext(folder, workplace)
         num_tasks = context.stream.num_tasks
         if extent.jobs == 1:
             method = method_label(context.settings.method.name, context.about["identity"])

@@ -108,13 +108,13 @@ def _exit(console: Console, error: NessError) -> typer.Exit:
 def _refusal(error: Exception) -> SystemRefusedError | None:
     """Return what the system refused, or ``None`` if the error is our own."""
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
+        where = f"{error.filename}: " if error.filename else ""
         remedies = {
             errno.ENOSPC: "free some space and run the same command again",
             errno.EACCES: "check the permissions of that place",
         }
         remedy = remedies.get(error.errno or 0, "put it right and run the same command again")
-        return SystemRefusedError(f"{place}{error.strerror or error}", remedy)
+        return SystemRefusedError(f"{where}{error.strerror or error}", remedy)
     if is_out_of_memory(error):
         return out_of_memory(error, "end other programs, or use a machine with more memory")
     return None

@@ -19,25 +19,27 @@ from ness_cli.stages.device import torch_device
 from ness_cli.stages.outcome import Outcome
 
 
-def make_step(name: str, run: Path, place: Session, step: Callable[[RunContext], Outcome]) -> None:
+def make_step(
+    name: str, run: Path, workplace: Session, step: Callable[[RunContext], Outcome]
+) -> None:
     """Make one step of a run and show its result, as tables or as a document.
 
     Args:
         name: ``train``, ``build`` or ``evaluate``.
         run: The run folder.
-        place: Where to work and to report; of several processes each has a device of its own.
+        workplace: Where to work and to report; of several processes each has a device of its own.
         step: Makes the step in the opened run.
     """
-    folder, console = RunDir(run), place.console
+    folder, console = RunDir(run), workplace.console
     read_run_record(folder)  # refuses a folder that is no run before a lock file is put there
-    place = replace(place, device=local_device(place.device))
+    workplace = replace(workplace, device=local_device(workplace.device))
     if num_started() > 1 and name == "evaluate":
         raise InputError(
             f"evaluate cannot be divided among {num_started()} processes",
             "run it without torchrun",
         )
-    with joined_processes(torch_device(place)) as processes, _lock(folder, processes):
-        context = RunContext(folder, place)
+    with joined_processes(torch_device(workplace)) as processes, _lock(folder, processes):
+        context = RunContext(folder, workplace)
         outcome = step(context)
         state = context.state()
     if outcome.note:

@@ -63,7 +63,7 @@ class ArrayDataset(Dataset):
     """A data set whose images are in memory.
 
     Args:
-        place: What messages call the data: a file.
+        title: What messages call the data: a file.
         classes: Names of the classes.
         train: uint8 images ``[n, c, h, w]`` and integer labels ``[n]``.
         test: The same for test images, or ``None``.
@@ -77,7 +77,7 @@ class ArrayDataset(Dataset):
 
     def __init__(
         self,
-        place: str,
+        title: str,
         classes: Sequence[str],
         train: tuple[torch.Tensor, torch.Tensor],
         test: tuple[torch.Tensor, torch.Tensor] | None,
@@ -86,9 +86,9 @@ class ArrayDataset(Dataset):
         self.classes = tuple(classes)
         self._splits = {"train": train} | ({} if test is None else {"test": test})
         for split, (images, labels) in self._splits.items():
-            _check(f"{place}: {split}", images, labels, len(self.classes))
+            _check(f"{title}: {split}", images, labels, len(self.classes))
         if test is not None:
-            _refuse_other_shape(place, train[0], test[0], options)
+            _refuse_other_shape(title, train[0], test[0], options)
         channels, height, width = train[0].shape[1:]
         self._form = Form(
             channels={"grey": 1, "rgb": 3}.get(options.channels, channels),
@@ -122,7 +122,7 @@ def size_of(options: DatasetSettings) -> tuple[int, int] | None:
 
 
 def _refuse_other_shape(
-    place: str, train: torch.Tensor, test: torch.Tensor, options: DatasetSettings
+    title: str, train: torch.Tensor, test: torch.Tensor, options: DatasetSettings
 ) -> None:
     """Refuse test images of another shape, unless settings say what to bring them to."""
     (channels, *size), (test_channels, *test_size) = train.shape[1:], test.shape[1:]
@@ -133,34 +133,34 @@ def _refuse_other_shape(
         wanted.append(f"data.size, for example data.size={size[0]}")
     if wanted:
         raise InputError(
-            f"{place}: training images are {shape_of(train)}, test images are {shape_of(test)}"
+            f"{title}: training images are {shape_of(train)}, test images are {shape_of(test)}"
             " (channels x height x width)",
             f"set {' and '.join(wanted)}",
         )
 
 
-def _check(place: str, images: torch.Tensor, labels: torch.Tensor, num_classes: int) -> None:
+def _check(title: str, images: torch.Tensor, labels: torch.Tensor, num_classes: int) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise InputError(
-            f"{place}: images are {images.dtype} of shape {list(images.shape)}",
+            f"{title}: images are {images.dtype} of shape {list(images.shape)}",
             "images are 8-bit, [n, channels, height, width]",
         )
     if 0 in images.shape[1:]:
         raise InputError(
-            f"{place}: images have no pixels: they are {shape_of(images)} (channels x height x"
+            f"{title}: images have no pixels: they are {shape_of(images)} (channels x height x"
             " width)",
             "get the file again",
         )
     if labels.ndim != 1:
         raise InputError(
-            f"{place}: labels have shape {list(labels.shape)}", "give one label for each image"
+            f"{title}: labels have shape {list(labels.shape)}", "give one label for each image"
         )
-    refuse_unequal_numbers(place, images, labels)
+    refuse_unequal_numbers(title, images, labels)
     wrong = (labels < 0) | (labels >= num_classes)
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
         raise InputError(
-            f"{place}: label {int(labels[first])} of image {first} is not between 0 and"
+            f"{title}: label {int(labels[first])} of image {first} is not between 0 and"
             f" {num_classes - 1}",
             "correct the labels",
         )

@@ -140,7 +140,7 @@ def opened_stream(
 
 def _source(options: DatasetSettings) -> ModuleType:
     name = options.reader or options.source
-    return registry.load("ness_cli.data.sources", name, place="data.source")
+    return registry.load("ness_cli.data.sources", name, setting="data.source")
 
 
 def _shared(datasets: Sequence[DatasetSettings]) -> bool:

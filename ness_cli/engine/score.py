@@ -117,5 +117,5 @@ def refuse_non_finite(method: Method, images: Images, where: str) -> None:
     finally:
         for handle in handles:
             handle.remove()
-    place = f"layer {found[0]}: its output" if found else "the loss"
-    raise NumericalError(f"{place} became NaN or infinite at {where}", "lower train.lr")
+    what = f"layer {found[0]}: its output" if found else "the loss"
+    raise NumericalError(f"{what} became NaN or infinite at {where}", "lower train.lr")

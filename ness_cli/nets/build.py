@@ -37,7 +37,7 @@ def build_model(
             to be adapted and cannot be watched.
     """
     make_norm = partial(TaskNorm, statistics=norm.statistics, affine=norm.affine)
-    kind = registry.load_class(BACKBONES, net.name, place="net.name")
+    kind = registry.load_class(BACKBONES, net.name, setting="net.name")
     start = {} if weights is None else {"weights": weights}
     backbone = kind(net, image_shape, make_norm, **start)
     _refuse_silent(getattr(backbone, "silent_layers", ()), net)

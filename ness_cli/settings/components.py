@@ -42,20 +42,20 @@ class Component:
         """Return the sorted names of all that may be chosen."""
         return [name for name in registry.names(self.package) if name != self.without]
 
-    def model(self, name: str, *, place: str) -> type[Section]:
+    def model(self, name: str, *, setting: str) -> type[Section]:
         """Return the option model of one.
 
         Raises:
             SettingsError: If there is no such component; the message names the nearest one.
         """
         model: type[Section] = registry.load_class(
-            self.package, name, place=place, attribute="Options"
+            self.package, name, setting=setting, attribute="Options"
         )
         return model
 
     def of_default(self) -> Any:
         """Return the settings of the default component, all of them defaults."""
-        return self.model(self.default, place=self.key)()
+        return self.model(self.default, setting=self.key)()
 
     def chosen(self, values: Mapping[str, Any]) -> str:
         """Return the name in a group of plain values, or that of the default."""
@@ -70,25 +70,25 @@ class Component:
         found = {}
         for name in self.names():
             with suppress(SettingsError):
-                found[name] = self.model(name, place=self.key)
+                found[name] = self.model(name, setting=self.key)
         return found
 
     def has(self, name: object) -> bool:
         """Return whether a component can be chosen: there is one, and it can be imported."""
         try:
-            return name in self.names() and bool(self.model(str(name), place=self.key))
+            return name in self.names() and bool(self.model(str(name), setting=self.key))
         except SettingsError:
             return False
 
-    def problem(self, name: object, place: str) -> str:
+    def problem(self, name: object, setting: str) -> str:
         """Return why a component cannot be chosen."""
         try:
-            self.model(str(name), place=place)
+            self.model(str(name), setting=setting)
         except SettingsError as error:
             return f"{error.what} ({error.remedy})"
         if name == self.without:
-            return f"{place}: {name!r} cannot be part of a {self.without}"
-        return f"{place}: {name!r} should be {str(name).replace('_', '-')!r}"
+            return f"{setting}: {name!r} cannot be part of a {self.without}"
+        return f"{setting}: {name!r} should be {str(name).replace('_', '-')!r}"
 
 
 class OneOf(Component):

@@ -107,7 +107,7 @@ def all_options(components: Mapping[str, str] | None = None) -> list[Option]:
             found += options_of(PLAIN_GROUPS[name], f"{name}.")
         elif name == "methods":
             for method in chosen("method.name"):
-                model = METHODS.model(method, place="method.name")
+                model = METHODS.model(method, setting="method.name")
                 found += options_of(model, f"methods.{method}.")
         elif field.metadata and field.metadata[0] in CHOICES.values():
             key = f"{name}.{field.metadata[0].key}"
@@ -135,7 +135,7 @@ def _of_components(key: str, names: Sequence[str]) -> list[Option]:
     alike: dict[str, list[Option]] = {}
     owners: dict[str, list[str]] = {}
     for name in names:
-        model = CHOICES[key].model(name, place=key)
+        model = CHOICES[key].model(name, setting=key)
         for option in options_of(model, f"{key.partition('.')[0]}."):
             variants = alike.setdefault(option.key, [])
             if option not in variants:

@@ -10,7 +10,7 @@ from ness_cli.settings.base import Section
 from ness_cli.settings.components import CHOICES, METHODS, SOURCES
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.model import PLAIN_GROUPS
-from ness_cli.settings.sources.base import without_places
+from ness_cli.settings.sources.base import without_locations
 from ness_cli.settings.values import flatten
 
 
@@ -48,7 +48,8 @@ def completed(identity: Mapping[str, Any]) -> dict[str, Any]:
             found.setdefault(key, value)
     if isinstance(found.get("data.sources"), list):
         found["data.sources"] = [
-            without_places({**_defaults(_source(each)), **each}) for each in found["data.sources"]
+            without_locations({**_defaults(_source(each)), **each})
+            for each in found["data.sources"]
         ]
     return found
 
@@ -62,7 +63,7 @@ def method_label(name: str, identity: Mapping[str, Any]) -> str:
     """
     if not METHODS.has(name):
         return name
-    model, prefix = METHODS.model(name, place="method.name"), f"methods.{name}."
+    model, prefix = METHODS.model(name, setting="method.name"), f"methods.{name}."
     known = {k: identity[prefix + k] for k in model.model_fields if prefix + k in identity}
     # Not validated: a run of another version may hold what this one would refuse.
     options = model.model_construct(**known)
@@ -76,11 +77,11 @@ def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:
     for key, component in CHOICES.items():
         name = identity[key]
         section = f"methods.{name}" if component is METHODS else key.partition(".")[0]
-        yield section, component.model(name, place=key)
+        yield section, component.model(name, setting=key)
 
 
 def _source(each: Mapping[str, Any]) -> type[Section]:
-    return SOURCES.model(each["source"], place="data.source")
+    return SOURCES.model(each["source"], setting="data.source")
 
 
 def _defaults(model: type[Section]) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def without_foreign_options(
 
 def _kinds_of_options(component: Component, name: str) -> dict[str, set[Any]]:
     """Return the kinds of values that each option of a component takes."""
-    fields = component.model(name, place=component.key).model_fields
+    fields = component.model(name, setting=component.key).model_fields
     return {key: _kinds(field.annotation) for key, field in fields.items()}
 
 

@@ -44,11 +44,11 @@ def without_unread(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mappin
     return {**below, "data": {key: value for key, value in old.items() if key not in gone}}
 
 
-def _unread_lines(data: Mapping[str, Any], protocol: str | None, place: str) -> Iterator[str]:
+def _unread_lines(data: Mapping[str, Any], protocol: str | None, group: str) -> Iterator[str]:
     for key in _unread_keys(data, protocol):
         yield (
-            f"{place}.{key}: {data[key]!r} has no effect with {place}.protocol={protocol}; leave it"
-            f" out, or set {place}.protocol={_READ_BY[key]}"
+            f"{group}.{key}: {data[key]!r} has no effect with {group}.protocol={protocol}; leave it"
+            f" out, or set {group}.protocol={_READ_BY[key]}"
         )
 
 
@@ -64,5 +64,5 @@ def _protocol(data: Mapping[str, Any]) -> str | None:
     name = SOURCES.chosen(data)
     if not SOURCES.has(name):
         return None  # refused where the section is validated
-    field = SOURCES.model(name, place="data.source").model_fields.get("protocol")
+    field = SOURCES.model(name, setting="data.source").model_fields.get("protocol")
     return None if field is None else str(field.default)

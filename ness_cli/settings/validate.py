@@ -59,15 +59,15 @@ def _readable(error: ValidationError, values: object, prefix: str) -> Iterator[s
     places: dict[str, list[ErrorDetails]] = {}
     for problem in error.errors():
         places.setdefault(_place(problem, values, prefix), []).append(problem)
-    for place, own in places.items():
+    for setting, own in places.items():
         # A list of which an item cannot be used is too short only for want of that item.
-        has_bad_items = any(other.startswith(f"{place}[") for other in places)
+        has_bad_items = any(other.startswith(f"{setting}[") for other in places)
         if own[0]["type"] == "extra_forbidden":
-            yield from _unknown_keys(own[0], place)
+            yield from _unknown_keys(own[0], setting)
         elif own[0]["type"] == UNKNOWN:
-            yield _unknown_component(own[0], place)
+            yield _unknown_component(own[0], setting)
         elif not (has_bad_items and all(_is_of_the_whole(problem) for problem in own)):
-            yield f"{place}: {_sentence(own)}{_meant(place, own[0]['input'])}"
+            yield f"{setting}: {_sentence(own)}{_meant(setting, own[0]['input'])}"
 
 
 def _place(problem: ErrorDetails, values: Any, prefix: str) -> str:
@@ -76,42 +76,42 @@ def _place(problem: ErrorDetails, values: Any, prefix: str) -> str:
     What the library names besides keys (branches of a union, components) does not stand in the
     values. Inside an item only the settings of a component have keys of their own.
     """
-    place, loc = prefix, problem["loc"]
+    setting, loc = prefix, problem["loc"]
     for part, following in zip(loc, [*loc[1:], None], strict=True):
         if isinstance(part, int):
-            place, values = f"{place}[{part}]", values[part] if part < len(values) else None
+            setting, values = f"{setting}[{part}]", values[part] if part < len(values) else None
             if not isinstance(values, Mapping) or following not in values.values():
                 break
         elif isinstance(values, Mapping) and part in values:
-            place, values = f"{place}.{part}", values[part]
+            setting, values = f"{setting}.{part}", values[part]
         elif problem["type"] == "missing" and following is None:
-            place = f"{place}.{part}"
-    return place.removeprefix(".")
+            setting = f"{setting}.{part}"
+    return setting.removeprefix(".")
 
 
-def _unknown_keys(problem: ErrorDetails, place: str) -> Iterator[str]:
+def _unknown_keys(problem: ErrorDetails, setting: str) -> Iterator[str]:
     """Yield a line for every value under a key that is no setting."""
     owner = str(problem["loc"][-2]) if len(problem["loc"]) > 1 else ""
-    for key in leaves(place, problem["input"]):
+    for key in leaves(setting, problem["input"]):
         yield unknown_key(key, component=owner)
 
 
-def _unknown_component(problem: ErrorDetails, place: str) -> str:
+def _unknown_component(problem: ErrorDetails, setting: str) -> str:
     """Return why a component cannot be chosen, or that none is named."""
     component, value = Component(**problem["ctx"]), problem["input"]
-    if place.endswith(f".{component.key}"):
-        return component.problem(value, place)
+    if setting.endswith(f".{component.key}"):
+        return component.problem(value, setting)
     if not isinstance(value, Mapping):
-        return f"{place}: {_shown(value)} should be a group of settings{_meant(place, value)}"
-    key = f"{place}.{component.key}"
+        return f"{setting}: {_shown(value)} should be a group of settings{_meant(setting, value)}"
+    key = f"{setting}.{component.key}"
     if component.key not in value:
         return f"{key}: is required"
     return component.problem(value[component.key], key)
 
 
-def _meant(place: str, value: object) -> str:
+def _meant(setting: str, value: object) -> str:
     """Return the setting that chooses a component, where its group was given a name."""
-    choosers = [key for key in CHOICES if key.startswith(f"{place}.")]
+    choosers = [key for key in CHOICES if key.startswith(f"{setting}.")]
     return f"; did you mean {choosers[0]}={value}?" if choosers and isinstance(value, str) else ""
 
 

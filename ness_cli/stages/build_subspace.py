@@ -65,9 +65,9 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         data = context.task(task_number, "build")
         work = method.consolidation_work(data)
         title = f"task {task_number}/{context.stream.num_tasks}: building"
-        with context.place.progress.track(title, max(1, work)) as advance:
+        with context.workplace.progress.track(title, max(1, work)) as advance:
             rows = method.consolidate(
-                data, stopping(context.place, command(context.run.path, "build"), advance)
+                data, stopping(context.workplace, command(context.run.path, "build"), advance)
             )
         # Only now, with everything read and computed by all processes, does the old state go.
         current_processes().wait()
@@ -90,7 +90,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     if task_number < context.stream.num_tasks and (
         note := closed_note(rows, context.settings.options)
     ):
-        context.place.progress.note(f"task {task_number}: {note}")
+        context.workplace.progress.note(f"task {task_number}: {note}")
     return Outcome(task_number, found)
 
 

@@ -33,7 +33,7 @@ class RunContext:
 
     Args:
         run: The run folder, prepared before.
-        place: Where and how to run.
+        workplace: Where and how to run.
 
     Raises:
         InputError: If the folder is not a run, or its settings were edited by hand.
@@ -41,10 +41,10 @@ class RunContext:
         SystemRefusedError: If the device is not there.
     """
 
-    def __init__(self, run: RunDir, place: Workplace) -> None:
+    def __init__(self, run: RunDir, workplace: Workplace) -> None:
         self.run = run
-        self.place = place
-        self.device = torch_device(place)
+        self.workplace = workplace
+        self.device = torch_device(workplace)
         self.image_budget = ImageBudget(self.device)
         self.about = run_state.read_run_record(run)
         self.settings = read_settings(run, self.about)
@@ -57,7 +57,7 @@ class RunContext:
                 f"{run.path} was prepared by another version of ness ({manifest.get('schema')})",
                 "prepare it anew with another --out",
             )
-        self.stream = TaskStream(manifest, place.cache, remedy=prepare)
+        self.stream = TaskStream(manifest, workplace.cache, remedy=prepare)
 
     def state(self) -> RunState:
         """Return which steps are done, read anew."""
@@ -99,7 +99,7 @@ class RunContext:
     def method_kind(self) -> type[Method]:
         """The class of the run's method."""
         name = self.settings.method.name
-        kind: type[Method] = registry.load_class(METHODS, name, place="method.name")
+        kind: type[Method] = registry.load_class(METHODS, name, setting="method.name")
         return kind
 
     def method(self, model: MultiHead) -> Method:

@@ -8,17 +8,17 @@ from ness_cli.errors import SettingsError, SystemRefusedError
 from ness_cli.workplace import Workplace
 
 
-def torch_device(place: Workplace) -> torch.device:
+def torch_device(workplace: Workplace) -> torch.device:
     """Return the device, after setting the threads of the process.
 
     Raises:
         SettingsError: If there is no such kind of device.
         SystemRefusedError: If the machine does not have it.
     """
-    if place.threads is not None:
-        torch.set_num_threads(place.threads)
+    if workplace.threads is not None:
+        torch.set_num_threads(workplace.threads)
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    name = place.device
+    name = workplace.device
     if name == "auto":
         name = next((kind for kind, is_there in has.items() if is_there), "cpu")
     try:

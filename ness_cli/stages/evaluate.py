@@ -119,8 +119,8 @@ def _score(
     scores: dict[str, Any] = {}
     title = f"task {task_number}/{context.stream.num_tasks}: evaluating"
     with ExitStack() as stack:
-        track = stack.enter_context(context.place.progress.track(title, max(1, total)))
-        advance = stopping(context.place, command(context.run.path, "evaluate"), track)
+        track = stack.enter_context(context.workplace.progress.track(title, max(1, total)))
+        advance = stopping(context.workplace, command(context.run.path, "evaluate"), track)
         stack.enter_context(calling_between_layers(method.model, lambda: advance(0)))
         if "task" in wanted:
             scores["task_incremental"] = [

@@ -175,8 +175,8 @@ def _changes(
     size = context.settings.evaluate.batch_size
     total = sum(len(_first(images[task].batch_slices(size), num_images)) for _, task, _ in plan)
     rows: list[dict[str, Any]] = []
-    with context.place.progress.track("changes of earlier outputs", max(1, total)) as track:
-        advance = stopping(context.place, f"ness inspect {context.run.path}", track)
+    with context.workplace.progress.track("changes of earlier outputs", max(1, total)) as track:
+        advance = stopping(context.workplace, f"ness inspect {context.run.path}", track)
         for model, task, later in plan:
             method = _method(context, files, model)
             rows += _changes_on(context, method, images[task], later, num_images, advance)
@@ -254,8 +254,8 @@ def _drift(
     """
     found = []
     newest = _method(context, files, last)
-    with context.place.progress.track("drift of earlier tasks", max(1, len(images))) as track:
-        advance = stopping(context.place, f"ness inspect {context.run.path}", track)
+    with context.workplace.progress.track("drift of earlier tasks", max(1, len(images))) as track:
+        advance = stopping(context.workplace, f"ness inspect {context.run.path}", track)
         for task, own in images.items():
             if is_at_hand(context, task):
                 then, drift = _method(context, files, task), Drift()

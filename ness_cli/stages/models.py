@@ -38,7 +38,7 @@ def pretrained_weights(context: RunContext) -> Tensors | None:
         DamagedError: If they are not what was put there.
     """
     found = context.about.get("pretrained")
-    return None if found is None else Pretrained(**found).read(context.place.cache)
+    return None if found is None else Pretrained(**found).read(context.workplace.cache)
 
 
 def load_model(context: RunContext, task: int, files: RunFiles) -> MultiHead:

@@ -55,7 +55,7 @@ class Prepared:
 
 
 def prepare(
-    run: RunDir, resolved: Resolved, place: Workplace, *, verify_data: bool = False
+    run: RunDir, resolved: Resolved, workplace: Workplace, *, verify_data: bool = False
 ) -> Prepared:
     """Prepare a run, or check that it was prepared with the same settings and from the same files.
 
@@ -66,7 +66,7 @@ def prepare(
     Args:
         run: The run folder, locked.
         resolved: Its settings and their origins.
-        place: Where and how; its device is the one that will train, and it is asked whether to
+        workplace: Where and how; its device is the one that will train, and it is asked whether to
             stop with every download, image and task.
         verify_data: Look at the files again although their place is the same.
 
@@ -78,9 +78,9 @@ def prepare(
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; nothing half made is left.
     """
-    cache, device = place.cache, torch_device(place)
+    cache, device = workplace.cache, torch_device(workplace)
     what = "preparing starts over"
-    progress = StoppableProgress(place.progress, place.stop, what, "the same command")
+    progress = StoppableProgress(workplace.progress, workplace.stop, what, "the same command")
     if not run.run.exists():
         with run_log(run, "prepare"), short_of_memory(_SMALLER_DATA):
             settings = resolved.settings
@@ -113,7 +113,7 @@ def prepare(
         check_fit(settings, manifest, device)
         _pretrained(settings, about.get("pretrained"), cache, progress)
         if was_compared:
-            about["places"] = settings.stream.places()
+            about["places"] = settings.stream.locations()
         _write(run, settings, manifest, about)
     return Prepared(about, manifest, was_there=True, was_compared=was_compared)
 
@@ -158,7 +158,7 @@ def _about(
         "stream_key": manifest["key"],
         "content": manifest["content"],
         "contents": manifest["contents"],
-        "places": settings.stream.places(),
+        "places": settings.stream.locations(),
         "pretrained": weights,
         "origins": dict(resolved.origins),
         "notes": settings.notes,

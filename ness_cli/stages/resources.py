@@ -81,7 +81,7 @@ def require_room(context: RunContext, method: Method, step: str) -> None:
         return
     memory, available = build_memory(method, torch.get_num_threads()), available_memory()
     if available is not None and available < memory:
-        context.place.progress.note(
+        context.workplace.progress.note(
             f"building may take {human_bytes(memory)} of memory beside the network, and"
             f" {human_bytes(available)} are available; fewer --threads, or narrower layers"
             " (net.adapt) take less"

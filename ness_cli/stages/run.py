@@ -48,7 +48,7 @@ def run_steps(
             outcome = step(context, task_number)
             if not outcome.was_skipped:
                 on_step(name, outcome)
-            context.place.stop.check(
+            context.workplace.stop.check(
                 f"{name} of task {task_number} is complete", f"ness run --out {context.run.path}"
             )
 

@@ -25,7 +25,7 @@ class Origin:
     Attributes:
         run: The run folder.
         about: The content of its ``run.json``: ``contents`` has the hash of every data set's files
-            and ``content`` that of all, ``places`` says where they were when they were last
+            and ``content`` that of all, ``locations`` says where they were when they were last
             compared with these. Runs of older versions lack some of it.
     """
 
@@ -38,15 +38,15 @@ class Origin:
         return read_settings(self.run, self.about).data
 
     @property
-    def places(self) -> Sequence[Any]:
+    def locations(self) -> Sequence[Any]:
         """Where every data set was when its files were last looked at."""
-        places: Sequence[Any] = self.about.get("places") or self.data.places()
-        return places
+        locations: Sequence[Any] = self.about.get("places") or self.data.locations()
+        return locations
 
     def moved(self, data: DataSettings) -> list[int]:
         """Return the numbers, from 0, of the data sets that other settings look for elsewhere."""
-        pairs = zip(self.places, data.places(), strict=True)
-        return [number for number, (mine, other) in enumerate(pairs) if mine != other]
+        pairs = zip(self.locations, data.locations(), strict=True)
+        return [index for index, (mine, other) in enumerate(pairs) if mine != other]
 
     def refuse_others(self, data: DataSettings, found: Mapping[int, str]) -> None:
         """Refuse files that are not those of the run.
@@ -64,12 +64,12 @@ class Origin:
             wrong = {} if self._has_all(data, list(found.values())) else dict.fromkeys(found, "")
         else:
             wrong = {
-                number: f" (SHA-256 {mine[:12]}... instead of {known[number][:12]}...)"
-                for number, mine in found.items()
-                if mine != known[number]
+                index: f" (SHA-256 {mine[:12]}... instead of {known[index][:12]}...)"
+                for index, mine in found.items()
+                if mine != known[index]
             }
         if wrong:
-            what = "; ".join(f"{self._place(data, each)}{more}" for each, more in wrong.items())
+            what = "; ".join(f"{self._location(data, each)}{more}" for each, more in wrong.items())
             raise InputError(
                 f"{self.run.path} was prepared from other files than those at hand now: {what}",
                 "put the old files back, name the place where they are, or choose another --out",
@@ -80,12 +80,12 @@ class Origin:
             return bool(self.about["content"] == content_of_all(found))
         return self.about["stream_key"] in keys(data, found)
 
-    def _place(self, data: DataSettings, number: int) -> str:
+    def _location(self, data: DataSettings, index: int) -> str:
         """Return the key and the value of a setting that says where a data set is."""
-        prefix = "data" if isinstance(data, DatasetSettings) else f"data.sources[{number}]"
-        before, now = self.places[number], data.places()[number]
+        prefix = "data" if isinstance(data, DatasetSettings) else f"data.sources[{index}]"
+        before, now = self.locations[index], data.locations()[index]
         if now is None:
-            return f"{prefix}.source: {data.datasets()[number].title}"
+            return f"{prefix}.source: {data.datasets()[index].title}"
         than = "" if before == now else f" instead of {yaml_files.typed(before)}"
         return f"{prefix}.path: {yaml_files.typed(now)}{than}"
 

@@ -112,7 +112,7 @@ def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
 
 
 def _fit(context: RunContext, method: Method, task: Task, checkpoint: CheckpointFile) -> FitState:
-    settings, place, folder = context.settings, context.place, context.run.task(task.number)
+    settings, workplace, folder = context.settings, context.workplace, context.run.task(task.number)
 
     def write_history(history: list[dict[str, Any]]) -> None:
         # Not durable: after a crash of the machine the checkpoint has what it is made of.
@@ -127,15 +127,15 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
             batch_size=settings.evaluate.batch_size,
             checkpoint=checkpoint,
             checkpoint_seconds=settings.checkpoint.seconds,
-            stop=place.stop,
+            stop=workplace.stop,
             resume=command(context.run.path, "train", task.number),
             on_epoch=write_history,
             advance=lambda steps, info: advance(steps, info),
-            note=place.progress.note,
+            note=workplace.progress.note,
         ),
     )
     title = f"task {task.number}/{context.stream.num_tasks}: training"
-    with place.progress.track(title, fit.num_steps) as advance:
+    with workplace.progress.track(title, fit.num_steps) as advance:
         return fit.run()
 
 

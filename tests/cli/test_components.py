@@ -37,7 +37,7 @@ def test_a_component_is_explained_with_every_option(command, name):
     shown = _shown(command, name)
     words = " ".join(shown.split())
     choice, prefix = KINDS[command]
-    options = list(options_of(choice.model(name, place="x"), prefix.format(name=name)))
+    options = list(options_of(choice.model(name, setting="x"), prefix.format(name=name)))
     for option in options:
         assert option.text in words
         assert option.kind in words
@@ -49,7 +49,7 @@ def test_a_component_is_explained_with_every_option(command, name):
 @pytest.mark.parametrize(("command", "name"), EACH)
 def test_what_is_shown_of_an_option_is_typed_in_a_shell_as_it_is(command, name):
     choice, prefix = KINDS[command]
-    options = list(options_of(choice.model(name, place="x"), prefix.format(name=name)))
+    options = list(options_of(choice.model(name, setting="x"), prefix.format(name=name)))
     shown = _shown(command, name, columns=200).splitlines()[1:]
     heads = [line for line in shown if line[:1] not in (" ", "")]
     typed = [shlex.split(head)[0].partition("=") for head in heads]  # without a shell's quotes

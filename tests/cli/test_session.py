@@ -22,8 +22,8 @@ from ness_cli.errors import (
 
 
 def _code(action) -> int:
-    with pytest.raises(typer.Exit) as end, session(quiet=True) as place:
-        action(place.console, place.stop)
+    with pytest.raises(typer.Exit) as end, session(quiet=True) as workplace:
+        action(workplace.console, workplace.stop)
     return end.value.exit_code
 
 
@@ -86,8 +86,8 @@ def test_a_document_that_is_printed_stays_the_only_one(capsys):
         console.document({"a": 1})
         raise SettingsError("what", "remedy")
 
-    with pytest.raises(typer.Exit), session(json=True) as place:
-        action(place.console)
+    with pytest.raises(typer.Exit), session(json=True) as workplace:
+        action(workplace.console)
     assert json.loads(capsys.readouterr().out) == {"a": 1}
 
 
@@ -101,17 +101,17 @@ def test_a_bug_is_a_document_too_and_keeps_its_traceback(capsys):
 
 def test_a_command_has_one_workplace(monkeypatch, tmp_path):
     monkeypatch.setenv("NESS_CACHE", str(tmp_path))
-    with session(device="cuda:1", threads=3) as place:
-        assert (place.cache, place.device, place.threads) == (tmp_path, "cuda:1", 3)
-        assert place.console is place.progress
+    with session(device="cuda:1", threads=3) as workplace:
+        assert (workplace.cache, workplace.device, workplace.threads) == (tmp_path, "cuda:1", 3)
+        assert workplace.console is workplace.progress
 
 
 def test_a_stop_names_the_way_on_of_who_started_the_work():
     for way_on, shown in (("ness run --out a", "ness run --out a"), ("", "ness train-task a")):
-        with session(quiet=True, way_on=way_on) as place:
-            place.stop.request("SIGTERM")
+        with session(quiet=True, way_on=way_on) as workplace:
+            workplace.stop.request("SIGTERM")
             with pytest.raises(StoppedError) as end:
-                place.stop.check("all is saved", "ness train-task a")
+                workplace.stop.check("all is saved", "ness train-task a")
         assert end.value.remedy == f"to go on, run: {shown}"
 
 
@@ -128,9 +128,9 @@ def test_the_second_ctrl_c_ends_at_once_with_130():
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_is_a_request_and_handlers_are_put_back(name):
     before = signal.getsignal(getattr(signal, name))
-    with session(quiet=True) as place:
+    with session(quiet=True) as workplace:
         signal.raise_signal(getattr(signal, name))
-        assert place.stop.reason == name
+        assert workplace.stop.reason == name
     assert signal.getsignal(getattr(signal, name)) is before
 
 

@@ -26,7 +26,7 @@ from ness_cli.settings.resolve import build, resolve
 
 def _options(source: str, **more):
     model = registry.load_class(
-        "ness_cli.settings.sources", source, place="test", attribute="Options"
+        "ness_cli.settings.sources", source, setting="test", attribute="Options"
     )
     return model.model_validate({"valid_fraction": 0.0, **more})
 
@@ -157,7 +157,7 @@ def test_each_of_the_family_is_told_by_its_labels(tmp_path, title, owner, packed
 def test_runs_prepared_before_keep_their_key(source, key):
     """The keys were written by the first version that had a reader of its own for each format."""
     options = registry.load_class(
-        "ness_cli.settings.sources", source, place="test", attribute="Options"
+        "ness_cli.settings.sources", source, setting="test", attribute="Options"
     )()
     assert keys(options, ["0" * 64])[0] == key
 

@@ -21,7 +21,7 @@ from ness_cli.errors import InputError
 
 def _prepare(source: str, path: Path, **more) -> dict:
     model = registry.load_class(
-        "ness_cli.settings.sources", source, place="test", attribute="Options"
+        "ness_cli.settings.sources", source, setting="test", attribute="Options"
     )
     values = {"valid_fraction": 0.0, "path": str(path), "split_seed": 0, **more}
     return prepare(model.model_validate(values), path.parent / "cache", Progress())

@@ -367,6 +367,6 @@ def test_unknown_options_are_refused(name):
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_has_an_option_model_and_a_class(name):
-    assert issubclass(registry.load_class("ness_cli.methods", name, place="test"), Method)
-    module = registry.load(METHODS.package, name, place="test")
+    assert issubclass(registry.load_class("ness_cli.methods", name, setting="test"), Method)
+    module = registry.load(METHODS.package, name, setting="test")
     assert module.__doc__.splitlines()[0].endswith(".")

@@ -31,7 +31,7 @@ def test_every_setting_is_explained_in_a_sentence(option):
 def test_every_component_has_all_its_fields_among_the_settings(key):
     section = key.partition(".")[0]
     for name in CHOICES[key].names():
-        model = CHOICES[key].model(name, place=key)
+        model = CHOICES[key].model(name, setting=key)
         prefix = f"methods.{name}" if section == "method" else section
         here = {o.key for o in all_options({**_digits(), key: name})}
         assert {f"{prefix}.{field}" for field in model.model_fields} <= here
@@ -132,7 +132,7 @@ def test_a_null_that_is_shown_says_what_there_is_without_a_value(option):
 @pytest.mark.parametrize("key", CHOICES)
 def test_what_a_null_amounts_to_can_be_typed_in_its_place(key):
     for name in CHOICES[key].names():
-        model = CHOICES[key].model(name, place=key)
+        model = CHOICES[key].model(name, setting=key)
         options = model.of_defaults()
         required = {n: "x" for n, field in model.model_fields.items() if field.is_required()}
         for field, value in options.in_effect().items():

@@ -24,11 +24,11 @@ from ness_cli.workplace import Workplace
 def _images(folder: Path, shade: int = 0) -> Path:
     for split in ("train", "test"):
         for number, name in enumerate(("a", "b")):
-            place = folder / split / name
-            place.mkdir(parents=True)
+            workplace = folder / split / name
+            workplace.mkdir(parents=True)
             for i in range(2):
                 color = (40 * i + shade, 90 * number, 0)
-                Image.new("RGB", (3, 3), color).save(place / f"{i}.png")
+                Image.new("RGB", (3, 3), color).save(workplace / f"{i}.png")
     return folder
 
 
@@ -51,8 +51,8 @@ class Run:
     def prepare(self, *overrides: str, verify_data: bool = False) -> Prepared:
         resolved = resolve(str(self.preset), ["net.hidden=[4]", *overrides])
         self.notes = Notes()
-        place = Workplace(self.cache, "cpu", progress=self.notes)
-        return prepare(self.dir, resolved, place, verify_data=verify_data)
+        workplace = Workplace(self.cache, "cpu", progress=self.notes)
+        return prepare(self.dir, resolved, workplace, verify_data=verify_data)
 
     def recorded(self) -> dict:
         return yaml.safe_load(self.dir.settings.read_text())["data"]

@@ -29,7 +29,10 @@ def build_subspace(
     from ness_cli.cli.single_step import make_step
     from ness_cli.stages import build_subspace as stage
 
-    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
+    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
         make_step(
-            "build", run, place, lambda context: stage.build_subspace(context, task, force=force)
+            "build",
+            run,
+            workplace,
+            lambda context: stage.build_subspace(context, task, force=force),
         )

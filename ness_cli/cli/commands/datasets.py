@@ -53,9 +53,9 @@ def show(
     from ness_cli.settings.components import SOURCES
     from ness_cli.settings.sources.base import DatasetSettings
 
-    with session(json=json) as place:
+    with session(json=json) as workplace:
         found = Components("source", "datasets", SOURCES, "data.", DatasetSettings)
-        show_components(place.console, found, name)
+        show_components(workplace.console, found, name)
 
 
 @app.command("check")
@@ -79,5 +79,5 @@ def check(
     """
     from ness_cli.cli.image_check import check_images
 
-    with session(json=json, quiet=quiet) as place:
-        check_images(path, place)
+    with session(json=json, quiet=quiet) as workplace:
+        check_images(path, workplace)

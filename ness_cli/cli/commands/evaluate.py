@@ -56,5 +56,5 @@ def evaluate(
         kind = scenario.value if scenario else None
         return stage.evaluate(context, task, scenario=kind, validation=validation, force=force)
 
-    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
-        make_step("evaluate", run, place, step)
+    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
+        make_step("evaluate", run, workplace, step)

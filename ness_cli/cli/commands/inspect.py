@@ -54,22 +54,22 @@ def inspect(
     from ness_cli.stages.inspect import inspect as make_inspection
     from ness_cli.stages.inspect import refuse_check
 
-    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
+    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
         if plot is not None:
             check_plot(plot)
-        context = RunContext(RunDir(run), place)
+        context = RunContext(RunDir(run), workplace)
         if check:
             refuse_check(context)
         found = make_inspection(context, num_images=images, needs_images=check)
         if plot is not None:
             plot_spectra(found.spectra, plot)
-            place.console.note(f"spectra drawn into {plot}")
-        for renderable in found.renderables(place.console.width):
-            place.console.result(renderable)
+            workplace.console.note(f"spectra drawn into {plot}")
+        for renderable in found.renderables(workplace.console.width):
+            workplace.console.result(renderable)
         if found.left_out:
-            place.console.note(found.left_out)
-        place.console.document(found.document())
+            workplace.console.note(found.left_out)
+        workplace.console.document(found.document())
         if check and found.violations:
             for line in found.violations[:10]:
-                place.console.note(f"violated: {line}")
+                workplace.console.note(f"violated: {line}")
             raise typer.Exit(3)

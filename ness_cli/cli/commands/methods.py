@@ -33,6 +33,6 @@ def methods(
     from ness_cli.cli.components import Components, show_components
     from ness_cli.settings.components import METHODS
 
-    with session(json=json) as place:
+    with session(json=json) as workplace:
         found = Components("method", "methods", METHODS, "methods.{name}.")
-        show_components(place.console, found, name)
+        show_components(workplace.console, found, name)

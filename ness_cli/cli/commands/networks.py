@@ -34,6 +34,6 @@ def networks(
     from ness_cli.settings.components import NETS
     from ness_cli.settings.nets.base import NetSettings
 
-    with session(json=json) as place:
+    with session(json=json) as workplace:
         found = Components("network", "networks", NETS, "net.", NetSettings)
-        show_components(place.console, found, name)
+        show_components(workplace.console, found, name)

@@ -49,13 +49,13 @@ def prepare(
     from ness_cli.cli.prepare_targets import prepare_targets
     from ness_cli.cli.targets import targets
 
-    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
+    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
         if dry_run and verify_data:
             raise SettingsError(
                 "--dry-run and --verify-data exclude each other", "leave one of them out"
             )
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
         if dry_run:
-            show_plan(found, place.console)
+            show_plan(found, workplace.console)
         else:
-            prepare_targets(found, place, verify_data=verify_data)
+            prepare_targets(found, workplace, verify_data=verify_data)

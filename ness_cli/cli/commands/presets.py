@@ -24,7 +24,7 @@ def list_presets(json: options.Json = False) -> None:
     from ness_cli.settings import presets
     from ness_cli.settings.resolve import about_of
 
-    with session(json=json) as place:
+    with session(json=json) as workplace:
         summaries: dict[str, str] = {}
         benchmarks: dict[str, list[str]] = {}
         for benchmark, found in groupby(presets.paths().values(), presets.benchmark_of):
@@ -37,9 +37,9 @@ def list_presets(json: options.Json = False) -> None:
                 table.add_row(path.stem, title, str(published or ""))
                 benchmarks[benchmark].append(path.stem)
                 summaries[path.stem] = title
-            place.console.result(titled(f"{benchmark}: {benchmark_title}", table, " "))
+            workplace.console.result(titled(f"{benchmark}: {benchmark_title}", table, " "))
         document = {"presets": summaries, "benchmarks": benchmarks}
-        place.console.document({"schema": "ness.presets/1", **document})
+        workplace.console.document({"schema": "ness.presets/1", **document})
 
 
 @app.command("cat")
@@ -47,8 +47,8 @@ def show_preset(name: options.PresetName) -> None:
     """Print a preset."""
     from ness_cli.settings import presets
 
-    with session() as place:
-        place.console.plain(presets.path_of(name).read_text(encoding="utf-8"))
+    with session() as workplace:
+        workplace.console.plain(presets.path_of(name).read_text(encoding="utf-8"))
 
 
 @app.command("cp")
@@ -69,7 +69,7 @@ def copy_preset(
     from ness_cli.files import write_bytes
     from ness_cli.settings import presets, yaml_files
 
-    with session() as place:
+    with session() as workplace:
         source = presets.path_of(name)
         target = to / source.name if to.is_dir() else to
         if target.suffix not in (".yaml", ".yml"):
@@ -79,7 +79,7 @@ def copy_preset(
         write_bytes(target, source.read_bytes())
         data = yaml_files.read(target).get("data", {})
         asks = data.get("source") == "image-folder" and "path" not in data
-        place.console.next(f"ness run --preset {target}{' data.path=FOLDER' if asks else ''}")
+        workplace.console.next(f"ness run --preset {target}{' data.path=FOLDER' if asks else ''}")
 
 
 @app.command("validate")
@@ -97,14 +97,14 @@ def validate_presets(
     from ness_cli.errors import NessError
     from ness_cli.settings.resolve import resolve
 
-    with session() as place:
+    with session() as workplace:
         worst: NessError | None = None
         for name in names:
             try:
                 resolve(name)
-                place.console.plain(f"{name}: good\n")
+                workplace.console.plain(f"{name}: good\n")
             except NessError as error:
-                place.console.error(error)
+                workplace.console.error(error)
                 worst = error
         if worst is not None:
             raise typer.Exit(worst.exit_code)
@@ -117,5 +117,5 @@ def show_schema() -> None:
 
     from ness_cli.settings.model import Preset
 
-    with session() as place:
-        place.console.plain(json.dumps(Preset.model_json_schema(), indent=2) + "\n")
+    with session() as workplace:
+        workplace.console.plain(json.dumps(Preset.model_json_schema(), indent=2) + "\n")

@@ -26,10 +26,10 @@ def report(
     """
     from ness_cli.stages.report import report as make_report
 
-    with session(json=json, quiet=quiet) as place:
+    with session(json=json, quiet=quiet) as workplace:
         result = make_report(runs)
         for line in result.left_out:
-            place.console.note(line)
-        for renderable in result.renderables(place.console.width):
-            place.console.result(renderable)
-        place.console.document(result.document())
+            workplace.console.note(line)
+        for renderable in result.renderables(workplace.console.width):
+            workplace.console.result(renderable)
+        workplace.console.document(result.document())

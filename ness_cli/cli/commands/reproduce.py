@@ -47,7 +47,9 @@ def reproduce(
     from ness_cli.cli.reproduce_preset import Request, reproduce_preset
 
     way_on = command_line(context)
-    with session(json=json, quiet=quiet, way_on=way_on, device=device, threads=threads) as place:
+    with session(
+        json=json, quiet=quiet, way_on=way_on, device=device, threads=threads
+    ) as workplace:
         request = Request(preset, overrides or (), seeds, out, quick)
-        if reproduce_preset(request, place, jobs).falls_short:
+        if reproduce_preset(request, workplace, jobs).falls_short:
             raise typer.Exit(3)

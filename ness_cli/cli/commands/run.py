@@ -59,13 +59,15 @@ def run(
     from ness_cli.cli.targets import targets
 
     way_on = command_line(context)
-    with session(json=json, quiet=quiet, way_on=way_on, device=device, threads=threads) as place:
+    with session(
+        json=json, quiet=quiet, way_on=way_on, device=device, threads=threads
+    ) as workplace:
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
         extent = Extent(until, jobs=jobs, force=force, verify_data=verify_data)
-        document = run_targets(found, place, extent)
-        place.console.document(document)
+        document = run_targets(found, workplace, extent)
+        workplace.console.document(document)
         commands = [each["next"] for each in document["runs"]]
         if len(found) > 1 and all(text.startswith("ness report ") for text in commands):
             # All seeds together, which is what shows their mean.
             commands.append(f"ness report {shlex.quote(str(found[0].run.path.parent))}")
-        place.console.next(commands[-1])
+        workplace.console.next(commands[-1])

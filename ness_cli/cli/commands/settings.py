@@ -11,7 +11,7 @@ from ness_cli.cli.session import session
 
 
 def settings(
-    place: Annotated[
+    key: Annotated[
         str | None,
         typer.Argument(
             metavar="SECTION|KEY",
@@ -37,4 +37,4 @@ def settings(
     from ness_cli.cli.components import explain_settings
 
     with session(json=json) as opened:
-        explain_settings(opened.console, place)
+        explain_settings(opened.console, key)

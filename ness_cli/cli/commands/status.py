@@ -24,16 +24,16 @@ def status(
     from ness_cli.results.find_runs import find_runs
     from ness_cli.results.run_status import read_status
 
-    with session(json=json, quiet=quiet) as place:
+    with session(json=json, quiet=quiet) as workplace:
         documents = []
         found = find_runs(runs)
         for line in found.notes:
-            place.console.note(line)
+            workplace.console.note(line)
         for path in found.runs:
             run_status = read_status(path)
-            place.console.result(run_status.table())
-            place.console.next(run_status.state.next_command())
+            workplace.console.result(run_status.table())
+            workplace.console.next(run_status.state.next_command())
             documents.append(run_status.document())
-        place.console.document(
+        workplace.console.document(
             {"schema": "ness.status/1", "runs": documents, "left_out": found.notes}
         )

@@ -29,5 +29,7 @@ def train_task(
     from ness_cli.cli.single_step import make_step
     from ness_cli.stages import train_task as stage
 
-    with session(json=json, quiet=quiet, device=device, threads=threads) as place:
-        make_step("train", run, place, lambda context: stage.train_task(context, task, force=force))
+    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
+        make_step(
+            "train", run, workplace, lambda context: stage.train_task(context, task, force=force)
+        )

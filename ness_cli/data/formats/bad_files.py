@@ -57,17 +57,18 @@ class BadFile:
     is_misplaced: bool = False
 
     @classmethod
-    def no_image(cls, path: str, place: str) -> BadFile:
+    def no_image(cls, path: str, description: str) -> BadFile:
         """Return a file whose ending no image has; its pattern is for all of this ending."""
-        what = f"{place} is not an image: Pillow reads no such ending"
+        what = f"{description} is not an image: Pillow reads no such ending"
         ending = PurePosixPath(path).suffix
         return cls(path, what, f"*{glob.escape(ending)}" if ending else glob.escape(path))
 
     @classmethod
-    def misplaced(cls, path: str, place: str) -> BadFile:
+    def misplaced(cls, path: str, description: str) -> BadFile:
         """Return an image that belongs to no class."""
         what = (
-            f"{place} lies outside of the class folders (train/CLASS/*, test/CLASS/*, or CLASS/*)"
+            f"{description} lies outside of the class folders"
+            " (train/CLASS/*, test/CLASS/*, or CLASS/*)"
         )
         return cls(path, what, glob.escape(path), is_misplaced=True)
 

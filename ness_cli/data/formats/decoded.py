@@ -14,7 +14,7 @@ from ness_cli.data.formats.image import Form, pillow_warnings
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import DatasetSettings
 
-Place = tuple[str, int]
+ImageKey = tuple[str, int]
 """A split and a position in it."""
 
 
@@ -46,20 +46,20 @@ class DecodedDataset(Dataset):
         self.image_shape = self._form.shape
 
     @abstractmethod
-    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
+    def decode(self, key: ImageKey, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form, uint8 ``[c, h, w]``; errors name it."""
 
     @abstractmethod
-    def is_grey(self, place: Place) -> bool:
+    def is_grey(self, key: ImageKey) -> bool:
         """Return whether an image is stored as grey; errors name it."""
 
     @abstractmethod
-    def describe(self, place: Place) -> str:
+    def describe(self, key: ImageKey) -> str:
         """Return how messages call an image."""
 
-    def in_reading_order(self, places: Iterable[Place]) -> list[Place]:
-        """Return places in the order in which they are read fastest."""
-        return sorted(places)
+    def in_reading_order(self, keys: Iterable[ImageKey]) -> list[ImageKey]:
+        """Return keys in the order in which they are read fastest."""
+        return sorted(keys)
 
     def labels(self, split: str) -> torch.Tensor | None:
         """Return the label of every image, int64 ``[n]``."""
@@ -76,18 +76,18 @@ class DecodedDataset(Dataset):
         rows = {(split, position): row for row, position in enumerate(positions.tolist())}
         out = np.empty((len(rows), *self.image_shape), np.uint8)
         with pillow_warnings():
-            for place in self.in_reading_order(rows):
-                out[rows[place]] = self._decoded(place)
+            for key in self.in_reading_order(rows):
+                out[rows[key]] = self._decoded(key)
                 advance(1)
         return torch.from_numpy(out)
 
-    def _decoded(self, place: Place) -> NDArray[np.uint8]:
-        image = self.decode(place, self._read_form)
+    def _decoded(self, key: ImageKey) -> NDArray[np.uint8]:
+        image = self.decode(key, self._read_form)
         if image.shape != self.image_shape:
             (_, height, width), (_, first_height, first_width) = image.shape, self.image_shape
             raise InputError(
                 f"images differ in size: {self.describe(self._first)} is {first_height} x"
-                f" {first_width}, {self.describe(place)} is {height} x {width} (height x width)",
+                f" {first_width}, {self.describe(key)} is {height} x {width} (height x width)",
                 "set data.size, for example data.size=32",
             )
         return image
@@ -108,7 +108,7 @@ class DecodedDataset(Dataset):
         self._first = every[0]
         channels = {"grey": 1, "rgb": 3}.get(options.channels)
         if channels is None:
-            channels = 1 if all(self.is_grey(place) for place in every) else 3
+            channels = 1 if all(self.is_grey(key) for key in every) else 3
         form = Form(channels, size_of(options), options.fit)
         if form.size is not None:
             return form, form

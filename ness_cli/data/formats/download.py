@@ -71,13 +71,13 @@ def find_or_fetch(
         SystemRefusedError: If it cannot be written.
     """
     root = expanded(options.path)
-    places = [root, *(root / folder for folder in folders)]
-    home = places[1] if folders else root
+    searched = [root, *(root / folder for folder in folders)]
+    home = searched[1] if folders else root
     if _is_a_file_of(root, files):
         # The others lie beside it, and so does whatever is downloaded.
         home = root.parent
-        places = [root, home]
-    found = {file: _find(file, places) for file in files}
+        searched = [root, home]
+    found = {file: _find(file, searched) for file in files}
     missing = [file for file, path in found.items() if path is None]
     if missing and (progress is None or not options.download):
         raise _missing(missing, home, title, "", can_download=options.download)
@@ -99,12 +99,12 @@ def _is_a_file_of(path: Path, files: Sequence[PublicFile]) -> bool:
     return packed or any(file.unpacked and path.name == file.unpacked for file in files)
 
 
-def _find(file: PublicFile, places: Sequence[Path]) -> Path | None:
-    for place in places:
-        for path in (place, place / file.name):
+def _find(file: PublicFile, folders: Sequence[Path]) -> Path | None:
+    for folder in folders:
+        for path in (folder, folder / file.name):
             if path.name == file.name and path.is_file():
                 return path
-        for path in (place, place / file.unpacked):
+        for path in (folder, folder / file.unpacked):
             if file.unpacked and path.name == file.unpacked and path.exists():
                 # Some programs unpack a file into a folder of its name.
                 inside = path / file.unpacked

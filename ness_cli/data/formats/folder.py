@@ -93,22 +93,22 @@ def arrange(storages: Sequence[Storage], exclude: Sequence[str] = ()) -> Listing
     for index, storage in enumerate(storages):
         _add_storage(found, index, storage, exclude)
     splits = found.splits
-    places = ", ".join(str(storage.path) for storage in storages)
+    paths = ", ".join(str(storage.path) for storage in storages)
     if not splits and not found.misplaced and not found.no_images:
-        raise InputError(f"{places}: no images found", "the layout is train/CLASS/*, test/CLASS/*")
+        raise InputError(f"{paths}: no images found", "the layout is train/CLASS/*, test/CLASS/*")
     if not splits and found.misplaced:
         raise InputError(
-            f"{places}: no image lies in the folder of a class ({found.misplaced[0].path} and"
+            f"{paths}: no image lies in the folder of a class ({found.misplaced[0].path} and"
             f" {len(found.misplaced) - 1} more do not)",
             "the layout is train/CLASS/* and test/CLASS/*, or CLASS/*",
         )
     if "" in splits and len(splits) > 1:
         raise InputError(
-            f"{places}: some have train and test folders, others have class folders only",
+            f"{paths}: some have train and test folders, others have class folders only",
             "use one layout for all of data.path",
         )
     if splits and not {"", "train"} & splits.keys():
-        raise InputError(f"{places}: there is a test folder and no train folder", "add one")
+        raise InputError(f"{paths}: there is a test folder and no train folder", "add one")
     for classes in splits.values():
         for images in classes.values():
             images.sort(key=lambda image: (image.within, image.storage))
@@ -128,7 +128,7 @@ def _add_storage(found: _Found, index: int, storage: Storage, exclude: Sequence[
     has_splits = any(len(parts) >= depth + 3 and parts[depth] in SPLITS for parts in split_names)
     for position, (name, whole) in enumerate(zip(names, split_names, strict=True)):
         split, parts = "", whole[depth:]
-        path, place = "/".join(parts) or name, storage.describe(name)
+        path, description = "/".join(parts) or name, storage.describe(name)
         if has_splits and len(parts) > 1:
             split, parts = _SPLIT_OF.get(parts[0], ""), parts[1:]
             if not split:
@@ -140,9 +140,9 @@ def _add_storage(found: _Found, index: int, storage: Storage, exclude: Sequence[
         if hits := _matching(exclude, path, "/".join(parts)):
             found.used |= hits
         elif is_outside:
-            found.misplaced.append(BadFile.misplaced(path, place))
+            found.misplaced.append(BadFile.misplaced(path, description))
         elif not has_image_suffix(name):
-            found.no_images.append(BadFile.no_image(path, place))
+            found.no_images.append(BadFile.no_image(path, description))
         else:
             image = ImageFile(index, position, name, "/".join(parts[1:]), path)
             found.add(split, parts[0], image)

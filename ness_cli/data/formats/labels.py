@@ -47,8 +47,10 @@ def whole_numbers(values: Any, what: str, *, matrix: bool = False) -> torch.Tens
         whole = array.astype(np.int64)
     wrong = (whole != array) | (np.abs(array.astype(np.float64)) >= 2.0**62)
     if wrong.any():
-        place = int(wrong.argmax())
-        raise InputError(f"{what} are no whole numbers: number {place} is {array[place]}", _REMEDY)
+        position = int(wrong.argmax())
+        raise InputError(
+            f"{what} are no whole numbers: number {position} is {array[position]}", _REMEDY
+        )
     return torch.from_numpy(whole)
 
 

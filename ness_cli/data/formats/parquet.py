@@ -128,8 +128,8 @@ def image_columns(schema: Any) -> list[str]:
     def holds_images(kind: Any) -> bool:
         if not pyarrow.types.is_struct(kind):
             return is_bytes(kind)
-        place = kind.get_field_index("bytes")
-        return place >= 0 and is_bytes(kind.field(place).type)
+        position = kind.get_field_index("bytes")
+        return position >= 0 and is_bytes(kind.field(position).type)
 
     return [field.name for field in schema if holds_images(field.type)]
 

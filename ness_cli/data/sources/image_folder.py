@@ -17,7 +17,7 @@ from ness_cli.data.dataset import Dataset
 from ness_cli.data.formats.archive import Storage, locate, opened_storages
 from ness_cli.data.formats.bad_files import BadFile, ImageFile, examine, refusal
 from ness_cli.data.formats.content import sha256_of_paths
-from ness_cli.data.formats.decoded import DecodedDataset, Place
+from ness_cli.data.formats.decoded import DecodedDataset, ImageKey
 from ness_cli.data.formats.folder import Listing, arrange
 from ness_cli.data.formats.image import Form, is_grey
 from ness_cli.errors import SettingsError, UnreadableError
@@ -114,28 +114,28 @@ class FolderDataset(DecodedDataset):
         with self._all_named():
             return super().images(split, positions, advance)
 
-    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
+    def decode(self, key: ImageKey, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form; errors name the file."""
-        with self._storage(place).open(self._file(place).name) as data:
-            return form.of_file(data, self.describe(place))
+        with self._storage(key).open(self._file(key).name) as data:
+            return form.of_file(data, self.describe(key))
 
-    def is_grey(self, place: Place) -> bool:
+    def is_grey(self, key: ImageKey) -> bool:
         """Return whether an image is stored as grey, from its header; errors name the file."""
-        with self._storage(place).open(self._file(place).name) as data:
-            return is_grey(data, self.describe(place))
+        with self._storage(key).open(self._file(key).name) as data:
+            return is_grey(data, self.describe(key))
 
-    def describe(self, place: Place) -> str:
+    def describe(self, key: ImageKey) -> str:
         """Return the path of an image, inside of its archive if it lies in one."""
-        return self._storage(place).describe(self._file(place).name)
+        return self._storage(key).describe(self._file(key).name)
 
-    def in_reading_order(self, places: Iterable[Place]) -> list[Place]:
-        """Return places in the order of their archives."""
+    def in_reading_order(self, keys: Iterable[ImageKey]) -> list[ImageKey]:
+        """Return keys in the order of their archives."""
 
-        def order(place: Place) -> tuple[int, int]:
-            file = self._file(place)
+        def order(key: ImageKey) -> tuple[int, int]:
+            file = self._file(key)
             return file.storage, file.position
 
-        return sorted(places, key=order)
+        return sorted(keys, key=order)
 
     @contextlib.contextmanager
     def _all_named(self) -> Iterator[None]:
@@ -152,12 +152,12 @@ class FolderDataset(DecodedDataset):
             found = examine(self._storages, files, advance)
             return [file for file in found if isinstance(file, BadFile)]
 
-    def _file(self, place: Place) -> ImageFile:
-        split, position = place
+    def _file(self, key: ImageKey) -> ImageFile:
+        split, position = key
         return self._files[split][position]
 
-    def _storage(self, place: Place) -> Storage:
-        return self._storages[self._file(place).storage]
+    def _storage(self, key: ImageKey) -> Storage:
+        return self._storages[self._file(key).storage]
 
 
 def _refuse_unused(listing: Listing) -> None:

@@ -45,14 +45,14 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
         InputError: If files are missing, damaged, or not what they should be.
     """
     paths = _locate(options)
-    place = f"miniImageNet in {options.path}"
+    title = f"miniImageNet in {options.path}"
     if len(paths) == len(_SPLIT_FILES):
         classes = [f"{number:02d}" for number in range(_NUM_CLASSES)]
         train, test = map(_read_split, paths)
-        yield ArrayDataset(place, classes, train, test, options)
+        yield ArrayDataset(title, classes, train, test, options)
     else:
         classes, arrays = _read_cache(paths)
-        yield ArrayDataset(place, classes, arrays, None, options)
+        yield ArrayDataset(title, classes, arrays, None, options)
 
 
 def _locate(options: Options) -> list[Path]:

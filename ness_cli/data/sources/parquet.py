@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.formats import parquet
 from ness_cli.data.formats.content import sha256_of_paths
-from ness_cli.data.formats.decoded import DecodedDataset, Place
+from ness_cli.data.formats.decoded import DecodedDataset, ImageKey
 from ness_cli.data.formats.image import Form, is_grey
 from ness_cli.data.formats.labels import numbered
 from ness_cli.errors import InputError, SettingsError
@@ -51,14 +51,14 @@ def opened(options: Options, progress: Progress | None) -> Iterator[Dataset]:
         SettingsError: If pyarrow is not installed, or the columns are not clear.
     """
     files = parquet.split_files(options.path)
-    schema, place = parquet.opened(files["train"][0]).schema_arrow, str(files["train"][0])
+    schema, file = parquet.opened(files["train"][0]).schema_arrow, str(files["train"][0])
     possible = parquet.image_columns(schema)
-    image = _column(schema, options.image_column, possible, ("image", "img"), "image", place)
+    image = _column(schema, options.image_column, possible, ("image", "img"), "image", file)
     possible = parquet.number_columns(schema)
-    label = _column(schema, options.label_column, possible, ("label", "labels"), "label", place)
+    label = _column(schema, options.label_column, possible, ("label", "labels"), "label", file)
     read = {split: parquet.read(paths, image, label) for split, paths in files.items()}
     numbers = {split: labels for split, (_, labels) in read.items()}
-    names = _class_names(schema, label, torch.cat(list(numbers.values())), place)
+    names = _class_names(schema, label, torch.cat(list(numbers.values())), file)
     _refuse_other_names([paths[0] for paths in files.values()], label)
     yield ParquetDataset(names, numbers, options, {split: each[0] for split, each in read.items()})
 
@@ -83,24 +83,24 @@ class ParquetDataset(DecodedDataset):
         self._encoded = encoded
         super().__init__(classes, labels, options)
 
-    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
+    def decode(self, key: ImageKey, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form; errors name the row."""
-        return form.of_file(self._open(place), self.describe(place))
+        return form.of_file(self._open(key), self.describe(key))
 
-    def is_grey(self, place: Place) -> bool:
+    def is_grey(self, key: ImageKey) -> bool:
         """Return whether an image is stored as grey, from its header; errors name the row."""
-        return is_grey(self._open(place), self.describe(place))
+        return is_grey(self._open(key), self.describe(key))
 
-    def describe(self, place: Place) -> str:
+    def describe(self, key: ImageKey) -> str:
         """Return the name of the file and the row in it, counted from 0."""
-        split, position = place
+        split, position = key
         return self._encoded[split].describe(position)
 
-    def _open(self, place: Place) -> io.BytesIO:
-        split, position = place
+    def _open(self, key: ImageKey) -> io.BytesIO:
+        split, position = key
         value = self._encoded[split][position]
         if value is None:
-            raise InputError(f"{self.describe(place)} has no image", "remove the row")
+            raise InputError(f"{self.describe(key)} has no image", "remove the row")
         return io.BytesIO(value)
 
 
@@ -110,11 +110,11 @@ def _column(
     possible: list[str],
     usual: Sequence[str],
     kind: str,
-    place: str,
+    file: str,
 ) -> str:
     if asked is not None and asked not in schema.names:
         raise SettingsError(
-            f"data.{kind}_column: {place} has no column {asked!r}",
+            f"data.{kind}_column: {file} has no column {asked!r}",
             f"its columns are {', '.join(schema.names)}",
         )
     if asked is not None and asked not in possible:
@@ -125,28 +125,28 @@ def _column(
     chosen = [asked] if asked else [name for name in possible if name in usual] or possible
     if not chosen:
         raise SettingsError(
-            f"data.{kind}_column: {place} has no column that can hold {kind}s",
+            f"data.{kind}_column: {file} has no column that can hold {kind}s",
             f"its columns are {', '.join(schema.names)}",
         )
     if len(chosen) != 1:
         raise SettingsError(
-            f"data.{kind}_column: {place} has {counted(len(chosen), 'column')} that can be meant"
+            f"data.{kind}_column: {file} has {counted(len(chosen), 'column')} that can be meant"
             f" ({', '.join(chosen)})",
             f"set data.{kind}_column",
         )
     return chosen[0]
 
 
-def _class_names(schema: Any, column: str, labels: torch.Tensor, place: str) -> list[str]:
+def _class_names(schema: Any, column: str, labels: torch.Tensor, file: str) -> list[str]:
     """Return names from Hugging Face's metadata, else the numbers."""
-    names = _names_in(schema, column, place)
+    names = _names_in(schema, column, file)
     if names is None or not len(labels):
-        return numbered(labels, f"data.path: {place}")
+        return numbered(labels, f"data.path: {file}")
     smallest, largest = int(labels.min()), int(labels.max())
     if smallest < 0 or largest >= len(names):
         wrong = smallest if smallest < 0 else largest
         raise InputError(
-            f"{place}: label {wrong} is not between 0 and {len(names) - 1}", "correct the labels"
+            f"{file}: label {wrong} is not between 0 and {len(names) - 1}", "correct the labels"
         )
     return names
 
@@ -166,7 +166,7 @@ def _refuse_other_names(paths: Sequence[Path], column: str) -> None:
             )
 
 
-def _names_in(schema: Any, column: str, place: str) -> list[str] | None:
+def _names_in(schema: Any, column: str, file: str) -> list[str] | None:
     """Return the names of the classes in Hugging Face's metadata, if there are any."""
     try:
         document = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -177,7 +177,7 @@ def _names_in(schema: Any, column: str, place: str) -> list[str] | None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
         raise InputError(
-            f"{place}: the names of the classes in the metadata are {names!r:.60}, no list of text",
+            f"{file}: the names of the classes in the metadata are {names!r:.60}, no list of text",
             "write the file anew without them",
         )
     return [str(name) for name in names]

@@ -18,7 +18,7 @@ from ness_cli.data.dataset import Dataset
 from ness_cli.data.formats import published
 from ness_cli.data.formats.archive import expanded
 from ness_cli.data.formats.content import sha256_of_paths
-from ness_cli.data.formats.decoded import DecodedDataset, Place
+from ness_cli.data.formats.decoded import DecodedDataset, ImageKey
 from ness_cli.data.formats.image import Form, is_grey_mode
 from ness_cli.errors import InputError, MissingFilesError, NessError
 from ness_cli.settings.sources.base import TorchvisionClassSettings
@@ -100,20 +100,20 @@ class TorchvisionDataset(DecodedDataset):
         labels = {split: _labels(each, options.dataset) for split, each in splits.items()}
         super().__init__(_class_names(splits["train"], labels), labels, options)
 
-    def decode(self, place: Place, form: Form) -> NDArray[np.uint8]:
+    def decode(self, key: ImageKey, form: Form) -> NDArray[np.uint8]:
         """Return an image brought to a form; errors name its number."""
-        return form.of_image(self._image(place), self.describe(place))
+        return form.of_image(self._image(key), self.describe(key))
 
-    def is_grey(self, place: Place) -> bool:
+    def is_grey(self, key: ImageKey) -> bool:
         """Return whether an image is stored as grey; errors name its number."""
-        return is_grey_mode(self._image(place))
+        return is_grey_mode(self._image(key))
 
-    def describe(self, place: Place) -> str:
+    def describe(self, key: ImageKey) -> str:
         """Return the name of the data set, the split and the number, counted from 0."""
-        return f"{self._title}: {place[0]} image {place[1]}"
+        return f"{self._title}: {key[0]} image {key[1]}"
 
-    def _image(self, place: Place) -> Any:
-        split, position = place
+    def _image(self, key: ImageKey) -> Any:
+        split, position = key
         try:
             return self._splits[split][position][0]
         except MemoryError:
@@ -122,7 +122,7 @@ class TorchvisionDataset(DecodedDataset):
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise InputError(
-                f"{self.describe(place)} cannot be read: {reason}", "get the data set again"
+                f"{self.describe(key)} cannot be read: {reason}", "get the data set again"
             ) from error
 
 

@@ -19,7 +19,7 @@ Size = Side | Annotated[tuple[Side, Side], Field(strict=False)]
 SHARED_LABEL_TASKS = 10  # permutations or rotations, unless num_tasks says otherwise
 
 # What decides where the images come from and how they get there, but not what they are.
-_PLACES = ("path", "download")
+_LOCATIONS = ("path", "download")
 
 
 class DataSettings(Section):
@@ -41,7 +41,7 @@ class DataSettings(Section):
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the stream's content besides the files, as plain values."""
-        return without_places(self.model_dump(mode="json"))
+        return without_locations(self.model_dump(mode="json"))
 
     def for_run(self, seed: int) -> Self:
         """Return these settings with ``split_seed: run`` replaced by the run's seed."""
@@ -51,7 +51,7 @@ class DataSettings(Section):
         """Return the settings of every data set of the stream, in order."""
         raise NotImplementedError
 
-    def places(self) -> list[Any]:
+    def locations(self) -> list[Any]:
         """Return where every data set lies: a path, several, or ``None`` if it lies nowhere."""
         return [each.model_dump(mode="json").get("path") for each in self.datasets()]
 
@@ -140,6 +140,6 @@ class TorchvisionClassSettings(PublicSettings):
     """Classes of every task, or a list with one number per task."""
 
 
-def without_places(values: dict[str, Any]) -> dict[str, Any]:
+def without_locations(values: dict[str, Any]) -> dict[str, Any]:
     """Return settings of a data set without those that only say where it lies."""
-    return {key: value for key, value in values.items() if key not in _PLACES}
+    return {key: value for key, value in values.items() if key not in _LOCATIONS}

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from ness_cli.settings.components import SOURCES, OneOf
-from ness_cli.settings.sources.base import DatasetSettings, DataSettings, Size, without_places
+from ness_cli.settings.sources.base import DatasetSettings, DataSettings, Size, without_locations
 
 _DATA_SETS = OneOf(SOURCES.package, SOURCES.key, without="sequence")
 
@@ -56,7 +56,7 @@ class Options(DataSettings):
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the stream's content besides the files, as plain values."""
-        plain = without_places(self.model_dump(mode="json"))
+        plain = without_locations(self.model_dump(mode="json"))
         return plain | {"sources": [each.identity() for each in self.sources]}
 
     def for_run(self, seed: int) -> Self:
@@ -68,5 +68,5 @@ class Options(DataSettings):
 def _filled(item: Any, given: Mapping[str, Any]) -> Any:
     if not isinstance(item, Mapping) or not _DATA_SETS.has(item.get("source")):
         return item  # said where the item is validated
-    fields = _DATA_SETS.model(item["source"], place="data.sources").model_fields
+    fields = _DATA_SETS.model(item["source"], setting="data.sources").model_fields
     return {**{key: value for key, value in given.items() if key in fields}, **item}

@@ -142,7 +142,7 @@ def test_nobodys_home_is_no_place(source):
     from ness_cli.data.store import plan
 
     kind = registry.load_class(
-        "ness_cli.settings.sources", source, place="test", attribute="Options"
+        "ness_cli.settings.sources", source, setting="test", attribute="Options"
     )
     more = {"dataset": "DTD"} if source == "torchvision" else {}
     options = kind.model_validate({"path": "~nosuchuser/x", "split_seed": 0, **more})

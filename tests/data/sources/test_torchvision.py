@@ -72,7 +72,7 @@ def test_a_data_set_of_files(tmp_path):
 def test_a_data_set_that_has_a_source_of_its_own(tmp_path, source):
     getattr(made, source)(tmp_path)
     options = registry.load_class(
-        "ness_cli.settings.sources", source, place="test", attribute="Options"
+        "ness_cli.settings.sources", source, setting="test", attribute="Options"
     )(path=str(tmp_path))
     assert len(prepare(options, tmp_path / "cache", Progress())["tasks"]) == 5
 
