@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ness_cli.console import Progress
-from ness_cli.engine.score import task_accuracy
+from ness_cli.engine.score import task_incremental_accuracy
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.build_subspace import build_subspace
@@ -37,7 +37,7 @@ def evaluate_new_task(context: RunContext, task_number: int) -> float:
     """Return the seconds it takes to load a task's model and score its own test images."""
     start = time.perf_counter()
     method = context.method(load_model(context, task_number, {}))
-    task_accuracy(method, context.images(task_number, "test"), 500, lambda _: None)
+    task_incremental_accuracy(method, context.images(task_number, "test"), 500, lambda _: None)
     return time.perf_counter() - start
 
 

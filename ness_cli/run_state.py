@@ -107,8 +107,8 @@ def read_state(run: RunDir) -> RunState:
         InputError: If the folder is not a run.
         DamagedError: If a record does not read back.
     """
-    about = read_run_record(run)
-    num_tasks = int(about["num_tasks"])
+    run_record = read_run_record(run)
+    num_tasks = int(run_record["num_tasks"])
     records = {
         (task, step): read_record(run, task, step)
         for task in range(1, num_tasks + 1)
@@ -119,7 +119,11 @@ def read_state(run: RunDir) -> RunState:
         made.update(record.get("outputs", {}))
     steps, stale = [], set[str]()
     for (task, step), record in records.items():
-        why = next(_reasons(run, record, about["fingerprint"], made, stale), "") if record else ""
+        why = (
+            next(_reasons(run, record, run_record["fingerprint"], made, stale), "")
+            if record
+            else ""
+        )
         if why:
             stale.update(record.get("outputs", {}))
         steps.append(StepState(task, step, _status(run, task, step, record, why), why, record))

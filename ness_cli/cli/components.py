@@ -136,13 +136,13 @@ def explained(option: Option) -> RenderableType:
     head = Text(_shell(option.assignment), style="bold")
     if option.is_required:
         head.append(" (required)", style="not bold dim")
-    about = [option.kind]
+    facts = [option.kind]
     if option.in_effect is not None:
-        about.append("the default, stored as null")
+        facts.append("the default, stored as null")
     if option.components:
         names = ", ".join(each.partition("=")[2] for each in option.components)
-        about.append(f"with {option.components[0].partition('=')[0]}={names}")
-    body = Group(Text("; ".join(about), style="dim"), Text(option.text))
+        facts.append(f"with {option.components[0].partition('=')[0]}={names}")
+    body = Group(Text("; ".join(facts), style="dim"), Text(option.text))
     return Group(head, Padding(body, (0, 0, 0, 2), expand=False))
 
 

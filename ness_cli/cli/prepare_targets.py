@@ -34,7 +34,7 @@ def prepare_targets(found: Sequence[Target], workplace: Session, *, verify_data:
                 "run": str(run.path),
                 "was_there": prepared.was_there,
                 "was_compared": prepared.was_compared,
-                "about": dict(prepared.about),
+                "about": dict(prepared.record),
                 "stream": dict(prepared.manifest),
                 "next": following,
             }

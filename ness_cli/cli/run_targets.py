@@ -90,7 +90,7 @@ def _run_one(target: Target, workplace: Session, extent: Extent) -> dict[str, An
         context = RunContext(folder, workplace)
         num_tasks = context.stream.num_tasks
         if extent.jobs == 1:
-            method = method_label(context.settings.method.name, context.about["identity"])
+            method = method_label(context.settings.method.name, context.run_record["identity"])
             console.note(f"{folder.path}: {method} on {counted(num_tasks, 'task')}")
 
         def on_step(name: str, outcome: Outcome) -> None:

@@ -35,23 +35,23 @@ def logits(
     return torch.cat(parts)
 
 
-def task_accuracy(
+def task_incremental_accuracy(
     method: Method, images: Images, batch_size: int, advance: Callable[[int], None]
 ) -> float:
-    """Return the accuracy on one task when the task is known, a fraction."""
+    """Return the task-incremental accuracy on one task, which is known; a fraction."""
     with method.task_view(images.task) as model:
         predicted = logits(model, images, batch_size, advance).argmax(dim=1)
     return fraction_true(predicted == images.labels)
 
 
-def class_accuracy(
+def class_incremental_accuracy(
     method: Method,
     images: Images,
     seen: Sequence[int],
     batch_size: int,
     advance: Callable[[int], None],
 ) -> float:
-    """Return the accuracy on one task when the task is not known, a fraction.
+    """Return the class-incremental accuracy on one task, which is not known; a fraction.
 
     Every image passes through the view of every task seen; the largest of all logits decides.
     With batch statistics a batch still holds images of a single task.

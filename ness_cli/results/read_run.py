@@ -30,40 +30,40 @@ class RunResult:
 
     Attributes:
         path: The run folder.
-        about: The content of ``run.json``.
+        record: The content of ``run.json``.
         state: Its steps and their records.
-        by_task: Accuracies when the task of an image is known.
-        by_class: Accuracies when it is not; without rows if never measured.
-        by_validation: Accuracies on validation images, the task known; likewise.
+        task_incremental: Task-incremental accuracies: the task of an image is known.
+        class_incremental: Class-incremental ones: it is not; without rows if never measured.
+        validation: Task-incremental ones on validation images; likewise.
         class_note: Why there are none, if that is known.
         tasks: What is known of its tasks.
     """
 
     path: Path
-    about: Mapping[str, Any]
+    record: Mapping[str, Any]
     state: RunState
-    by_task: AccuracyMatrix
-    by_class: AccuracyMatrix
-    by_validation: AccuracyMatrix
+    task_incremental: AccuracyMatrix
+    class_incremental: AccuracyMatrix
+    validation: AccuracyMatrix
     class_note: str
     tasks: tuple[TaskFacts, ...]
 
     @property
     def method(self) -> str:
         """The method and its variant: ``ness bounded``."""
-        return method_label(self.about["method"], self.about["identity"])
+        return method_label(self.record["method"], self.record["identity"])
 
     @property
     def margins(self) -> Margins | None:
         """How far the last row of accuracies may be off; ``None`` if test counts are unknown."""
-        row = self.by_task.final
+        row = self.task_incremental.final
         counts = [task.num_test for task in self.tasks[: len(row)]]
-        return Margins.of(row, counts, are_disjoint=are_disjoint(self.about["identity"]))
+        return Margins.of(row, counts, are_disjoint=are_disjoint(self.record["identity"]))
 
     @property
     def meter(self) -> Meter:
         """How far its updates moved outputs on earlier inputs, as its records tell."""
-        return Meter.of(self.state, self.about["identity"])
+        return Meter.of(self.state, self.record["identity"])
 
     @property
     def num_done(self) -> int:
@@ -75,7 +75,7 @@ class RunResult:
     def determinism(self) -> str:
         """What the run asked of its device: strict, seeded or off."""
         # Runs from before it could be asked for were strict.
-        return str(self.about["identity"].get("compute.determinism", "strict"))
+        return str(self.record["identity"].get("compute.determinism", "strict"))
 
     @property
     def notes(self) -> list[str]:
@@ -85,7 +85,7 @@ class RunResult:
             for s in self.state.steps
             if s.status == "stale"
         ]
-        return [*self.about.get("notes", []), *stale]
+        return [*self.record.get("notes", []), *stale]
 
     @property
     def results(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class RunResult:
         found: dict[str, Any] = {}
         for step in self.state.steps:
             found.update(step.record.get("outputs", {}))
-        for kind, matrix in (("task", self.by_task), ("class", self.by_class)):
+        for kind, matrix in (("task", self.task_incremental), ("class", self.class_incremental)):
             rows = enumerate(matrix.rows, start=1)
             found.update({f"{kind} row {t}": row for t, row in rows if row is not None})
         return found
@@ -143,10 +143,14 @@ def read_run(path: Path) -> RunResult:
         for key, column in rows.items():
             column.append(_row(run, task_number, key, record.get(key)))
         note = record.get("class_incremental_note") or note
-    by_task, by_class, by_validation = (AccuracyMatrix.of(column) for column in rows.values())
-    about = read_run_record(run)
+    task_incremental, class_incremental, validation = (
+        AccuracyMatrix.of(column) for column in rows.values()
+    )
+    run_record = read_run_record(run)
     tasks = read_tasks(run, state.num_tasks)
-    return RunResult(path, about, state, by_task, by_class, by_validation, note, tasks)
+    return RunResult(
+        path, run_record, state, task_incremental, class_incremental, validation, note, tasks
+    )
 
 
 def _row(run: RunDir, task_number: int, key: str, values: Any) -> list[float] | None:

@@ -126,9 +126,9 @@ def compare(group: Group, about: About, *, num_tasks: int) -> Reproduction:
         about: What the preset says about itself.
         num_tasks: Tasks of the whole stream; runs that stopped before are incomplete.
     """
-    done = tuple(run for run in group.independent if run.by_task.last == num_tasks)
-    seeds = tuple(sorted(run.about["seed"] for run in done))
-    preset, published = group.runs[0].about["preset"], about.published
+    done = tuple(run for run in group.independent if run.task_incremental.last == num_tasks)
+    seeds = tuple(sorted(run.record["seed"] for run in done))
+    preset, published = group.runs[0].record["preset"], about.published
     if published is None:
         return Reproduction(preset, seeds, (), "the preset names no published result")
     complete = Group(done) if done else None

@@ -88,7 +88,7 @@ def frozen_note(frozen: Mapping[str, int]) -> str:
 def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:
     tasks = tasks[: int(record["task"])]
     has_names = any(facts.words for facts in tasks)
-    kinds = {"task known": "task_incremental", "task not known": "class_incremental"}
+    kinds = {"task-incremental": "task_incremental", "class-incremental": "class_incremental"}
     kinds["validation"] = "validation"
     shown = {head: record[key] for head, key in kinds.items() if record.get(key) is not None}
     tested: list[float] = next(
@@ -106,6 +106,6 @@ def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Gr
     return titled(
         f"After task {record['task']}: test accuracy, %",
         table,
-        f"task not known: {note}" if note else "",
+        f"class-incremental: {note}" if note else "",
         "" if margins is None else MARGIN_NOTE,
     )

@@ -56,7 +56,7 @@ class Repeat:
         return all(mine[name] == other[name] for name in mine.keys() & other.keys())
 
     def __str__(self) -> str:
-        who = f"{self.of.path} and {self.run.path} are both seed {self.of.about['seed']}"
+        who = f"{self.of.path} and {self.run.path} are both seed {self.of.record['seed']}"
         if self.is_equal:
             return f"{who} with equal settings and results, as copies are: counted once"
         return (
@@ -80,66 +80,66 @@ class Group:
         """One run per seed, the one that has come furthest: a copy is no second sample."""
         found: dict[int, RunResult] = {}
         for run in self.runs:
-            other = found.setdefault(run.about["seed"], run)
-            if run.by_task.last > other.by_task.last:
-                found[run.about["seed"]] = run
+            other = found.setdefault(run.record["seed"], run)
+            if run.task_incremental.last > other.task_incremental.last:
+                found[run.record["seed"]] = run
         return list(found.values())
 
     @property
     def repeats(self) -> list[Repeat]:
         """The other runs, each with the one that counts in its place."""
-        counted = {run.about["seed"]: run for run in self.independent}
-        pairs = [(run, counted[run.about["seed"]]) for run in self.runs]
+        counted = {run.record["seed"]: run for run in self.independent}
+        pairs = [(run, counted[run.record["seed"]]) for run in self.runs]
         return [Repeat(run, of) for run, of in pairs if run is not of]
 
     @property
     def seeds(self) -> list[int]:
         """Seeds of the runs that count."""
-        return [run.about["seed"] for run in self.furthest]
+        return [run.record["seed"] for run in self.furthest]
 
     @property
     def seeds_behind(self) -> list[int]:
         """Seeds of the runs that are left out because others have come further."""
         last = self._last
-        return [run.about["seed"] for run in self.independent if run.by_task.last < last]
+        return [run.record["seed"] for run in self.independent if run.task_incremental.last < last]
 
     @property
     def name(self) -> str:
         """Preset and method."""
-        method = method_label(self.runs[0].about["method"], self.identity)
+        method = method_label(self.runs[0].record["method"], self.identity)
         return f"{self.preset}, {method}"
 
     @property
     def preset(self) -> str:
         """Name of the preset."""
-        return str(self.runs[0].about["preset"])
+        return str(self.runs[0].record["preset"])
 
     @property
     def identity(self) -> dict[str, Any]:
         """Settings that decide the numbers, flat, of the first run."""
-        return dict(self.runs[0].about["identity"])
+        return dict(self.runs[0].record["identity"])
 
     @property
     def furthest(self) -> list[RunResult]:
         """The runs that have come furthest: after other tasks accuracies mean something else."""
         last = self._last
-        return [run for run in self.independent if run.by_task.last == last]
+        return [run for run in self.independent if run.task_incremental.last == last]
 
     @property
     def _last(self) -> int:
-        return max(run.by_task.last for run in self.runs)
+        return max(run.task_incremental.last for run in self.runs)
 
     def spread(self, metric: str) -> Spread:
         """Return the spread of a metric over the runs that have come furthest."""
-        return Spread.of([run.by_task.summary()[metric] for run in self.furthest])
+        return Spread.of([run.task_incremental.summary()[metric] for run in self.furthest])
 
     def as_json(self) -> dict[str, Any]:
         """Return the group as plain values."""
-        about = self.runs[0].about
+        record = self.runs[0].record
         spreads = {metric: self.spread(metric) for metric in METRICS}
         return {
-            "preset": about["preset"],
-            "method": about["method"],
+            "preset": record["preset"],
+            "method": record["method"],
             "seeds": self.seeds,
             "seeds_behind": self.seeds_behind,
             "repeats": [repeat.as_json() for repeat in self.repeats],
@@ -150,14 +150,14 @@ class Group:
 def groups(runs: Sequence[RunResult]) -> list[Group]:
     """Return runs grouped by everything that identifies them but the seed."""
     found: dict[str, list[RunResult]] = {}
-    are_alike = len({frozenset(run.about["identity"]) for run in runs}) == 1
+    are_alike = len({frozenset(run.record["identity"]) for run in runs}) == 1
     for run in runs:
         # Settings may have been added between two runs; looking up their defaults takes a moment.
-        own = run.about["identity"]
+        own = run.record["identity"]
         identity = own if are_alike else completed(own)
         identity = {key: value for key, value in identity.items() if key != "seed"}
         # The files and not the stream: with data.split_seed=run every seed has a stream of its own.
-        content = run.about.get("content", run.about["stream_key"])
+        content = run.record.get("content", run.record["stream_key"])
         key = json.dumps([identity, content], sort_keys=True)
         found.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in found.values()]

@@ -101,11 +101,11 @@ def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
         left=2,
     )
     for run in runs:
-        summary = run.by_task.summary()
+        summary = run.task_incremental.summary()
         table.add_row(
             names.name(run.path),
             run.method,
-            str(run.about["seed"]),
+            str(run.record["seed"]),
             f"{run.num_done}/{run.state.num_tasks}",
             *(percent(summary[metric]) for metric in METRICS),
         )
@@ -114,13 +114,13 @@ def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
 
 def class_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
     """Return class-incremental results of the runs that have any, or say why not."""
-    shown = [run for run in runs if run.by_class.last or run.class_note]
+    shown = [run for run in runs if run.class_incremental.last or run.class_note]
     if not shown:
         return None
     table = plain_table("run", "method", "ACC", "BWT", "forgetting", left=2)
     for run in shown:
-        if run.by_class.last:
-            summary = run.by_class.summary()
+        if run.class_incremental.last:
+            summary = run.class_incremental.summary()
             values = [percent(summary[metric]) for metric in METRICS[:3]]
         else:
             values = ["n/a", "n/a", "n/a"]
@@ -131,12 +131,12 @@ def class_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
 
 def validation_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
     """Return results on validation images of the runs that have any."""
-    shown = [run for run in runs if run.by_validation.last]
+    shown = [run for run in runs if run.validation.last]
     if not shown:
         return None
     table = plain_table("run", "method", "ACC", "BWT", "forgetting", "learned", left=2)
     for run in shown:
-        summary = run.by_validation.summary()
+        summary = run.validation.summary()
         values = (percent(summary[metric]) for metric in METRICS)
         table.add_row(names.name(run.path), run.method, *values)
     return titled(names.title("On validation images, %"), table)

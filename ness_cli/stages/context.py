@@ -46,10 +46,10 @@ class RunContext:
         self.workplace = workplace
         self.device = torch_device(workplace)
         self.image_budget = ImageBudget(self.device)
-        self.about = run_state.read_run_record(run)
-        self.settings = read_settings(run, self.about)
+        self.run_record = run_state.read_run_record(run)
+        self.settings = read_settings(run, self.run_record)
         numerics.configure(self.settings.compute)
-        self.fingerprint: str = self.about["fingerprint"]
+        self.fingerprint: str = self.run_record["fingerprint"]
         prepare = f"run: ness prepare --out {run.path}"
         manifest = read_json(run.stream, remedy=prepare)
         if manifest.get("schema") != SCHEMA:
@@ -115,7 +115,7 @@ class RunContext:
         )
 
 
-def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
+def read_settings(run: RunDir, record: Mapping[str, Any]) -> Settings:
     """Return the settings of a prepared run.
 
     Raises:
@@ -128,7 +128,7 @@ def read_settings(run: RunDir, about: Mapping[str, Any]) -> Settings:
         raise DamagedError(
             f"{run.settings} is damaged: {error.what}", "put it back as prepare wrote it"
         ) from error
-    changed = difference(about["identity"], settings.identity())
+    changed = difference(record["identity"], settings.identity())
     if changed:
         raise InputError(
             f"{run.settings} was changed after the run was prepared: {'; '.join(changed)}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from ness_cli.engine.score import class_accuracy, task_accuracy
+from ness_cli.engine.score import class_incremental_accuracy, task_incremental_accuracy
 from ness_cli.errors import SettingsError
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
@@ -105,7 +105,7 @@ def _score(
     seen = range(1, task_number + 1)
     size = context.settings.evaluate.batch_size
     shared = method.model.shared_head
-    by_class = "class" in wanted and not shared
+    class_incremental = "class" in wanted and not shared
     test = {t: context.images(t, "test") for t in seen}
     valid = {t: context.images(t, "valid") for t in seen if "validation" in wanted}
     without = [str(t) for t, images in valid.items() if not len(images)]
@@ -114,7 +114,7 @@ def _score(
             f"validation: no images were set aside for it in task {', '.join(without)}",
             "prepare a run with data.valid_fraction=0.05",
         )
-    passes = ("task" in wanted) + by_class * task_number
+    passes = ("task" in wanted) + class_incremental * task_number
     total = passes * sum(map(len, test.values())) + sum(map(len, valid.values()))
     scores: dict[str, Any] = {}
     title = f"task {task_number}/{context.stream.num_tasks}: evaluating"
@@ -124,15 +124,15 @@ def _score(
         stack.enter_context(calling_between_layers(method.model, lambda: advance(0)))
         if "task" in wanted:
             scores["task_incremental"] = [
-                100 * task_accuracy(method, test[t], size, advance) for t in seen
+                100 * task_incremental_accuracy(method, test[t], size, advance) for t in seen
             ]
-        if by_class:
+        if class_incremental:
             scores["class_incremental"] = [
-                100 * class_accuracy(method, test[t], seen, size, advance) for t in seen
+                100 * class_incremental_accuracy(method, test[t], seen, size, advance) for t in seen
             ]
         if valid:
             scores["validation"] = [
-                100 * task_accuracy(method, valid[t], size, advance) for t in seen
+                100 * task_incremental_accuracy(method, valid[t], size, advance) for t in seen
             ]
     if "class" in wanted and shared:
         scores["class_incremental_note"] = SHARED_HEAD

@@ -60,7 +60,7 @@ def measured_updates(context: RunContext, state: RunState) -> Meter:
         DamagedError: If a file does not read back.
         StoppedError: If a stop was requested.
     """
-    recorded = Meter.of(state, context.about["identity"])
+    recorded = Meter.of(state, context.run_record["identity"])
     model = new_model(context)
     add_head(context, model, 1)  # one for all is a layer
     method = context.method(model)
@@ -68,8 +68,8 @@ def measured_updates(context: RunContext, state: RunState) -> Meter:
     if not numbers or not method.reads("measure"):
         return recorded
     found = []
-    with context.place.progress.track("updates on earlier inputs", len(numbers)) as track:
-        advance = stopping(context.place, f"ness inspect {context.run.path}", track)
+    with context.workplace.progress.track("updates on earlier inputs", len(numbers)) as track:
+        advance = stopping(context.workplace, f"ness inspect {context.run.path}", track)
         for number in sorted(numbers):
             changes = measured_update(context, method, number)
             if changes:

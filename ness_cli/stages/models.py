@@ -37,7 +37,7 @@ def pretrained_weights(context: RunContext) -> Tensors | None:
         InputError: If they are gone from the cache.
         DamagedError: If they are not what was put there.
     """
-    found = context.about.get("pretrained")
+    found = context.run_record.get("pretrained")
     return None if found is None else Pretrained(**found).read(context.workplace.cache)
 
 

@@ -42,13 +42,13 @@ class Prepared:
     """What ``prepare`` found or made.
 
     Attributes:
-        about: The content of ``run.json``.
+        record: The content of ``run.json``.
         manifest: The content of ``stream.json``.
         was_there: Whether the run had been prepared before.
         was_compared: Whether the files of the images were looked at, and are those of the run.
     """
 
-    about: Mapping[str, Any]
+    record: Mapping[str, Any]
     manifest: Mapping[str, Any]
     was_there: bool
     was_compared: bool
@@ -88,21 +88,21 @@ def prepare(
             check_fit(settings, manifest, device)
             for note in stream_notes(manifest):
                 progress.note(note)
-            about = _about(resolved, manifest, _pretrained(settings, None, cache, progress))
-            _write(run, settings, manifest, about)
-        return Prepared(about, manifest, was_there=False, was_compared=True)
-    about = read_run_record(run)
-    changed = difference(about["identity"], resolved.settings.identity())
+            record = _record(resolved, manifest, _pretrained(settings, None, cache, progress))
+            _write(run, settings, manifest, record)
+        return Prepared(record, manifest, was_there=False, was_compared=True)
+    record = read_run_record(run)
+    changed = difference(record["identity"], resolved.settings.identity())
     if changed:
         raise InputError(
             f"{run.path} was prepared with other settings: {'; '.join(changed)}",
             "choose another --out, or delete the folder",
         )
     with run_log(run, "prepare"), short_of_memory(_SMALLER_DATA):
-        origin = Origin(run, about)
+        origin = Origin(run, record)
         settings, was_compared = resolved.settings, True
         try:
-            stored, gone = prepared_data(cache, about["stream_key"]), "they are not in the cache"
+            stored, gone = prepared_data(cache, record["stream_key"]), "they are not in the cache"
         except DamagedError as error:
             stored, gone = None, error.what
         if stored is not None:
@@ -111,11 +111,11 @@ def prepare(
         else:
             manifest = _prepare_again(settings.stream, origin, cache, progress, gone)
         check_fit(settings, manifest, device)
-        _pretrained(settings, about.get("pretrained"), cache, progress)
+        _pretrained(settings, record.get("pretrained"), cache, progress)
         if was_compared:
-            about["places"] = settings.stream.locations()
-        _write(run, settings, manifest, about)
-    return Prepared(about, manifest, was_there=True, was_compared=was_compared)
+            record["places"] = settings.stream.locations()
+        _write(run, settings, manifest, record)
+    return Prepared(record, manifest, was_there=True, was_compared=was_compared)
 
 
 def _prepare_again(
@@ -135,11 +135,11 @@ def _prepare_again(
             can_download=error.can_download,
         ) from error
     origin.refuse_others(data, dict(enumerate(contents)))
-    key = origin.about["stream_key"]
+    key = origin.record["stream_key"]
     return prepare_data(data, cache, progress, contents=contents, key=key)
 
 
-def _about(
+def _record(
     resolved: Resolved, manifest: Mapping[str, Any], weights: dict[str, str] | None
 ) -> dict[str, Any]:
     """Return the content of ``run.json``."""
@@ -168,12 +168,12 @@ def _about(
 
 
 def _write(
-    run: RunDir, settings: Settings, manifest: Mapping[str, Any], about: Mapping[str, Any]
+    run: RunDir, settings: Settings, manifest: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
     header = "# Settings of this run, resolved; run.json says where each value came from.\n"
     write_bytes(run.settings, (header + yaml_files.dump(settings.to_dict())).encode())
     write_json(run.stream, manifest)
-    write_json(run.run, about)
+    write_json(run.run, record)
 
 
 def _pretrained(

@@ -48,12 +48,12 @@ class Report:
         found = self._accuracies(width)
         names = RunNames.of([run.path for run in self.runs], width - _OTHER_COLUMNS)
         found.append(tables.comparison_table(self.runs, names))
-        by_class = tables.class_table(self.runs, names)
-        if by_class is not None:
-            found.append(by_class)
-        by_validation = tables.validation_table(self.runs, names)
-        if by_validation is not None:
-            found.append(by_validation)
+        class_incremental = tables.class_table(self.runs, names)
+        if class_incremental is not None:
+            found.append(class_incremental)
+        validation = tables.validation_table(self.runs, names)
+        if validation is not None:
+            found.append(validation)
         if any(len(group.independent) > 1 for group in self.groups):
             found.append(tables.group_table(self.groups))
         single = self.runs[0] if len(self.runs) == 1 else None
@@ -74,12 +74,14 @@ class Report:
         legend = []
         for run in self.runs:
             title = f"{run.path}: {run.method}, test accuracy in %"
-            if run.by_task.last:
+            if run.task_incremental.last:
                 margins = run.margins
                 legend += [tables.MARGIN_NOTE] if margins else []
-                legend.append(tables.names_below(run.by_task, run.tasks, width))
-                found.append(tables.accuracy_table(run.by_task, title, width, run.tasks, margins))
-            elif not run.by_class.last:
+                legend.append(tables.names_below(run.task_incremental, run.tasks, width))
+                found.append(
+                    tables.accuracy_table(run.task_incremental, title, width, run.tasks, margins)
+                )
+            elif not run.class_incremental.last:
                 found.append(Text(f"{run.path}: not evaluated yet"))
         return [*found, *(Text(line, style="dim") for line in dict.fromkeys(legend) if line)]
 
@@ -114,22 +116,22 @@ def _run_document(run: RunResult) -> dict[str, Any]:
     seconds = {step: run.seconds(step) for step in ("train", "build", "evaluate")}
     return {
         "path": str(run.path),
-        "preset": run.about["preset"],
-        "method": run.about["method"],
+        "preset": run.record["preset"],
+        "method": run.record["method"],
         "method_label": run.method,
-        "seed": run.about["seed"],
+        "seed": run.record["seed"],
         "num_tasks": run.state.num_tasks,
         "tasks_done": run.num_done,
-        **run.by_task.summary(),
-        "matrix": run.by_task.as_json(),
+        **run.task_incremental.summary(),
+        "matrix": run.task_incremental.as_json(),
         "margins": None if run.margins is None else list(run.margins.tasks),
         "acc_margin": None if run.margins is None else run.margins.mean,
         "tasks": [
             {"number": task.number, "label": ", ".join(task.words), "test_images": task.num_test}
             for task in run.tasks
         ],
-        "class_incremental": _summary(run.by_class),
-        "validation": _summary(run.by_validation),
+        "class_incremental": _summary(run.class_incremental),
+        "validation": _summary(run.validation),
         "class_incremental_note": run.class_note or None,
         "meter": run.meter.document(),
         "determinism": run.determinism,

@@ -24,23 +24,23 @@ class Origin:
 
     Attributes:
         run: The run folder.
-        about: The content of its ``run.json``: ``contents`` has the hash of every data set's files
+        record: The content of its ``run.json``: ``contents`` has the hash of every data set's files
             and ``content`` that of all, ``locations`` says where they were when they were last
             compared with these. Runs of older versions lack some of it.
     """
 
     run: RunDir
-    about: Mapping[str, Any]
+    record: Mapping[str, Any]
 
     @property
     def data(self) -> DataSettings:
         """The settings of the data that the run has."""
-        return read_settings(self.run, self.about).data
+        return read_settings(self.run, self.record).data
 
     @property
     def locations(self) -> Sequence[Any]:
         """Where every data set was when its files were last looked at."""
-        locations: Sequence[Any] = self.about.get("places") or self.data.locations()
+        locations: Sequence[Any] = self.record.get("places") or self.data.locations()
         return locations
 
     def moved(self, data: DataSettings) -> list[int]:
@@ -59,7 +59,7 @@ class Origin:
         Raises:
             InputError: If a data set is another one; names it with its place and both hashes.
         """
-        known = self.about.get("contents")
+        known = self.record.get("contents")
         if known is None:
             wrong = {} if self._has_all(data, list(found.values())) else dict.fromkeys(found, "")
         else:
@@ -76,9 +76,9 @@ class Origin:
             )
 
     def _has_all(self, data: DataSettings, found: Sequence[str]) -> bool:
-        if "content" in self.about:
-            return bool(self.about["content"] == content_of_all(found))
-        return self.about["stream_key"] in keys(data, found)
+        if "content" in self.record:
+            return bool(self.record["content"] == content_of_all(found))
+        return self.record["stream_key"] in keys(data, found)
 
     def _location(self, data: DataSettings, index: int) -> str:
         """Return the key and the value of a setting that says where a data set is."""
@@ -115,7 +115,7 @@ def checked(
     datasets, moved = data.datasets(), origin.moved(data)
     if not moved and not everything:
         return settings, False
-    knows_each = "contents" in origin.about
+    knows_each = "contents" in origin.record
     numbers = moved if knows_each and not everything else range(len(datasets))
     try:
         hashes = content_hashes([datasets[each] for each in numbers], progress, download=False)

@@ -7,7 +7,7 @@ import torch
 from factory import add_task, make_images, make_method, make_settings, make_task
 
 from ness_cli.engine import validation
-from ness_cli.engine.score import record_statistics, task_accuracy
+from ness_cli.engine.score import record_statistics, task_incremental_accuracy
 from ness_cli.engine.validation import Validation
 from ness_cli.errors import NumericalError
 from ness_cli.methods.base import Task
@@ -47,7 +47,7 @@ def test_it_is_what_evaluation_finds_with_the_tasks_own_statistics(num_valid):
     method, task = _learner(train=make_images(1, 200), valid=make_images(1, num_valid, seed=1))
     found = _score(method, task)
     record_statistics(method, [task.train])
-    assert found.accuracy == task_accuracy(method, task.valid, 500, lambda _: None)
+    assert found.accuracy == task_incremental_accuracy(method, task.valid, 500, lambda _: None)
     with torch.no_grad(), method.task_view(1) as model:
         outputs = model(task.valid.batch(slice(None)).x)
     expected = torch.nn.functional.cross_entropy(outputs.double(), task.valid.labels)

@@ -18,7 +18,9 @@ from ness_cli.settings.about import About
 def _run(seed, acc, bwt=0.0):
     # Two tasks; after the second both are at `acc`, the first was learned at acc - bwt.
     matrix = AccuracyMatrix.of([[acc - bwt], [acc, acc]])
-    return SimpleNamespace(about={"seed": seed, "preset": "p", "method": "m"}, by_task=matrix)
+    return SimpleNamespace(
+        record={"seed": seed, "preset": "p", "method": "m"}, task_incremental=matrix
+    )
 
 
 def _about(**published):

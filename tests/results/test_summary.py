@@ -10,8 +10,8 @@ from ness_cli.results.summary import Group, Spread, distinct_names, groups
 
 
 def _group(method="ness", **identity):
-    about = {"preset": "p", "method": method, "identity": {"seed": 1, **identity}}
-    return Group((SimpleNamespace(about=about),))
+    record = {"preset": "p", "method": method, "identity": {"seed": 1, **identity}}
+    return Group((SimpleNamespace(record=record),))
 
 
 def test_groups_of_one_name_say_in_which_settings_they_differ():
@@ -29,11 +29,11 @@ def test_a_setting_that_only_one_group_has_is_named_too():
 
 
 def _run(path, seed, rows, sha="a"):
-    about = {"preset": "p", "method": "m", "seed": seed, "stream_key": "k"}
-    about["identity"] = {"seed": seed, "train.lr": 0.1}
+    record = {"preset": "p", "method": "m", "seed": seed, "stream_key": "k"}
+    record["identity"] = {"seed": seed, "train.lr": 0.1}
     matrix = AccuracyMatrix.of(rows)
     results = {f"row {t}": row for t, row in enumerate(matrix.rows)} | {"model": sha}
-    return SimpleNamespace(path=Path(path), about=about, by_task=matrix, results=results)
+    return SimpleNamespace(path=Path(path), record=record, task_incremental=matrix, results=results)
 
 
 def test_a_run_and_its_copy_count_once_and_both_are_named():

@@ -48,11 +48,11 @@ def test_what_a_preset_set_for_another_protocol_goes_with_it():
 
 def test_a_run_that_exists_may_have_every_default_written_down():
     stored = resolve("digits").settings.to_dict()
-    about = {"origins": {}, "preset": "digits"}
+    record = {"origins": {}, "preset": "digits"}
     assert stored["data"]["classes_per_task"] == 2
-    assert resolve_again(stored, about, [], None).settings.data.protocol == "permuted"
+    assert resolve_again(stored, record, [], None).settings.data.protocol == "permuted"
     with pytest.raises(SettingsError, match="classes_per_task"):
-        resolve_again(stored, about, ["data.classes_per_task=5"], None)
+        resolve_again(stored, record, ["data.classes_per_task=5"], None)
 
 
 def test_without_a_preset_your_own_images_start_from_their_own():

@@ -68,7 +68,7 @@ def test_every_step_speaks_of_its_own_settings(place, run, monkeypatch):
         assert "evaluate.batch_size" in remedy
         assert "layers" in remedy
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate_stage, "task_accuracy", _exhausted)
+        patch.setattr(evaluate_stage, "task_incremental_accuracy", _exhausted)
         remedy = _remedy(lambda: evaluate(context))
         assert "evaluate.batch_size" in remedy
         assert "train.batch_size" not in remedy

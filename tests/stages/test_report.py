@@ -21,9 +21,9 @@ def made_up(folder: Path, seed: int, *, method: str = "ness", **options: object)
     settings = {f"methods.{method}.{key}": value for key, value in options.items()}
     identity = {"seed": seed, "method.name": method, "net.name": "mlp", **settings}
     identity |= {"data.source": "digits", "data.protocol": "split"}
-    about = {"fingerprint": "f", "identity": identity, "preset": "mine", "method": method}
-    about |= {"seed": seed, "num_tasks": NUM_TASKS, "stream_key": "k", "notes": []}
-    (folder / "run.json").write_text(json.dumps(about))
+    record = {"fingerprint": "f", "identity": identity, "preset": "mine", "method": method}
+    record |= {"seed": seed, "num_tasks": NUM_TASKS, "stream_key": "k", "notes": []}
+    (folder / "run.json").write_text(json.dumps(record))
     tasks = [
         {
             "name": f"classes-{2 * t + 1}-{2 * t + 2}",

@@ -137,8 +137,8 @@ def test_settings_edited_by_hand_name_no_other_images_unnoticed(run, tmp_path):
 def test_a_run_of_an_older_version_is_compared_as_a_whole(run, tmp_path, missing):
     other = _images(tmp_path / "new", shade=1)
     shutil.copytree(tmp_path / "before", tmp_path / "copy")
-    about = json.loads(run.dir.run.read_text())
-    run.dir.run.write_text(json.dumps({k: v for k, v in about.items() if k not in missing}))
+    record = json.loads(run.dir.run.read_text())
+    run.dir.run.write_text(json.dumps({k: v for k, v in record.items() if k not in missing}))
     with pytest.raises(InputError, match=f"{other} instead of"):
         run.prepare(f"data.path={other}")
     assert run.prepare(f"data.path={tmp_path / 'copy'}").was_compared
