@@ -45,16 +45,16 @@ def load(package: str, name: str, *, setting: str) -> ModuleType:
         SettingsError: If there is no such component; the message names the nearest one. If another
             package gives its component the name of one of ours, or its module does not import.
     """
-    asked, plugins = name.replace("_", "-"), _plugins(package)
-    if asked in _own_names(package):
-        if asked in plugins:
+    key, plugins = name.replace("_", "-"), _plugins(package)
+    if key in _own_names(package):
+        if key in plugins:
             raise SettingsError(
-                f"{setting}: {asked!r} is a component of ness and of {plugins[asked].value}",
+                f"{setting}: {key!r} is a component of ness and of {plugins[key].value}",
                 "uninstall that package, or have its entry point renamed",
             )
-        return importlib.import_module(f"{package}.{asked.replace('-', '_')}")
-    if asked in plugins:
-        return _loaded(plugins[asked], setting)
+        return importlib.import_module(f"{package}.{key.replace('-', '_')}")
+    if key in plugins:
+        return _loaded(plugins[key], setting)
     known = names(package)
     raise SettingsError(
         f"{setting}: unknown name {name!r}{did_you_mean(name, known)}",

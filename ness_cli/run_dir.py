@@ -91,8 +91,8 @@ class RunDir:
         except filelock.Timeout:
             who = "another process"
             with contextlib.suppress(OSError, ValueError, KeyError):
-                told = json.loads(holder.read_text())
-                who = f"process {told['pid']} on {told['host']}"
+                content = json.loads(holder.read_text())
+                who = f"process {content['pid']} on {content['host']}"
             raise LockedError(
                 f"{self.path} is in use by {who}", "wait for it to end, or stop it"
             ) from None

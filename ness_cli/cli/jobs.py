@@ -73,16 +73,16 @@ class Jobs:
             RunFailedError: If one failed, when all others are done.
         """
         stop = workplace.stop
-        waiting, failed, is_told = list(runs), [], False
+        waiting, failed, is_signalled = list(runs), [], False
         running: dict[RunDir, _Process] = {}
         try:
             while (waiting and not stop.reason) or running:
                 while waiting and len(running) < self.number and not stop.reason:
                     run = waiting.pop(0)
                     running[run] = self._start(run, workplace)
-                if stop.reason and not is_told:
+                if stop.reason and not is_signalled:
                     _signal(running.values(), signal.SIGTERM)
-                    is_told = True
+                    is_signalled = True
                 time.sleep(_POLL_SECONDS)
                 for run in [run for run, process in running.items() if process.poll() is not None]:
                     code = running.pop(run).finish()

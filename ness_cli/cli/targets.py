@@ -98,8 +98,8 @@ def _refuse_two_seeds(seed: int | None, seeds: str | None, overrides: Sequence[s
         raise SettingsError("--seed and --seeds exclude each other", "leave one of them out")
     setting = parse_overrides(overrides).get("seed")
     option = f"--seed {seed}" if seeds is None else f"--seeds {seeds}"
-    asked = [seed] if seeds is None else _parse_seeds(seeds)
-    if setting is not None and asked not in ([None], [setting]):
+    wanted = [seed] if seeds is None else _parse_seeds(seeds)
+    if setting is not None and wanted not in ([None], [setting]):
         raise SettingsError(f"{option} and seed={setting} contradict", "leave one of them out")
 
 

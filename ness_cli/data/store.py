@@ -17,7 +17,7 @@ import torch
 
 from ness_cli import seeding, tensor_files
 from ness_cli.data.formats.content import readable_sha256
-from ness_cli.data.stream import (
+from ness_cli.data.stream_plan import (
     StreamPlan,
     content_hashes,
     content_of_all,

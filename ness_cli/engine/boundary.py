@@ -32,7 +32,7 @@ class Boundary:
         self.save_seconds = save_seconds
         self.stop = stop
         self.clock = clock
-        self.last_save = self.last_asked = clock()
+        self.last_save = self.last_exchange = clock()
         self.num_steps = self.steps_left = 1
 
     def after_step(self) -> tuple[bool, bool]:
@@ -43,28 +43,28 @@ class Boundary:
         self.steps_left -= 1
         if self.steps_left:
             return False, False
-        due, is_asked, num_steps = processes.largest(
+        due, is_stopping, num_steps = processes.largest(
             int(self._is_due() and processes.is_main),
             int(bool(self.stop.reason)),
             self._next_num_steps() if processes.is_main else 0,
         )
-        self.last_asked = self.clock()
+        self.last_exchange = self.clock()
         self.num_steps = self.steps_left = num_steps
-        if is_asked and not self.stop.reason:
+        if is_stopping and not self.stop.reason:
             self.stop.request("another process")
-        return self._decided(bool(due), bool(is_asked))
+        return self._decided(bool(due), bool(is_stopping))
 
     def _is_due(self) -> bool:
         return self.clock() - self.last_save >= self.save_seconds
 
     def _next_num_steps(self) -> int:
         """Return after how many steps to ask again, at most twice as many as before."""
-        seconds_per_step = (self.clock() - self.last_asked) / self.num_steps
+        seconds_per_step = (self.clock() - self.last_exchange) / self.num_steps
         most = min(SECONDS_BETWEEN, self.save_seconds)
         fitting = int(most / seconds_per_step) if seconds_per_step > 0 else 2 * self.num_steps
         return max(1, min(fitting, 2 * self.num_steps))
 
-    def _decided(self, is_due: bool, is_asked: bool) -> tuple[bool, bool]:
-        if is_due or is_asked:
+    def _decided(self, is_due: bool, is_stopping: bool) -> tuple[bool, bool]:
+        if is_due or is_stopping:
             self.last_save = self.clock()
-        return is_due or is_asked, is_asked
+        return is_due or is_stopping, is_stopping

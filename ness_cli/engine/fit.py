@@ -116,7 +116,7 @@ class Fit:
         """Steps of all phases together, at most."""
         return self.steps_per_epoch * sum(phase.num_epochs for phase in self.phases)
 
-    def run(self) -> FitState:
+    def train(self) -> FitState:
         """Train to the end, resuming from a checkpoint if there is one.
 
         Returns:
@@ -133,7 +133,7 @@ class Fit:
         self.context.on_epoch(self.state.history)
         self.boundary = Boundary(self.context.checkpoint_seconds, self.context.stop)
         while self.state.phase < len(self.phases):
-            self._run_phase(self.phases[self.state.phase], saved)
+            self._train_phase(self.phases[self.state.phase], saved)
             saved = None
             self.state.phase += 1
             self.state.epoch, self.state.best = 0, None
@@ -141,7 +141,7 @@ class Fit:
 
     # -- a phase -----------------------------------------------------------------------------
 
-    def _run_phase(
+    def _train_phase(
         self, phase: Phase, saved: tuple[dict[str, torch.Tensor], dict[str, Any]] | None
     ) -> None:
         context, state = self.context, self.state
@@ -163,7 +163,7 @@ class Fit:
         if saved is not None:
             self._restore(saved[0])
         while state.epoch < phase.num_epochs:
-            self._run_epoch(phase)
+            self._train_epoch(phase)
             if self._end_epoch(phase):
                 break
         self._end_phase(phase)
@@ -193,7 +193,7 @@ class Fit:
                 where = f"task {self.task.number}, averaged weights"
                 self.state.kept |= _as_json(self.validation.score(where))
 
-    def _run_epoch(self, phase: Phase) -> None:
+    def _train_epoch(self, phase: Phase) -> None:
         state, task_number = self.state, self.task.number
         # Counted over all phases, so that no two epochs of a task draw the same numbers.
         address = sum(p.num_epochs for p in self.phases[: state.phase]) + state.epoch
@@ -263,11 +263,11 @@ class Fit:
     # -- checkpoints -------------------------------------------------------------------------
 
     def _step_boundary(self) -> None:
-        is_due, is_asked = self.boundary.after_step()
+        is_due, is_stopping = self.boundary.after_step()
         if is_due:
             self._save()
         # Of what was agreed on before saving: a signal may have come since.
-        if is_asked:
+        if is_stopping:
             self.context.stop.check("a checkpoint is saved", self.context.resume)
 
     def _save(self) -> None:

@@ -15,26 +15,26 @@ class RunNames:
 
     Attributes:
         common: Folder that is left out of every name, or empty.
-        room: Columns there are for a name.
+        space: Columns there are for a name.
     """
 
     common: str
-    room: int
+    space: int
 
     @classmethod
-    def of(cls, paths: Sequence[Path], room: int) -> RunNames:
+    def of(cls, paths: Sequence[Path], space: int) -> RunNames:
         """Return names that leave out the common folder if one would be too long with it."""
-        is_long = max((len(str(path)) for path in paths), default=0) > room
+        is_long = max((len(str(path)) for path in paths), default=0) > space
         is_mixed = len({path.is_absolute() for path in paths}) > 1
         if len(paths) < 2 or not is_long or is_mixed:
-            return cls("", room)
-        return cls(os.path.commonpath([path.parent for path in paths]), room)
+            return cls("", space)
+        return cls(os.path.commonpath([path.parent for path in paths]), space)
 
     def name(self, path: Path) -> str:
         """Return the name of a run, in several lines where it is too long for one."""
         lines = [""]
-        for part in _parts(str(path.relative_to(self.common) if self.common else path), self.room):
-            if lines[-1] and len(lines[-1]) + len(part) > self.room:
+        for part in _parts(str(path.relative_to(self.common) if self.common else path), self.space):
+            if lines[-1] and len(lines[-1]) + len(part) > self.space:
                 lines.append("")
             lines[-1] += part
         return "\n".join(lines)
@@ -44,7 +44,7 @@ class RunNames:
         return f"{text}; runs in {self.common}" if self.common else text
 
 
-def _parts(path: str, room: int) -> Iterator[str]:
+def _parts(path: str, space: int) -> Iterator[str]:
     """Yield the pieces between which a name may be broken: folders, and words of long ones."""
     for folder in re.split(f"(?<={re.escape(os.sep)})", path):
-        yield from re.split(r"(?<=[-_. ])", folder) if len(folder) > room else [folder]
+        yield from re.split(r"(?<=[-_. ])", folder) if len(folder) > space else [folder]

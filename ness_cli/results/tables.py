@@ -40,14 +40,14 @@ def accuracy_table(
         margins: Of the last row.
     """
     known = list(tasks[: matrix.last]) or [TaskFacts(t) for t in range(1, matrix.last + 1)]
-    room = width - _CELL * (matrix.last + 1)
-    if room < _ROW:
+    space = width - _CELL * (matrix.last + 1)
+    if space < _ROW:
         return _per_task(matrix, title, known, margins)
     table = plain_table("after", *map(str, range(1, matrix.last + 1)), "mean")
     table.columns[-1].style = "bold"
-    has_names = room >= _NAMED_ROW
+    has_names = space >= _NAMED_ROW
     for facts, row in zip(known, matrix.rows, strict=False):
-        table.add_row(_row_label(facts, room if has_names else 0), *_cells(row, matrix.last))
+        table.add_row(_row_label(facts, space if has_names else 0), *_cells(row, matrix.last))
     if margins is not None:
         numbers = (f"{value:.1f}" for value in (*margins.tasks, margins.mean))
         table.add_row(MARGIN, *numbers, style="dim")
@@ -56,17 +56,17 @@ def accuracy_table(
 
 def names_below(matrix: AccuracyMatrix, tasks: Sequence[TaskFacts], width: int) -> str:
     """Return the names of the tasks where the rows of the triangle have no room for them."""
-    room = width - _CELL * (matrix.last + 1)
-    if not _ROW <= room < _NAMED_ROW:
+    space = width - _CELL * (matrix.last + 1)
+    if not _ROW <= space < _NAMED_ROW:
         return ""
     named = [f"{t.number}: {t.label(24)}" for t in tasks[: matrix.last] if t.words]
     return f"tasks: {'; '.join(named)}" if named else ""
 
 
-def _row_label(facts: TaskFacts, room: int) -> str:
-    if not facts.words or not room:
+def _row_label(facts: TaskFacts, space: int) -> str:
+    if not facts.words or not space:
         return f"task {facts.number}"
-    return f"{facts.number}: {facts.label(room - len('10: ') - 2)}"
+    return f"{facts.number}: {facts.label(space - len('10: ') - 2)}"
 
 
 def _cells(row: Sequence[float] | None, num_tasks: int) -> list[str | Text]:

@@ -13,14 +13,14 @@ from ness_cli.settings.components import SOURCES
 _READ_BY = {"classes_per_task": "split", "max_angle": "rotated"}
 
 
-def unread(asked: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
+def unread(changed: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for every setting asked for that its protocol does not read.
 
     Args:
-        asked: Nested plain values of all sections, as somebody set them.
+        changed: Nested plain values of all sections, as somebody set them.
         whole: The same with everything below them: they decide on the protocol.
     """
-    data = asked.get("data")
+    data = changed.get("data")
     if not isinstance(data, Mapping):
         return
     yield from _unread_lines(data, _protocol(whole["data"]), "data")

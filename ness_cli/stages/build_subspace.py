@@ -20,7 +20,7 @@ from ness_cli.stages.context import (
 from ness_cli.stages.meter import measured_update
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
-from ness_cli.stages.resources import require_room
+from ness_cli.stages.resources import require_disk_space
 from ness_cli.stages.retention import remove_older
 from ness_cli.stages.step_record import StepRecord
 from ness_cli.workplace import stopping
@@ -58,7 +58,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     with run_log(context.run, f"build-subspace, task {task_number}"), short_of_memory(remedy):
         record = StepRecord(context, "build", task_number)
         method = context.method(load_model(context, task_number, record.files))
-        require_room(context, method, "build")
+        require_disk_space(context, method, "build")
         record.files.load_memory(method, "build", task_number - 1)
         record.files.load_training(method, task_number)
         changes = _changes(context, method, task_number)

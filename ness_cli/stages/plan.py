@@ -98,12 +98,12 @@ def check_fit(
             "net.heads: a shared head needs tasks with the same classes",
             "set net.heads=per-task",
         )
-    asked = {
+    wanted = {
         "train.weights=best": settings.train.weights == "best",
         "train.schedule=plateau": settings.train.schedule == "plateau",
         "evaluate.validation=true": settings.evaluate.validation,
     }
-    needing = " and ".join(name for name, is_asked in asked.items() if is_asked)
+    needing = " and ".join(name for name, is_asked in wanted.items() if is_asked)
     if needing and any(task["splits"]["valid"]["count"] == 0 for task in manifest["tasks"]):
         raise SettingsError(
             f"data.valid_fraction: {needing} cannot do without validation images in every task",

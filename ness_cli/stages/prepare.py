@@ -11,8 +11,8 @@ from typing import Any
 from ness_cli.console import Progress
 from ness_cli.data.store import prepare as prepare_data
 from ness_cli.data.store import prepared as prepared_data
-from ness_cli.data.stream import content_hashes
 from ness_cli.data.stream_notes import stream_notes
+from ness_cli.data.stream_plan import content_hashes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
 from ness_cli.files import write_bytes, write_json
 from ness_cli.hashing import sha256_of_text

@@ -55,7 +55,7 @@ def build_memory(method: Method, threads: int) -> int:
     return held + max(new + workers, writing)
 
 
-def require_room(context: RunContext, method: Method, step: str) -> None:
+def require_disk_space(context: RunContext, method: Method, step: str) -> None:
     """Refuse a step whose files the disk cannot take; note where memory may not be enough.
 
     What memory a step takes is an estimate, and what is available changes, so it is only a note.

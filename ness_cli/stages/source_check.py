@@ -8,7 +8,7 @@ from typing import Any
 
 from ness_cli.console import Progress
 from ness_cli.data.store import keys
-from ness_cli.data.stream import content_hashes, content_of_all
+from ness_cli.data.stream_plan import content_hashes, content_of_all
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.run_dir import RunDir
 from ness_cli.settings import yaml_files

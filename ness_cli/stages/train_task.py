@@ -27,7 +27,7 @@ from ness_cli.stages.models import (
     state_dict,
 )
 from ness_cli.stages.outcome import Outcome
-from ness_cli.stages.resources import require_room
+from ness_cli.stages.resources import require_disk_space
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.stages.step_record import StepRecord
 
@@ -64,7 +64,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     with run_log(context.run, f"train-task, task {task_number}"), short_of_memory(remedy):
         record = StepRecord(context, "train", task_number)
         method = _method(context, task_number, record.files)
-        require_room(context, method, "train")
+        require_disk_space(context, method, "train")
         data = context.task(task_number, "train")
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
@@ -136,7 +136,7 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
     )
     title = f"task {task.number}/{context.stream.num_tasks}: training"
     with workplace.progress.track(title, fit.num_steps) as advance:
-        return fit.run()
+        return fit.train()
 
 
 def _write_history(folder: TaskDir, history: list[dict[str, Any]], *, durable: bool) -> None:

@@ -141,23 +141,23 @@ class PassProgress:
     """Progress of a pass over images: chunk by chunk here, by images where others compute.
 
     Args:
-        advance: Told of the work done.
+        advance: Called with the work done.
         per_image: Work of an image in all layers.
     """
 
     def __init__(self, advance: Callable[[int], None], per_image: int) -> None:
         self._advance, self._per_image = advance, per_image
-        self._told = 0
+        self._reported = 0
 
     def chunk(self, work: int) -> None:
         """Take notice of the work of a chunk."""
-        self._told += work
+        self._reported += work
         self._advance(work)
 
     def images(self, count: int) -> None:
-        """Take notice that these images are done: tell of what no chunk has told."""
-        self._advance(count * self._per_image - self._told)
-        self._told = 0
+        """Take notice that these images are done: report what no chunk has reported."""
+        self._advance(count * self._per_image - self._reported)
+        self._reported = 0
 
 
 def add_gram(total: torch.Tensor, rows: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
-from ness_cli.data.tasks.classes import deal
+from ness_cli.data.tasks.classes import assigned_classes
 from ness_cli.settings.resolve import resolve
 
 
@@ -44,8 +44,8 @@ def test_the_command_that_it_ends_with_deals_all_classes_to_tasks(folder, extra)
         shutil.copytree(folder / "ant", folder / name)
     typed = shlex.split(json.loads(ness("check", folder, "--json").stdout)["next"])[2:]
     settings = resolve("images", typed).settings
-    dealt = deal(["ant", "bee", *extra], settings.data)
-    assert (len(dealt), sum(map(len, dealt))) == (2, 2 + len(extra))
+    tasks = assigned_classes(["ant", "bee", *extra], settings.data)
+    assert (len(tasks), sum(map(len, tasks))) == (2, 2 + len(extra))
 
 
 def test_what_would_stop_preparing_exits_with_4_and_one_document(folder):

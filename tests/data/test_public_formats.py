@@ -17,9 +17,9 @@ from ness_cli import registry
 from ness_cli.console import Progress
 from ness_cli.data.formats import published
 from ness_cli.data.store import keys, plan, prepare
-from ness_cli.data.stream import content_hashes
+from ness_cli.data.stream_plan import content_hashes
 from ness_cli.data.task_stream import TaskStream
-from ness_cli.data.tasks.classes import deal
+from ness_cli.data.tasks.classes import assigned_classes
 from ness_cli.errors import InputError, MissingFilesError, SettingsError
 from ness_cli.settings.resolve import build, resolve
 
@@ -81,7 +81,7 @@ def test_cifar100_and_its_scrambled_layout(tmp_path):
 
 def test_the_superclass_preset_deals_five_classes_of_a_kind():
     options = resolve("superclass-lenet-gpm").settings.data
-    tasks = deal(sorted(options.class_order), options)
+    tasks = assigned_classes(sorted(options.class_order), options)
     assert len(tasks) == 20
     assert len({name for task in tasks for name in task}) == 100
     assert tasks[0] == ("beaver", "dolphin", "otter", "seal", "whale")

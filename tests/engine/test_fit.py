@@ -132,7 +132,7 @@ def _fit(settings, path, stop_after=None, kind=None, stop=None, notes=None):
         advance=advance,
         note=[].append if notes is None else notes.append,
     )
-    state = Fit(method, task, context).run()
+    state = Fit(method, task, context).train()
     method.end_task(task)
     return method.model.state_dict(), method.outputs("train").get("update", {}), state
 
@@ -286,7 +286,7 @@ def test_training_without_validation_images_works(tmp_path):
         advance=lambda _n, _i: None,
         note=lambda _: None,
     )
-    state = Fit(method, task, context).run()
+    state = Fit(method, task, context).train()
     assert len(state.history) == 4
     assert "valid_loss" not in state.history[0]
 

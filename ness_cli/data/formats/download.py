@@ -161,10 +161,10 @@ def _receive(file: PublicFile, out: BinaryIO, progress: Progress) -> str:
     """Write what is published under a file's address; return its MD5, in hexadecimal."""
     found = hashlib.md5(usedforsecurity=False)
     with (
-        urllib.request.urlopen(file.url, timeout=_SECONDS) as stream,
-        progress.track(f"downloading {file.name}", _length(stream)) as advance,
+        urllib.request.urlopen(file.url, timeout=_SECONDS) as response,
+        progress.track(f"downloading {file.name}", _length(response)) as advance,
     ):
-        while chunk := stream.read(_CHUNK):
+        while chunk := response.read(_CHUNK):
             with _refusals(Path(out.name)):
                 out.write(chunk)
             found.update(chunk)
@@ -185,9 +185,9 @@ def _refusals(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _length(stream: http.client.HTTPResponse) -> int:
+def _length(response: http.client.HTTPResponse) -> int:
     """Return how many bytes are announced, 0 if that is not known."""
-    announced = str(stream.headers.get("Content-Length"))
+    announced = str(response.headers.get("Content-Length"))
     return int(announced) if announced.isdecimal() else 0
 
 

@@ -106,23 +106,23 @@ class ParquetDataset(DecodedDataset):
 
 def _column(
     schema: Any,
-    asked: str | None,
+    column: str | None,
     possible: list[str],
     usual: Sequence[str],
     kind: str,
     file: str,
 ) -> str:
-    if asked is not None and asked not in schema.names:
+    if column is not None and column not in schema.names:
         raise SettingsError(
-            f"data.{kind}_column: {file} has no column {asked!r}",
+            f"data.{kind}_column: {file} has no column {column!r}",
             f"its columns are {', '.join(schema.names)}",
         )
-    if asked is not None and asked not in possible:
+    if column is not None and column not in possible:
         raise SettingsError(
-            f"data.{kind}_column: {asked!r} holds {schema.field(asked).type}",
+            f"data.{kind}_column: {column!r} holds {schema.field(column).type}",
             f"choose one of: {', '.join(possible) or 'none can be used'}",
         )
-    chosen = [asked] if asked else [name for name in possible if name in usual] or possible
+    chosen = [column] if column else [name for name in possible if name in usual] or possible
     if not chosen:
         raise SettingsError(
             f"data.{kind}_column: {file} has no column that can hold {kind}s",

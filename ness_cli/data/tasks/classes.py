@@ -17,7 +17,7 @@ from ness_cli.words import counted
 _MOST_LISTED = 12  # tasks of an example
 
 
-def deal(classes: Sequence[str], options: DatasetSettings) -> list[tuple[str, ...]]:
+def assigned_classes(classes: Sequence[str], options: DatasetSettings) -> list[tuple[str, ...]]:
     """Return the classes of every task, disjoint, in the order of the settings.
 
     Without ``num_tasks`` every class is used; with it, those that come after the last task are not.
@@ -37,7 +37,7 @@ def deal(classes: Sequence[str], options: DatasetSettings) -> list[tuple[str, ..
 
 
 def in_order(classes: list[str], options: DatasetSettings) -> list[str]:
-    """Return the classes in the order of the settings; errors as in ``deal``."""
+    """Return the classes in the order of the settings; errors as in ``assigned_classes``."""
     order = options.class_order
     if order == "sorted":
         return classes

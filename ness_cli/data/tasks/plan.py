@@ -15,7 +15,7 @@ from ness_cli import seeding
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.data.tasks.changes import Change, permutations, rotations
-from ness_cli.data.tasks.classes import deal, in_order
+from ness_cli.data.tasks.classes import assigned_classes, in_order
 from ness_cli.data.tasks.sampling import floor_fraction, pick
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import SHARED_LABEL_TASKS, DatasetSettings
@@ -222,7 +222,7 @@ def _split(
     classes: Sequence[str], members: Mapping[str, Members], options: DatasetSettings
 ) -> list[TaskPlan]:
     plans, start = [], 0
-    for names in deal(classes, options):
+    for names in assigned_classes(classes, options):
         title = f"classes-{start + 1}-{start + len(names)}"
         start += len(names)
         plans.append(TaskPlan(title, names, tuple(members[each] for each in names), options))

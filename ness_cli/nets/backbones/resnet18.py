@@ -111,11 +111,11 @@ def _units(width: int, *, num_positions: int) -> tuple[Units, ...]:
             )
             for block in (f"stage{stage}.0", f"stage{stage}.1")
         ]
-        found.append(_stream(stage, out, num_positions))
+        found.append(_residual_units(stage, out, num_positions))
     return tuple(found)
 
 
-def _stream(stage: int, count: int, num_positions: int) -> Units:
+def _residual_units(stage: int, count: int, num_positions: int) -> Units:
     """Return the units that the blocks of a stage add to."""
     first, second, following = f"stage{stage}.0", f"stage{stage}.1", f"stage{stage + 1}.0"
     producers, norms = [f"{first}.conv2", f"{second}.conv2"], [f"{first}.norm2", f"{second}.norm2"]

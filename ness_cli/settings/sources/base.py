@@ -75,8 +75,9 @@ class DatasetSettings(DataSettings):
     classes_per_task: PerTask = 10
     """Classes of every task, or a list with one number per task."""
     class_order: Literal["sorted", "seeded", "numpy-seeded"] | Names = "sorted"
-    """Order in which classes are dealt to tasks: by label, shuffled by ``split_seed``, shuffled by
-    it as numpy's legacy generator does (published miniImageNet runs), or a list of class names."""
+    """Order in which classes are assigned to tasks: by label, shuffled by ``split_seed``,
+    shuffled by it as numpy's legacy generator does (published miniImageNet runs), or a list of
+    class names."""
     task_order: Counts | None = None
     """Order of the tasks, each once, numbered from 1 in the order that they have when absent."""
     limit_per_class: int | None = Field(default=None, ge=1)

@@ -21,7 +21,7 @@ class Options(DatasetSettings):
     classes_per_task: PerTask = 5
     """Classes of every task, or a list with one number per task."""
     class_order: Literal["sorted", "seeded", "numpy-seeded"] | Names = "numpy-seeded"
-    """Order in which classes are dealt to tasks; ``numpy-seeded`` is that of the published runs."""
+    """Order in which tasks get their classes; ``numpy-seeded`` is that of the published runs."""
     split_seed: Annotated[int, Field(ge=0)] | Literal["run"] = "run"
     """Seed of every random choice in the data. The published runs took the run's seed: every seed
     learns tasks of its own."""
