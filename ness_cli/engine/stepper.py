@@ -50,9 +50,7 @@ class Stepper:
         self.optimizer = make_optimizer(groups, self.train) if has_any else None
         augment = self.train.augment
         self.augment = Augment(augment, task.train.images.shape[1:]) if augment else None
-        sam = self.train.sam
-        has_sam = sam.tasks == "all" or (sam.tasks == "first" and task.is_first)
-        self.sam_rho = sam.rho if has_sam else None
+        self.ascent_radius = method.ascent_radius(task, self.train)
 
     def step(self, images: Images, positions: torch.Tensor, progress: StepProgress) -> torch.Tensor:
         """Make one step on a batch.
@@ -72,9 +70,9 @@ class Stepper:
         own, _ = current_processes().shard(positions)
         step = TrainStep(self.forward, batch, progress, images, own, self._batch)
         loss = self._gradients(step)
-        if self.sam_rho is not None:
+        if self.ascent_radius is not None:
             parameters = list(self.parameters.values())
-            with perturbed(parameters, method.ascent_direction, self.sam_rho):
+            with perturbed(parameters, method.ascent_direction, self.ascent_radius):
                 self._gradients(step)
         method.edit_gradients(step)
         if self.train.clip_norm is not None:

@@ -341,13 +341,24 @@ class Method:
     def gradients(self, step: TrainStep) -> torch.Tensor:
         """Leave gradients in ``.grad``, where there are none yet, and return the loss, detached.
 
-        Called once a step, with SAM a second time at the perturbed weights. What is left is raw:
-        neither summed over processes, which is done next, nor projected, except where a layer's
-        backward pass projects.
+        Called once a step; where there is an ``ascent_radius``, a second time for the same step at
+        the perturbed weights. What is left is raw: neither summed over processes, which is done
+        next, nor projected, except where a layer's backward pass projects.
         """
         loss = self.loss(step)
         step.backward(loss)
         return loss.detach()
+
+    def ascent_radius(self, task: Task, train: TrainSettings) -> float | None:
+        """Return how far uphill gradients are taken a second time; ``None`` for not at all.
+
+        Args:
+            task: The task.
+            train: Settings of the phase. Base: SAM, in the tasks that they name.
+        """
+        tasks = train.sam.tasks
+        has_sam = tasks == "all" or (tasks == "first" and task.is_first)
+        return train.sam.rho if has_sam else None
 
     def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
         """Return where SAM may go uphill: the gradient, unless training is confined.

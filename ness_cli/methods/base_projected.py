@@ -80,6 +80,11 @@ class ProjectedMethod(Method, ABC):
             linear.detach()
         self._projectors, self._anchors, self._linears, self._owners = {}, {}, {}, {}
 
+    def _project_rows(self, *, is_on: bool) -> None:
+        """Let gradients of Linear layers come out of the backward pass projected, or whole."""
+        for linear in self._linears.values():
+            linear.is_on = is_on
+
     def _is_projected(self, name: str) -> bool:
         """Return whether a layer's gradient comes out of the backward pass projected."""
         return name in self._linears and self._linears[name].by_rows is True

@@ -68,6 +68,9 @@ class ProjectedLinear:
         layer: View of a Linear layer.
         projector: Projection of its gradient.
         batch_size: Images in a full batch.
+
+    Attributes:
+        is_on: Whether it projects; a method that needs a whole gradient in between turns it off.
     """
 
     def __init__(self, layer: LayerView, projector: Projector, batch_size: int) -> None:
@@ -75,6 +78,7 @@ class ProjectedLinear:
         self.projector = projector
         self.batch_size = batch_size
         self.by_rows: bool | None = None
+        self.is_on = True
         layer.module.forward = self.forward  # type: ignore[method-assign,assignment]
 
     def detach(self) -> None:
@@ -87,7 +91,8 @@ class ProjectedLinear:
         if self.by_rows is None:
             is_fewer = self.batch_size * self.layer.rows_per_image(x) < self.layer.out
             self.by_rows = is_fewer and not self.layer.is_parametrised
-        if not (self.by_rows and torch.is_grad_enabled() and module.weight.requires_grad):
+        projects = self.by_rows and self.is_on
+        if not (projects and torch.is_grad_enabled() and module.weight.requires_grad):
             return functional.linear(x, module.weight, module.bias)
         with torch.no_grad():
             rows = self.projector(self.layer.rows(x).to(module.weight.dtype))

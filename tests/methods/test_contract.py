@@ -97,6 +97,14 @@ CASES = [
             "train": {"sam": {"tasks": "all"}, "head_epochs": 1},
         },
     ),
+    (
+        "dfgp",
+        {
+            "methods": {"dfgp": {"labels": "swapped", "mixed_fraction": 0.5, "alpha": 0.2}},
+            "net": {"biases": True, "bias": "augmented", "batch_norm": True, "heads": "shared"},
+            "train": {"head_epochs": 1, "weight_decay": 1e-3},
+        },
+    ),
     ("sgp", {"compute": {"precision": "bf16", "determinism": "seeded"}}),
     ("lwf", {"net": {"batch_norm": True}, "train": {"head_epochs": 1, "mixup": 0.5}}),
     ("er", {"net": {"batch_norm": True}, "norm": {"affine": "per-task"}}),

@@ -10,16 +10,17 @@ from pydantic import Field
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import TrainSettings
 
+EnergyThreshold = (
+    Annotated[float, Field(gt=0, le=1)]
+    | Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)]
+)
+"""A share of energy for all layers, or one for each."""
+
 
 class Options(MethodOptions):
     """Options of the method ``gpm``."""
 
-    threshold: (
-        Annotated[float, Field(gt=0, le=1)]
-        | Annotated[
-            tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, min_length=1)
-        ]
-    ) = 0.97
+    threshold: EnergyThreshold = 0.97
     """Share of the inputs' energy that is protected after task 1: one for all layers, or a list in
     layer order."""
     threshold_increase: float = Field(default=0.003, ge=0)
