@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ from ness_cli.errors import DamagedError, InputError
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file that is in memory as a whole; see ``write_chunks``."""
+    write_chunks(path, [data], size=len(data), durable=durable)
+
+
+def write_chunks(
+    path: Path, chunks: Iterable[bytes | memoryview], *, size: int, durable: bool = True
+) -> None:
     """Write a file atomically: temporary name in the same folder, flush to disk, rename.
 
     Args:
         path: Where to write.
-        data: The content.
+        chunks: The content, piece by piece; a piece is let go when the next one is asked for.
+        size: Bytes of all of them.
         durable: Wait until it is on the disk. Otherwise a crash of the machine may take it back,
             and a full disk may show later.
 
@@ -24,18 +33,19 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
         OSError: If the system refuses; it names the file and the bytes that it would have had.
     """
     try:
-        _write(path, data, durable=durable)
+        _write(path, chunks, durable=durable)
     except OSError as error:
-        text = f"{error.strerror or error}; {len(data)} bytes were to be written"
+        text = f"{error.strerror or error}; {size} bytes were to be written"
         raise OSError(error.errno, text, str(path)) from error
 
 
-def _write(path: Path, data: bytes, *, durable: bool) -> None:
+def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from ness_cli.errors import DamagedError, InputError
-from ness_cli.files import write_bytes
+from ness_cli.files import write_chunks
 
 FORMAT = 1
 _KEY = "ness"
+_TYPES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}  # in the order of a file
 
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], identity: Mapping[str, Any]) -> str:
@@ -28,20 +40,50 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], identity: Mapping[str
 
     Args:
         path: Where to write; an existing file is replaced only when the new one is complete.
-        tensors: Tensors by name, any device; stored contiguous, each with memory of its own.
+        tensors: Tensors by name, any device; stored contiguous, each by itself.
         identity: What the tensors are (kind, run, task), put into the header as JSON.
     """
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {_KEY: json.dumps({"format": FORMAT, **identity}, sort_keys=True)}
-    # A clone where two names share memory: safetensors refuses to guess which one owns it.
-    pointers: set[int] = set()
-    for name, tensor in own.items():
-        if tensor.data_ptr() in pointers and tensor.numel():
-            own[name] = tensor.clone()
-        pointers.add(tensor.data_ptr())
-    data = save(own, metadata=header)
-    write_bytes(path, data)
-    return hashlib.sha256(data).hexdigest()
+    header = _header(tensors, {"format": FORMAT, **identity})
+    digest = hashlib.sha256()
+
+    def chunks() -> Iterator[bytes | memoryview]:
+        digest.update(header)
+        yield header
+        for name in _in_file_order(tensors):
+            # One tensor at a time: all together a copy would be as large as the file.
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            data: memoryview = flat.view(torch.uint8).numpy().data
+            digest.update(data)
+            yield data
+
+    write_chunks(path, chunks(), size=len(header) + num_bytes(tensors))
+    return digest.hexdigest()
+
+
+def _in_file_order(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return names as the safetensors library orders them: widest numbers first, then by name."""
+    types = list(_TYPES)
+    return sorted(tensors, key=lambda name: (types.index(tensors[name].dtype), name.encode()))
+
+
+def _header(tensors: Mapping[str, torch.Tensor], identity: Mapping[str, Any]) -> bytes:
+    """Return the first bytes of a file, those that the safetensors library would write.
+
+    The length of a JSON object as 64 bits, and the object, with spaces up to a multiple of eight.
+    """
+    found: dict[str, Any] = {"__metadata__": {_KEY: json.dumps(identity, sort_keys=True)}}
+    end = 0
+    for name in _in_file_order(tensors):
+        tensor, start = tensors[name], end
+        end += tensor.numel() * tensor.element_size()
+        found[name] = {
+            "dtype": _TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def read(

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
+import tracemalloc
+
 import pytest
 import torch
+from safetensors.torch import save
 
 from ness_cli import tensor_files
 from ness_cli.errors import DamagedError, InputError
@@ -69,3 +73,31 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
         tensor_files.write(path, {"a": torch.zeros(2)}, WHAT)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_the_bytes_are_those_of_the_library(tmp_path):
+    types = (torch.int64, torch.float64, torch.float32, torch.int32, torch.bfloat16)
+    types += (torch.float16, torch.int16, torch.int8, torch.uint8, torch.bool)
+    for shape in ((), (3,), (0, 4), (2, 1, 5)):
+        tensors = {
+            f'{name}."{i}': torch.ones(shape, dtype=t)
+            for i, t in enumerate(types)
+            for name in ("z", "a", "größe")
+        }
+        tensor_files.write(tmp_path / "a", tensors, {**WHAT, "name": "größe"})
+        told = {"format": tensor_files.FORMAT, **WHAT, "name": "größe"}
+        header = {"ness": json.dumps(told, sort_keys=True)}
+        assert (tmp_path / "a").read_bytes() == save(tensors, metadata=header)
+    tensor_files.write(tmp_path / "a", {}, WHAT)
+    assert tensor_files.read(tmp_path / "a", WHAT, remedy="") == {}
+
+
+def test_writing_holds_no_copy_of_the_tensors(tmp_path):
+    tensors = {name: torch.zeros(2**20) for name in "abcd"}
+    tracemalloc.start()
+    try:
+        tensor_files.write(tmp_path / "a", tensors, WHAT)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20

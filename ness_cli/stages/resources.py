@@ -17,7 +17,6 @@ from ness_cli.stages.models import MODEL
 from ness_cli.subspace.decomposition import WIDE
 
 _MATRICES_PER_WORKER = 4  # a decomposition holds the matrix and what it makes of it
-_COPIES_WHILE_WRITING = 2  # of a file that is being written, beside its tensors
 
 
 def file_sizes(method: Method, step: str) -> dict[str, int]:
@@ -46,13 +45,16 @@ def build_memory(method: Method, threads: int) -> int:
         threads: As many wide layers are decomposed at a time.
     """
     sizes = file_sizes(method, "build")
-    widths = sorted((layer.dim for layer in method.layers.values()), reverse=True)
+    layers = method.layers.values()
+    widths = sorted((layer.dim for layer in layers), reverse=True)
     wide = [d for d in widths if d >= WIDE][:threads]
     workers = sum(_MATRICES_PER_WORKER * 8 * d**2 for d in wide)
     held = max(sizes.values(), default=0)
-    new = sum(8 * d**2 for d in widths) if sizes else 0
-    writing = _COPIES_WHILE_WRITING * max(sizes.values(), default=0)
-    return held + max(new + workers, writing)
+    of_layers = sum(8 * d**2 for d in widths) if sizes else 0
+    # What is kept is larger where groups have a matrix each; what they share is decomposed.
+    new = max(held, of_layers)
+    pooled = sum(8 * x.dim**2 for x in layers if x.groups > 1) if new > of_layers else 0
+    return held + new + pooled + workers
 
 
 def require_disk_space(context: RunContext, method: Method, step: str) -> None:

@@ -5,11 +5,13 @@ import shutil
 from collections import namedtuple
 
 import pytest
-from factory import add_task, make_method, make_settings, make_task
+from factory import GroupedBackbone, add_task, make_method, make_settings, make_task
 from typer.testing import CliRunner
 
 from ness_cli import tensor_files
 from ness_cli.cli.app import app
+from ness_cli.methods.ness import Ness
+from ness_cli.nets.multi_head import MultiHead
 from ness_cli.stages import resources
 
 SMALL = ["--preset", "digits", "data.num_tasks=2", "train.epochs=1", "net.hidden=[24, 16]"]
@@ -93,7 +95,27 @@ def test_what_a_step_is_said_to_write_is_what_is_there(trained, tmp_path):
         assert size <= plan["bytes_per_task"][name] + 1500
     widths = [layer["d"] for layer in plan["layers"]]
     assert plan["bytes_per_task"]["covariance"] == sum(8 * d**2 for d in widths)
-    assert plan["build_memory_bytes"] >= 3 * sum(8 * d**2 for d in widths)
+    assert plan["build_memory_bytes"] >= 2 * sum(8 * d**2 for d in widths)
+
+
+@pytest.mark.parametrize("budget", [None, 0.1])
+def test_groups_that_are_kept_apart_take_a_matrix_each(budget):
+    settings = make_settings(methods={"ness": {"budget": budget}})
+    model = MultiHead(GroupedBackbone(), GroupedBackbone.num_features, shared_head=False)
+    method = Ness(model, settings.options, settings.train, seed=1)
+    announced = resources.build_memory(method, threads=1)
+    held = []
+    for number in (1, 2):
+        add_task(method, number)
+        task = make_task(number)
+        method.begin_task(task)
+        method.end_task(task)
+        method.consolidate(task, lambda _: None)
+        held.append(tensor_files.num_bytes(method.outputs("build")["covariance"]))
+    # Building holds the sums so far, those of the task, and what groups share.
+    pooled = 8 * 8**2 * (budget is not None)
+    assert announced == sum(held) + pooled
+    assert held[0] == 8 * (9**2 + 54**2 + (2 if budget else 1) * 8**2)
 
 
 def test_available_memory_is_the_least_that_the_system_tells(tmp_path, monkeypatch):
