@@ -109,6 +109,9 @@ CASES = [
     ("lwf", {"net": {"batch_norm": True}, "train": {"head_epochs": 1, "mixup": 0.5}}),
     ("er", {"net": {"batch_norm": True}, "norm": {"affine": "per-task"}}),
     ("er", {"train": {"sam": {"tasks": "all"}, "mixup": 0.5}, "methods": {"er": {"memory": 7}}}),
+    ("agem", {"net": {"batch_norm": True}, "train": {"head_epochs": 1, "sam": {"tasks": "all"}}}),
+    ("agem", {"net": {"heads": "shared"}, "methods": {"agem": {"selection": "reservoir"}}}),
+    ("agem", {"train": {"optimizer": "adam"}, "methods": {"agem": {"per_class": 2}}}),
     ("er", {"net": {"heads": "shared"}, "methods": {"er": {"mix_tasks": True}}}),
     ("lwf", {"net": {"heads": "shared"}, "compute": {"precision": "bf16"}}),
     (
