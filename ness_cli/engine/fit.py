@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from ness_cli.engine import checkpoint as ckpt
 from ness_cli.engine.average import WeightAverage
 from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.epoch import epoch_batches
+from ness_cli.engine.fit_state import FitContext, FitState
 from ness_cli.engine.score import Score, refuse_non_finite
 from ness_cli.engine.stepper import Stepper
 from ness_cli.engine.validation import Validation
@@ -28,61 +29,6 @@ from ness_cli.methods.step import StepProgress, TrainingForward
 from ness_cli.optim.make import set_lr
 from ness_cli.optim.schedule import Schedule
 from ness_cli.processes import current_processes
-from ness_cli.settings.sections import TrainSettings
-from ness_cli.stop import StopRequest
-
-
-@dataclass
-class FitState:
-    """Where a task's training is; plain values that survive in JSON exactly.
-
-    ``phase``, ``epoch`` and ``step`` count from 0 and say what comes next; ``seconds`` is training
-    time over all processes so far; ``history`` has an entry per finished epoch. ``kept`` is what
-    was measured of the weights that the latest phase ended with, ``skipped`` the names of phases
-    that had nothing to train.
-    """
-
-    phase: int = 0
-    epoch: int = 0
-    step: int = 0
-    num_steps_done: int = 0
-    lr: float = 0.0
-    best: float | None = None
-    patience_left: int = 0
-    num_averaged: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    kept: dict[str, float] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FitContext:
-    """What training a task needs besides the method and the task.
-
-    Attributes:
-        train: The settings.
-        seed: The run's seed.
-        batch_size: Images per forward pass of validation with batch statistics.
-        checkpoint: Where to save and resume.
-        checkpoint_seconds: Seconds between checkpoints; 0 saves after every step.
-        stop: Asked at every step boundary.
-        resume: Command that resumes, for the message of a stop.
-        on_epoch: Told the history at the start and after every epoch.
-        advance: Told of finished steps, with a line of what is going on.
-        note: Told what the user should know.
-    """
-
-    train: TrainSettings
-    seed: int
-    batch_size: int
-    checkpoint: ckpt.CheckpointFile
-    checkpoint_seconds: float
-    stop: StopRequest
-    resume: str
-    on_epoch: Callable[[list[dict[str, Any]]], None]
-    advance: Callable[[int, str], None]
-    note: Callable[[str], None]
 
 
 class Fit:

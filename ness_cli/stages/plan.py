@@ -10,7 +10,7 @@ import torch
 
 from ness_cli import registry
 from ness_cli.data.augment import Augment
-from ness_cli.data.store import plan
+from ness_cli.data.stream_manifest import plan
 from ness_cli.errors import SettingsError
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ness_cli.engine.checkpoint import CheckpointFile
-from ness_cli.engine.fit import Fit, FitContext, FitState
+from ness_cli.engine.fit import Fit
+from ness_cli.engine.fit_state import FitContext, FitState
 from ness_cli.engine.score import record_statistics
 from ness_cli.files import write_bytes
 from ness_cli.memory import short_of_memory

@@ -16,7 +16,8 @@ import torch
 from ness_cli import registry
 from ness_cli.console import Progress
 from ness_cli.data.formats import published
-from ness_cli.data.store import keys, plan, prepare
+from ness_cli.data.store import keys, prepare
+from ness_cli.data.stream_manifest import plan
 from ness_cli.data.stream_plan import content_hashes
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.data.tasks.classes import assigned_classes

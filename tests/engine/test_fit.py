@@ -13,7 +13,8 @@ from ness_cli import seeding
 from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.epoch import epoch_batches
-from ness_cli.engine.fit import Fit, FitContext
+from ness_cli.engine.fit import Fit
+from ness_cli.engine.fit_state import FitContext
 from ness_cli.engine.validation import Validation
 from ness_cli.errors import DamagedError, NumericalError, SettingsError, StoppedError
 from ness_cli.methods.base import Phase

@@ -14,8 +14,8 @@ import torch
 from ness_cli import seeding
 from ness_cli.data.dataset import Dataset
 from ness_cli.data.task_stream import SPLITS
-from ness_cli.data.tasks.changes import Change, permutations, rotations
 from ness_cli.data.tasks.classes import assigned_classes, in_order
+from ness_cli.data.tasks.permutations_and_rotations import Change, permutations, rotations
 from ness_cli.data.tasks.sampling import floor_fraction, pick
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import SHARED_LABEL_TASKS, DatasetSettings

@@ -139,7 +139,7 @@ def test_a_length_that_is_no_number_is_left_out(tmp_path, monkeypatch, length):
 @pytest.mark.parametrize("source", ["svhn", "npz", "mini-imagenet", "notmnist", "torchvision"])
 def test_nobodys_home_is_no_place(source):
     from ness_cli import registry
-    from ness_cli.data.store import plan
+    from ness_cli.data.stream_manifest import plan
 
     kind = registry.load_class(
         "ness_cli.settings.sources", source, setting="test", attribute="Options"

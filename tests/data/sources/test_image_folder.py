@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from ness_cli.console import Progress
-from ness_cli.data.store import plan, prepare
+from ness_cli.data.store import prepare
+from ness_cli.data.stream_manifest import plan
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.image_folder import Options

@@ -16,7 +16,8 @@ from PIL import Image
 from ness_cli import registry
 from ness_cli.console import Progress
 from ness_cli.data.sources import torchvision
-from ness_cli.data.store import plan, prepare
+from ness_cli.data.store import prepare
+from ness_cli.data.stream_manifest import plan
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.settings.sources.torchvision import Options

@@ -11,7 +11,7 @@ from ness_cli.console import Progress
 from ness_cli.data.dataset import ArrayDataset
 from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
-from ness_cli.data.tasks.changes import permuted, rotated
+from ness_cli.data.tasks.permutations_and_rotations import permuted, rotated
 from ness_cli.data.tasks.plan import plan_tasks, read_tasks
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import DatasetSettings
