@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
+
+ANYTHING = "*"
+
+
+def only_with(**needed: str | Sequence[str]) -> dict[str, Any]:
+    """Return what marks a field as read only where another of its group has one of some values.
+
+    It is said to whoever sets the field without. ``Field(default=6,
+    json_schema_extra=only_with(schedule="plateau"))``.
+
+    Args:
+        needed: Values by the other field; ``ANYTHING`` is any but null, nothing or zero.
+    """
+    return {
+        "only_with": {
+            name: [values] if isinstance(values, str) else list(values)
+            for name, values in needed.items()
+        }
+    }
 
 
 class Section(BaseModel):
@@ -28,6 +47,16 @@ class Section(BaseModel):
             if not field.is_required()
         }
         return cls.model_construct(**fields)
+
+    @classmethod
+    def needs(cls, name: str) -> Mapping[str, list[str]]:
+        """Return what ``only_with`` says of a field, here or in a model that this one extends."""
+        for model in cls.__mro__:
+            field = getattr(model, "__pydantic_fields__", {}).get(name)
+            extra = None if field is None else field.json_schema_extra
+            if isinstance(extra, Mapping) and "only_with" in extra:
+                return extra["only_with"]  # type: ignore[no-any-return]
+        return {}
 
     def groups(self, prefix: str = "") -> Iterator[tuple[str, Section]]:
         """Yield this group and all inside it, each with what stands before its keys: ``train.``."""

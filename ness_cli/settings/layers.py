@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from ness_cli.errors import SettingsError
-from ness_cli.settings import presets, protocols, yaml_files
+from ness_cli.settings import presets, unread, yaml_files
 from ness_cli.settings.components import CHOICES, METHODS, Component
 from ness_cli.settings.values import flatten, group, merge, nest
 
@@ -88,7 +88,7 @@ def merge_layers(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
-        kept = protocols.without_unread(without_foreign_options(merged, layer), layer)
+        kept = unread.without_unread(without_foreign_options(merged, layer), layer)
         merged = merge(kept, layer)
         origins.update({key: origin for key, _ in flatten(layer)})
     return merged, origins
@@ -110,9 +110,14 @@ def settled(layers: Sequence[Layer]) -> set[str]:
             chosen, with_method = name, set()
         keys = {key for key, _ in flatten(layer)}
         with_method |= keys
-        if not origin.startswith("preset "):
+        if is_own(origin):
             own |= keys
     return own | with_method
+
+
+def is_own(origin: str) -> bool:
+    """Return whether values come from somebody's own hand, not from a preset of ours."""
+    return not origin.startswith("preset ")
 
 
 def components(preset: str | None, overrides: Sequence[str]) -> dict[str, str]:

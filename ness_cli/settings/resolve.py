@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ness_cli.settings import presets, protocols, yaml_files
+from ness_cli.settings import presets, unread, yaml_files
 from ness_cli.settings.about import About
 from ness_cli.settings.layers import (
     COMMAND_LINE,
+    Layer,
     default_preset,
+    is_own,
     locate,
     merge_layers,
     parse_overrides,
@@ -59,13 +61,13 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
     merged, origins = merge_layers(layers)
     located = partial(locate, path=path, typed=[key for key, _ in flatten(command_line)])
     merged, origins, notes = _adjusted(merged, origins, settled(layers))
-    settings = build(merged, list(protocols.unread(merged, merged)), located)
+    settings = build(merged, list(unread.refused(merged, merged)), located)
     return Resolved(
         settings=settings,
         origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
         preset=path.stem,
         about=about_of(path),
-        notes=notes,
+        notes=(*notes, *_unread_notes(layers, merged)),
     )
 
 
@@ -91,7 +93,8 @@ def resolve_again(
     notes: tuple[str, ...] = ()
     if group(merged, "method") != group(stored, "method"):
         merged, origins, notes = _adjusted(merged, origins, settled([(COMMAND_LINE, command_line)]))
-    settings = build(merged, list(protocols.unread(command_line, merged)))
+    settings = build(merged, list(unread.refused(command_line, merged)))
+    notes += tuple(unread.noted(command_line, merged, is_typed=True))
     return Resolved(settings, origins, about["preset"], About(), notes)
 
 
@@ -116,6 +119,21 @@ def _adjusted(
         merged = merge(merged, nest(key, value))
     note = _adjustment_note(name, changed, before, origins)
     return merged, {**origins, **dict.fromkeys(changed, f"method {name}")}, note
+
+
+def _unread_notes(layers: Sequence[Layer], merged: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what somebody set, in a file of their own or on the command line, without effect.
+
+    Args:
+        layers: Lowest first.
+        merged: All of them, as they are validated.
+    """
+    for index, (origin, layer) in enumerate(layers):
+        if origin == COMMAND_LINE:
+            yield from unread.noted(layer, merged, is_typed=True)
+        elif is_own(origin):
+            # What is typed beside a file does not make the file wrong.
+            yield from unread.noted(layer, merge_layers(layers[: index + 1])[0], is_typed=False)
 
 
 def _adjustment_note(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 from typing_extensions import Self
 
-from ness_cli.settings.base import Section
+from ness_cli.settings.base import Section, only_with
 from ness_cli.settings.components import METHOD_NAME, METHODS
 from ness_cli.words import counted
 
@@ -29,7 +29,7 @@ class SamSettings(Section):
 
     tasks: Literal["none", "first", "all"] = "none"
     """Tasks trained with SAM; the published NESS runs used it in the first task only."""
-    rho: float = Field(default=0.05, gt=0)
+    rho: float = Field(default=0.05, gt=0, json_schema_extra=only_with(tasks=("all", "first")))
     """Length of the perturbation."""
 
 
@@ -44,7 +44,7 @@ class TrainSettings(Section):
     """Optimiser, made anew for every task; ``adamw`` decays weights apart from the gradient."""
     lr: float = Field(default=0.01, gt=0)
     """Learning rate at the start of every task."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1, json_schema_extra=only_with(optimizer="sgd"))
     """Momentum of ``sgd``."""
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 decay. Methods that protect directions decay toward the previous task's weights."""
@@ -53,13 +53,17 @@ class TrainSettings(Section):
     ``exponential`` multiplies it by ``lr_decay`` in every epoch, a little at every step."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps, at the start of a task, over which the rate rises from zero."""
-    lr_decay: float = Field(default=0.95, gt=0, le=1)
+    lr_decay: float = Field(
+        default=0.95, gt=0, le=1, json_schema_extra=only_with(schedule="exponential")
+    )
     """``exponential``: factor on the rate over an epoch."""
-    lr_factor: float = Field(default=2.0, gt=1)
+    lr_factor: float = Field(default=2.0, gt=1, json_schema_extra=only_with(schedule="plateau"))
     """``plateau``: divisor of the learning rate."""
-    patience: int = Field(default=6, ge=1)
+    patience: int = Field(default=6, ge=1, json_schema_extra=only_with(schedule="plateau"))
     """``plateau``: epochs without improvement before the rate drops."""
-    lr_min: float = Field(default=1e-5, ge=0)
+    lr_min: float = Field(
+        default=1e-5, ge=0, json_schema_extra=only_with(schedule=("plateau", "cosine"))
+    )
     """``plateau``: the task ends when the rate falls below this. ``cosine``: the final rate."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Scale gradients down to this norm, that of all of them together, before every step; not at

@@ -56,12 +56,12 @@ def validate(
 
 def _readable(error: ValidationError, values: object, prefix: str) -> Iterator[str]:
     """Yield one line per place at fault."""
-    places: dict[str, list[ErrorDetails]] = {}
+    by_setting: dict[str, list[ErrorDetails]] = {}
     for problem in error.errors():
-        places.setdefault(_place(problem, values, prefix), []).append(problem)
-    for setting, own in places.items():
+        by_setting.setdefault(_setting_of(problem, values, prefix), []).append(problem)
+    for setting, own in by_setting.items():
         # A list of which an item cannot be used is too short only for want of that item.
-        has_bad_items = any(other.startswith(f"{setting}[") for other in places)
+        has_bad_items = any(other.startswith(f"{setting}[") for other in by_setting)
         if own[0]["type"] == "extra_forbidden":
             yield from _unknown_keys(own[0], setting)
         elif own[0]["type"] == UNKNOWN:
@@ -70,7 +70,7 @@ def _readable(error: ValidationError, values: object, prefix: str) -> Iterator[s
             yield f"{setting}: {_sentence(own)}{_meant(setting, own[0]['input'])}"
 
 
-def _place(problem: ErrorDetails, values: Any, prefix: str) -> str:
+def _setting_of(problem: ErrorDetails, values: Any, prefix: str) -> str:
     """Return the key at fault, with the number of an item in a list.
 
     What the library names besides keys (branches of a union, components) does not stand in the

@@ -65,10 +65,10 @@ def test_other_methods_are_left_alone():
 def test_a_run_that_exists_keeps_its_settings_unless_it_is_to_have_another_method():
     first = resolve("digits", ["method.name=gpm", "train.optimizer=sgd"])
     stored = first.settings.to_dict()
-    about = {"origins": first.origins, "preset": "digits"}
-    again = resolve_again(stored, about, [], None)
+    record = {"origins": first.origins, "preset": "digits"}
+    again = resolve_again(stored, record, [], None)
     assert (again.settings, again.notes) == (first.settings, ())
-    other = resolve_again(resolve("digits").settings.to_dict(), about, ["method.name=gpm"], 2)
+    other = resolve_again(resolve("digits").settings.to_dict(), record, ["method.name=gpm"], 2)
     assert other.settings.train.lr == 1e-3
     assert other.notes
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ness_cli.settings.base import only_with
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import TrainSettings
 
@@ -18,10 +19,10 @@ class Options(MethodOptions):
     """Directions with an eigenvalue of at most lambda are learned in. lambda is ``factor`` times
     the ``smallest`` eigenvalue, as published; or the eigenvalue below which lies the share
     ``energy`` of all of them, which holds on inputs of deficient rank too."""
-    factor: float = Field(default=10.0, ge=1)
+    factor: float = Field(default=10.0, ge=1, json_schema_extra=only_with(threshold="smallest"))
     """``smallest``: published are 10 for ten tasks of CIFAR-100 and 30 for twenty. Eigenvalues that
     cannot be told from zero in float64 count as the least that can be."""
-    energy: float = Field(default=1e-3, gt=0, lt=1)
+    energy: float = Field(default=1e-3, gt=0, lt=1, json_schema_extra=only_with(threshold="energy"))
     """``energy``: share of the inputs' energy in the directions learned in, a fraction."""
     covariance: Literal["all", "batch-mean"] = "all"
     """What covariances are summed over: the inputs of ``all`` images, as the paper has it, or the

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ness_cli.settings.base import only_with
 from ness_cli.settings.methods.base import MethodOptions
 
 
@@ -24,7 +25,7 @@ class Options(MethodOptions):
     """How the information of a new task joins that of the earlier ones: their ``mean`` over tasks,
     which leaves the meaning of ``strength`` alone, or ``online``: decay times the old plus the
     new."""
-    decay: float = Field(default=1.0, ge=0, le=1)
+    decay: float = Field(default=1.0, ge=0, le=1, json_schema_extra=only_with(merge="online"))
     """``online``: what is left of the old information after every task; 1 adds up."""
 
     def keeps(self) -> str:

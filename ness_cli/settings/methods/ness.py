@@ -9,19 +9,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ness_cli.settings.base import ANYTHING, only_with
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import TrainSettings
 
 _DEFAULT_EPS1 = 1e-3
+_WITH_EPS1 = only_with(threshold=("nuclear", "frobenius", "rms", "energy"))
 
 
 class Options(MethodOptions):
     """Options of the method ``ness``."""
 
-    eps1: float | None = Field(default=None, gt=0)
+    eps1: float | None = Field(default=None, gt=0, json_schema_extra=_WITH_EPS1)
     """Where the threshold is, in the terms of the rule below; 1e-3 when absent for ``nuclear`` and
     ``frobenius``, ``rms`` and ``energy`` need one."""
-    layer_eps1: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
+    layer_eps1: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, json_schema_extra=_WITH_EPS1
+    )
     """Another ``eps1`` for some layers, by name, ``*`` allowed; the last that matches counts."""
     threshold: Literal["nuclear", "frobenius", "rms", "energy", "knee"] = "nuclear"
     """Directions with a singular value of at most tau are learned in. tau is ``eps1`` times the sum
@@ -33,7 +37,7 @@ class Options(MethodOptions):
     to tau over their singular value, which keeps the same bound; ``conceptor`` slows every
     direction, as CODE-CL does: by 1 / (1 + (sigma / tau)^2). ``none`` slows nothing, and needs a
     ``budget`` to protect anything."""
-    gamma: float = Field(default=1.0, ge=1)
+    gamma: float = Field(default=1.0, ge=1, json_schema_extra=only_with(scaling="bounded"))
     """``bounded``: exponent of the slowing; the larger, the nearer to the hard cut."""
     max_output_change: float | None = Field(default=None, gt=0)
     """Promise that no later task changes a layer's output on an earlier input, that its covariance
@@ -46,7 +50,9 @@ class Options(MethodOptions):
     """Limit on the root-mean-square relative change of every layer's outputs on earlier inputs, for
     one task: 0.1 allows a tenth. It is exact, from the covariance, and needs no data; the update is
     moved to the nearest one within it. Off when absent."""
-    budget_over: Literal["task", "pool"] = "task"
+    budget_over: Literal["task", "pool"] = Field(
+        default="task", json_schema_extra=only_with(budget=ANYTHING)
+    )
     """Whose outputs: ``task`` allows every earlier task of average energy that much, so the limit
     on all together shrinks as tasks are added; ``pool`` is the limit on all together."""
     layer_budget: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})

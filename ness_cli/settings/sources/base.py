@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from typing_extensions import Self
 
-from ness_cli.settings.base import Section
+from ness_cli.settings.base import ANYTHING, Section, only_with
 
 Constants = Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=4)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
@@ -72,7 +72,7 @@ class DatasetSettings(DataSettings):
     under its own fixed permutation of the pixels. ``rotated``: under its own rotation."""
     num_tasks: int | None = Field(default=None, ge=1)
     """Number of tasks: as many as the classes make when absent, or 10 permutations or rotations."""
-    classes_per_task: PerTask = 10
+    classes_per_task: PerTask = Field(default=10, json_schema_extra=only_with(protocol="split"))
     """Classes of every task, or a list with one number per task."""
     class_order: Literal["sorted", "seeded", "numpy-seeded"] | Names = "sorted"
     """Order in which classes are assigned to tasks: by label, shuffled by ``split_seed``,
@@ -86,12 +86,16 @@ class DatasetSettings(DataSettings):
     test_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Share of each class set aside for testing where the data has no test images of its own; none
     when absent."""
-    max_angle: float = Field(default=180.0, gt=0, le=360)
+    max_angle: float = Field(
+        default=180.0, gt=0, le=360, json_schema_extra=only_with(protocol="rotated")
+    )
     """``rotated``: the angles go from 0 in equal steps up to, not including, this many degrees."""
     size: Size | None = None
     """Bring images to this many pixels: one number for a square, or height and width. Left
     as they are when absent, which needs all of one size."""
-    fit: Literal["bilinear", "lanczos", "pad"] = "bilinear"
+    fit: Literal["bilinear", "lanczos", "pad"] = Field(
+        default="bilinear", json_schema_extra=only_with(size=ANYTHING)
+    )
     """How images come to ``size``: resized (antialiased), or padded with black on all sides."""
     channels: Literal["auto", "rgb", "grey"] = "auto"
     """Convert to colour or grey; ``auto`` keeps grey only if every image is grey."""
