@@ -83,6 +83,7 @@ class RunDir:
         Raises:
             LockedError: If another process holds it; the message has its pid and host.
         """
+        is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         holder = self.path / ".lock-holder.json"
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
@@ -102,4 +103,15 @@ class RunDir:
             yield
         finally:
             holder.unlink(missing_ok=True)
+            if not self.run.exists():
+                self._remove_leavings(is_new=is_new)
             lock.release()
+            if is_new and not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    def _remove_leavings(self, *, is_new: bool) -> None:
+        """Remove what a preparation that was refused leaves, while the folder is locked."""
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            (self.path / ".lock").unlink()
+        if is_new:
+            self.log.unlink(missing_ok=True)

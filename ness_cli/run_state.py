@@ -7,6 +7,7 @@ the work of a stale step.
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,15 +90,26 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
         InputError: If the folder is not a run.
         DamagedError: If the file does not read back.
     """
-    out = shlex.quote(str(run.path))
-    remedy = f"run: ness prepare --preset digits --out {out}"
-    if run.path.is_dir() and any(run.path.iterdir()):
-        # Very likely the parent of runs, which is to become none itself.
-        remedy = f"name a run folder; ness status {out} shows those below"
     try:
-        return read_json(run.run, remedy=remedy)
+        return read_json(run.run, remedy=_way_to_a_run(run.path))
     except DamagedError as error:
         raise DamagedError(error.what, "restore it, or start over in another folder") from error
+
+
+def _way_to_a_run(path: Path) -> str:
+    """Return what to do about a folder that is no run: name the one that was meant, or make it."""
+    out = shlex.quote(str(path))
+    if path.is_dir() and any(path.iterdir()):
+        # Very likely the parent of runs, which is to become none itself.
+        return f"name a run folder; ness status {out} shows those below"
+    for parent, pattern in ((path.parent, "*/run.json"), (path.parent.parent, "*/*/run.json")):
+        runs = {
+            str(found.parent.relative_to(parent)): found.parent for found in parent.glob(pattern)
+        }
+        near = difflib.get_close_matches(str(path.relative_to(parent)), runs, n=1)
+        if near:
+            return f"did you mean {runs[near[0]]}? Or, for a new run: ness prepare --out {out}"
+    return f"run: ness prepare --out {out}"
 
 
 def read_state(run: RunDir) -> RunState:

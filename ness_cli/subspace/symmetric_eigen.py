@@ -13,6 +13,8 @@ Three things make it cheaper than a full decomposition, none of which loses a sm
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import sys
 from functools import cached_property
 from typing import IO
@@ -23,6 +25,8 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 Floats = NDArray[np.float64]
+
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 class SymmetricEigen:
@@ -181,8 +185,19 @@ def _exactly(source: IO[bytes], size: int) -> bytearray:
     return data
 
 
+def end_with_parent() -> None:
+    """Ask the system to kill this process when whoever started it has died, even by a kill -9.
+
+    Linux only. Elsewhere a decomposition that is under way is finished first: nothing inside it can
+    look whether the pipe has ended.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
 def main() -> None:
     """Serve one decomposition: matrix in, eigenvalues out, bounds in, vectors out."""
+    end_with_parent()  # one that died before this has closed the pipe
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     try:
         found = SymmetricEigen(read(source))

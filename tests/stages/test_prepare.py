@@ -10,8 +10,9 @@ from factory import Notes
 from ness_cli.console import Progress
 from ness_cli.errors import InputError, StoppedError
 from ness_cli.run_dir import RunDir
+from ness_cli.run_state import read_run_record
 from ness_cli.settings.resolve import resolve
-from ness_cli.stages.context import RunContext
+from ness_cli.stages.context import RunContext, run_log
 from ness_cli.stages.prepare import prepare
 from ness_cli.stop import StopRequest
 from ness_cli.workplace import Workplace
@@ -61,3 +62,41 @@ def test_what_is_to_be_known_of_the_classes_is_said_when_a_run_is_first_prepared
     assert counts == "10 classes with 140 to 147 training and 34 to 36 test images each"
     _prepare(tmp_path, progress=notes)
     assert len(notes.texts) == 1
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_refused_preparation_leaves_nothing(tmp_path, was_there):
+    run = RunDir(tmp_path / "run")
+    if was_there:
+        run.path.mkdir()
+        run.log.write_text("somebody's own\n")
+
+    def refused():
+        with run.lock(), run_log(run, "prepare"):
+            assert (run.path / ".lock").exists()
+            raise InputError("refused", "")
+
+    with pytest.raises(InputError, match="refused"):
+        refused()
+    assert run.path.exists() == was_there
+    assert [path.name for path in run.path.glob("*")] == ["log.txt"] * was_there
+    # What is a run keeps its lock file: another process may be about to open it.
+    _prepare(tmp_path)
+    with run.lock():
+        pass
+    assert (run.path / ".lock").exists()
+
+
+def test_a_mistyped_run_names_the_nearest_one(tmp_path):
+    for name in ("runs/leaves", "runs/pmnist", "other/leaves"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+
+    def remedy(path):
+        with pytest.raises(InputError, match="is missing") as found:
+            read_run_record(RunDir(tmp_path / path))
+        return found.value.remedy
+
+    assert f"did you mean {tmp_path / 'runs/leaves'}?" in remedy("runs/laeves")
+    assert f"did you mean {tmp_path / 'runs/pmnist'}?" in remedy("run/pmnist")
+    assert remedy("runs/xyz") == f"run: ness prepare --out {tmp_path / 'runs/xyz'}"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -139,3 +141,37 @@ def test_an_accelerator_decomposes_by_itself(monkeypatch):
     )
     assert seen == [("layer0", "cuda"), ("layer1", "cuda")]
     assert list(found) == ["layer0", "layer1"]
+
+
+_ENDLESS = """
+import sys, time
+from ness_cli.subspace import symmetric_eigen
+def decompose(matrix):
+    print("working", file=sys.stderr, flush=True)
+    time.sleep(60)
+symmetric_eigen.SymmetricEigen = decompose
+symmetric_eigen.main()
+"""
+_PARENT = """
+import subprocess, sys, time
+import numpy as np
+worker = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=-1, stdout=-1,
+                          start_new_session=True)
+matrix = np.eye(3)
+worker.stdin.write(np.array(matrix.shape, dtype=np.int64).tobytes() + matrix.tobytes())
+worker.stdin.flush()
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
+)
+def test_a_worker_ends_with_a_parent_that_was_killed():
+    command = [sys.executable, "-c", _PARENT, _ENDLESS]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stderr.readline() == "working\n"
+        os.kill(parent.pid, signal.SIGKILL)
+        # The worker has the other end of this pipe: it closes when both have ended, and a worker
+        # that woke up again would fail with a traceback.
+        assert parent.stderr.read() == ""
