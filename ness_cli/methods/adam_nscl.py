@@ -71,7 +71,9 @@ class AdamNscl(ProjectedMethod):
     def reads(self, step: str) -> tuple[str, ...]:
         """Return the bases for training, the sums for building, of scales and shifts for both."""
         own = {"train": "basis", "build": "covariance"}.get(step)
-        return () if own is None else (own, "norms")
+        if own is None:
+            return ()
+        return (own, "norms") if self._shared_norms() else (own,)
 
     def load_memory(self, files: Files) -> None:
         """Take in covariances, bases, and what is known of scales and shifts."""
@@ -88,7 +90,7 @@ class AdamNscl(ProjectedMethod):
         return {
             "covariance": {f"{name}.C": c for name, c in self._covariances.items()},
             "basis": {f"{n}.{key}": value for n, b in bases for key, value in b.tensors().items()},
-            "norms": self._pulls.tensors,
+            **({"norms": self._pulls.tensors} if self._shared_norms() else {}),
         }
 
     def file_sizes(self) -> dict[str, int]:
