@@ -61,6 +61,14 @@ CASES = [
         },
     ),
     ("ewc", {"train": {"head_epochs": 1, "epochs": 3, "weights": "best"}}),
+    ("hat", {"train": {"head_epochs": 1, "epochs": 3, "average": 0.5}, "net": {"dropout": 0.3}}),
+    (
+        "halrp",
+        {
+            "train": {"optimizer": "adam", "lr": 0.01, "weights": "best", "epochs": 3},
+            "net": {"biases": True, "batch_norm": True},
+        },
+    ),
     ("er", {"train": {"head_epochs": 1, "epochs": 3, "sam": {"tasks": "all"}}}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]

@@ -153,6 +153,15 @@ CASES = [
             },
         },
     ),
+    (
+        "halrp",
+        {
+            "net": {"biases": True, "batch_norm": True},
+            "norm": {"affine": "per-task"},
+            "train": {"optimizer": "adam", "lr": 0.01, "sam": {"tasks": "all"}, "mixup": 0.2},
+        },
+    ),
+    ("halrp", {"net": {"heads": "shared"}, "methods": {"halrp": {"rank_rule": "flat"}}}),
 ]
 IDS = [f"{name}-{'-'.join(extra) or 'plain'}-{i}" for i, (name, extra) in enumerate(CASES)]
 
