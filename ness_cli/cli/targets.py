@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -47,7 +47,6 @@ def targets(
         SettingsError: If the settings are wrong, or the seeds given contradict each other.
         InputError: If a named file is not there.
     """
-    _refuse_options(overrides)
     _refuse_two_seeds(seed, seeds, overrides)
     children = _seed_runs(out) if out is not None else []
     is_parent = out is not None and bool(children) and not (out / "run.json").exists()
@@ -68,16 +67,13 @@ def targets(
     return found
 
 
-def _refuse_options(overrides: Sequence[str]) -> None:
-    """Refuse an option of the command line that was typed like a setting: ``device=cpu``.
+def refuse_options(overrides: Sequence[str], command: Callable[..., None]) -> None:
+    """Refuse an option of a command that was typed like a setting: ``device=cpu``.
 
     Raises:
         SettingsError: If there is one; says how to type it.
     """
-    from ness_cli.cli.commands.prepare import prepare
-    from ness_cli.cli.commands.run import run
-
-    options = {**signature(prepare).parameters, **signature(run).parameters}
+    options = signature(command).parameters
     for override in overrides:
         key, _, value = override.partition("=")
         name = key.replace("-", "_")

@@ -187,6 +187,12 @@ def test_an_option_typed_like_a_setting_is_named_as_it_is_typed(typed, option, t
     assert result.stderr.splitlines()[1] == f"  fix: it is an option: {option}"
 
 
+def test_an_option_that_a_command_does_not_have_is_not_offered(tmp_path):
+    result = ness("run", "--out", tmp_path / "x", "dry_run=true")
+    assert result.exit_code == 2
+    assert "it is an option" not in result.stderr
+
+
 def test_a_seed_given_twice_alike_is_no_contradiction(tmp_path):
     arguments = ("prepare", "--dry-run", "--json", "--out", tmp_path / "x", "seed=3", *TINY)
     for more in (["--seed", 3], ["--seeds", 3], ["seed=3"]):

@@ -47,13 +47,14 @@ def prepare(
     """
     from ness_cli.cli.dry_run import show_plan
     from ness_cli.cli.prepare_targets import prepare_targets
-    from ness_cli.cli.targets import targets
+    from ness_cli.cli.targets import refuse_options, targets
 
     with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
         if dry_run and verify_data:
             raise SettingsError(
                 "--dry-run and --verify-data exclude each other", "leave one of them out"
             )
+        refuse_options(overrides or (), prepare)
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
         if dry_run:
             show_plan(found, workplace.console)

@@ -45,11 +45,13 @@ def reproduce(
       ness reproduce pmnist-mlp-gpm --quick
     """
     from ness_cli.cli.reproduce_preset import Request, reproduce_preset
+    from ness_cli.cli.targets import refuse_options
 
     way_on = command_line(context)
     with session(
         json=json, quiet=quiet, way_on=way_on, device=device, threads=threads
     ) as workplace:
+        refuse_options(overrides or (), reproduce)
         request = Request(preset, overrides or (), seeds, out, quick)
         if reproduce_preset(request, workplace, jobs).falls_short:
             raise typer.Exit(3)

@@ -56,12 +56,13 @@ def run(
       ness run --preset digits --out runs/many --seeds 1,2,3 --jobs 2
     """
     from ness_cli.cli.run_targets import Extent, run_targets
-    from ness_cli.cli.targets import targets
+    from ness_cli.cli.targets import refuse_options, targets
 
     way_on = command_line(context)
     with session(
         json=json, quiet=quiet, way_on=way_on, device=device, threads=threads
     ) as workplace:
+        refuse_options(overrides or (), run)
         found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
         extent = Extent(until, jobs=jobs, force=force, verify_data=verify_data)
         document = run_targets(found, workplace, extent)
