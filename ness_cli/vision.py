@@ -1,4 +1,4 @@
-"""torchvision, imported when it is needed and not before."""
+"""torchvision and timm, imported when they are needed and not before."""
 
 from __future__ import annotations
 
@@ -35,6 +35,27 @@ def import_torchvision() -> ModuleType:
         raise SystemRefusedError(
             f"torchvision cannot be imported: {reason}",
             f"install the torchvision that belongs to torch {torch.__version__}",
+        ) from error
+
+
+def import_timm() -> ModuleType:
+    """Return timm.
+
+    Raises:
+        SystemRefusedError: If it is not installed, or cannot be imported.
+    """
+    import_torchvision()  # which timm imports, and could not everywhere
+    if importlib.util.find_spec("timm") is None:
+        raise SystemRefusedError(
+            "net.name=timm: timm is not installed", "pip install 'ness-cli[timm]'"
+        )
+    try:
+        return importlib.import_module("timm")
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SystemRefusedError(
+            f"timm cannot be imported: {reason}",
+            f"install a timm that goes with torch {torch.__version__}",
         ) from error
 
 

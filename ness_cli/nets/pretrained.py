@@ -1,12 +1,14 @@
-"""Weights that a torchvision model starts from: fetched once, checked, kept as safetensors.
+"""Weights that a model of a library starts from: fetched once, checked, kept as safetensors.
 
 Published weights are pickles, whose file names hold the start of their SHA-256. They are checked
 against it, read with torch's restricted reader (``weights_only``), which builds nothing but
-tensors, written to the cache as safetensors, and never opened again.
+tensors, written to the cache as safetensors, and never opened again. Those of timm's models are
+taken from the cache of the Hugging Face hub if they are there; they are never downloaded.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 import tempfile
 import urllib.error
@@ -24,8 +26,9 @@ from ness_cli import tensor_files
 from ness_cli.errors import InputError, MissingFilesError, SettingsError, did_you_mean
 from ness_cli.hashing import sha256_of_file
 from ness_cli.settings.nets.base import NetSettings
-from ness_cli.settings.nets.torchvision import Options
-from ness_cli.vision import import_torchvision
+from ness_cli.settings.nets.base_library import LibraryModel
+from ness_cli.settings.nets.timm import Options as TimmOptions
+from ness_cli.vision import import_timm, import_torchvision
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress
@@ -49,7 +52,7 @@ class Pretrained:
     sha256: str
 
     def read(self, cache: Path) -> Tensors:
-        """Return the weights by torchvision's names.
+        """Return the weights by the library's names.
 
         Raises:
             InputError: If they are gone from the cache.
@@ -69,7 +72,7 @@ def fetch(net: NetSettings, cache: Path, progress: Progress) -> Pretrained | Non
     """Make sure that the weights which a network starts from are in the cache.
 
     Args:
-        net: The network; only ``torchvision`` starts from weights, and only if it is asked to.
+        net: The network; only models of libraries start from weights, if they are asked to.
         cache: Folder of prepared data.
         progress: Told of a download.
 
@@ -77,7 +80,7 @@ def fetch(net: NetSettings, cache: Path, progress: Progress) -> Pretrained | Non
         SettingsError: If the model has no weights of that name.
         InputError: If a file is missing, is not what was published, or holds no weights.
     """
-    if not isinstance(net, Options) or net.pretrained is None:
+    if not isinstance(net, LibraryModel) or net.pretrained is None:
         return None
     folder = cache / "weights"
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +91,9 @@ def fetch(net: NetSettings, cache: Path, progress: Progress) -> Pretrained | Non
                 f"net.pretrained: {source} is not there", "correct net.pretrained"
             )
         target = folder / f"{source.stem}-{sha256_of_file(source)[:16]}.safetensors"
+    elif isinstance(net, TimmOptions):
+        source = _in_hub_cache(net)
+        target = folder / f"{net.model}-{sha256_of_file(source)[:16]}.safetensors"
     else:
         url = _url(net.model, net.pretrained)
         source = folder / url.rpartition("/")[2]
@@ -99,6 +105,31 @@ def fetch(net: NetSettings, cache: Path, progress: Progress) -> Pretrained | Non
         if source.parent == folder:
             source.unlink()
     return Pretrained(target.name, sha256_of_file(target))
+
+
+def _in_hub_cache(net: TimmOptions) -> Path:
+    """Return where the cache of the Hugging Face hub has the weights of a model of timm."""
+    if net.pretrained != "cache":
+        raise SettingsError(
+            f"net.pretrained: {net.pretrained!r} is neither a .safetensors nor a .pth file",
+            "give a file, or net.pretrained=cache for what the hub's cache has already",
+        )
+    timm = import_timm()
+    config = timm.get_pretrained_cfg(net.model) if timm.is_model(net.model) else None
+    repository = getattr(config, "hf_hub_id", None)
+    if repository is None:
+        raise SettingsError(
+            f"net.pretrained: timm names no weights on the hub for {net.model}",
+            "give net.model with a tag of timm.list_pretrained(), or a file of your own",
+        )
+    hub = importlib.import_module("huggingface_hub")
+    found = hub.try_to_load_from_cache(repository, "model.safetensors")
+    if not isinstance(found, str):
+        raise MissingFilesError(
+            f"net.pretrained: model.safetensors of {repository} is not in the hub's cache",
+            f"hf download {repository} model.safetensors, or give a file of your own",
+        )
+    return Path(found)
 
 
 def _url(model: str, weights: str) -> str:

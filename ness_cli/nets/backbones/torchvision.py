@@ -7,25 +7,23 @@ token, position embedding, layer norm, biases unless they are augmented) is trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.nets.attention import SelfAttention
-from ness_cli.nets.norm import TaskNorm
-from ness_cli.nets.prompts import AttentionBlock, make_prompts
+from ness_cli.nets.backbones.base_converted import ConvertedModel, put
+from ness_cli.nets.prompts import AttentionBlock
 from ness_cli.settings.nets.torchvision import Options
 from ness_cli.vision import import_torchvision
 
-MakeNorm = Callable[[int], TaskNorm]
 _CLASSES = ("ResNet", "VisionTransformer")
 _NUM_CLASSES = 1000  # what every builder gives its classifier; it is taken off again
 
 
-class Torchvision(nn.Module):
+class Torchvision(ConvertedModel[Options]):
     """A converted model; layers have torchvision's names.
 
     Args:
@@ -40,14 +38,12 @@ class Torchvision(nn.Module):
         SystemRefusedError: If torchvision cannot be imported.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        image_shape: Sequence[int],
-        make_norm: MakeNorm,
-        weights: Mapping[str, torch.Tensor] | None = None,
-    ) -> None:
-        super().__init__()
+    def build(self, options: Options, image_shape: Sequence[int]) -> nn.Module:
+        """Return the model, its classifier taken off.
+
+        Raises:
+            SettingsError: If there is no such model, or it cannot take such images.
+        """
         if image_shape[0] != 3:
             raise SettingsError(
                 f"net.model: {options.model} takes colour images, these have {image_shape[0]}"
@@ -55,56 +51,16 @@ class Torchvision(nn.Module):
                 "set data.channels=rgb",
             )
         model = _build(options, image_shape)
-        self.num_features = _take_off_classifier(model, options.model)
-        if weights is not None:
-            _load(model, weights, options)
-        self.model = _with_watchable_attention(model)
-        self.prompts = make_prompts(_attention_blocks(self.model), options)
-        self.image_shape = tuple(image_shape)
-        self._try(options)
-        # Last of all: norms of each task's own have no scale before there is a task.
-        _replace_batch_norm(self.model, make_norm)
+        _take_off_classifier(model, options.model)
+        return model
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return features ``[n, num_features]`` of images ``[n, 3, h, w]``."""
-        features: torch.Tensor = self.model(x)
-        return features.flatten(1)
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """Return the model with attention whose projections can be observed."""
+        return _with_watchable_attention(model)
 
-    @torch.no_grad()
-    def _try(self, options: Options) -> None:
-        """Pass two images through, and see that every adapted layer is really called."""
-        layers = {
-            name: module
-            for name, module in self.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d)
-        }
-        called: set[str] = set()
-        handles = [
-            module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
-            for name, module in layers.items()
-        ]
-        self.eval()
-        try:
-            with torch.random.fork_rng(devices=[]):
-                features = self(torch.zeros(2, *self.image_shape))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = str(error).partition("\n")[0]
-            raise SettingsError(
-                f"net.model: {options.model} cannot take images of {self.image_shape[1]} x"
-                f" {self.image_shape[2]} pixels: {reason}",
-                "set data.size to a size that it was made for",
-            ) from error
-        finally:
-            self.train()
-            for handle in handles:
-                handle.remove()
-        if features.shape != (2, self.num_features):
-            raise SettingsError(
-                f"net.model: {options.model} gives features of shape {list(features.shape)}, not"
-                f" [2, {self.num_features}]",
-                "choose another model",
-            )
-        self.silent_layers = tuple(name for name in layers if name not in called)
+    def attention_blocks(self, model: nn.Module) -> list[AttentionBlock]:
+        """Return the blocks of a vision transformer; none of any other model."""
+        return _attention_blocks(model)
 
 
 def _build(options: Options, image_shape: Sequence[int]) -> nn.Module:
@@ -141,8 +97,8 @@ def _build(options: Options, image_shape: Sequence[int]) -> nn.Module:
     return model
 
 
-def _take_off_classifier(model: nn.Module, name: str) -> int:
-    """Put the identity in place of the classifier and return the width of its input."""
+def _take_off_classifier(model: nn.Module, name: str) -> None:
+    """Put the identity in place of the classifier."""
     linears = [
         (path, module) for path, module in model.named_modules() if isinstance(module, nn.Linear)
     ]
@@ -152,33 +108,15 @@ def _take_off_classifier(model: nn.Module, name: str) -> int:
         raise SettingsError(
             f"net.model: {name} does not end in one linear classifier", "choose another model"
         )
-    path, classifier = linears[-1]
-    _put(model, path, nn.Identity())
-    return classifier.in_features
-
-
-def _load(model: nn.Module, weights: Mapping[str, torch.Tensor], options: Options) -> None:
-    own = model.state_dict()
-    wanted = {name for name in own if not name.endswith("num_batches_tracked")}
-    given = {name: value for name, value in weights.items() if name in own}
-    missing = sorted(wanted - given.keys())
-    misfits = sorted(name for name, value in given.items() if value.shape != own[name].shape)
-    if missing or misfits:
-        wrong = (missing or misfits)[0]
-        what = "lack" if missing else "have another shape of"
-        raise SettingsError(
-            f"net.pretrained: the weights {options.pretrained} {what} {wrong!r}"
-            f" ({len(missing)} missing, {len(misfits)} of another shape)",
-            f"they must be those of {options.model} with the same arguments and image size",
-        )
-    model.load_state_dict(given, strict=False)
+    path, _ = linears[-1]
+    put(model, path, nn.Identity())
 
 
 def _with_watchable_attention(model: nn.Module) -> nn.Module:
     """Return the model with its attention replaced, values kept."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.MultiheadAttention):
-            _put(model, name, SelfAttention.like(module, name=name))
+            put(model, name, SelfAttention.like(module, name=name))
     return model
 
 
@@ -196,17 +134,3 @@ def _attention_blocks(model: nn.Module) -> list[AttentionBlock]:
         for name, module in model.named_modules()
         if isinstance(module, kind)
     ]
-
-
-def _replace_batch_norm(model: nn.Module, make_norm: MakeNorm) -> None:
-    """Replace batch norm by ``TaskNorm``, scale and shift kept."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            norm = make_norm(module.num_features)
-            norm.start_from(module.weight, module.bias, eps=module.eps)
-            _put(model, name, norm)
-
-
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)

@@ -6,12 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from ness_cli.settings.nets.base import NetSettings
-
-Argument = bool | int | float | str | list[int]
+from ness_cli.settings.nets.base_library import Argument, LibraryModel
 
 
-class Options(NetSettings):
+class Options(LibraryModel):
     """Options of the network ``torchvision``."""
 
     name: Literal["torchvision"] = "torchvision"
@@ -26,6 +24,3 @@ class Options(NetSettings):
     """Weights that task 1 starts from: a name as ``DEFAULT`` or ``IMAGENET1K_V1``, or a
     ``.safetensors`` or ``.pth`` file of your own. Give the images the mean and deviation that
     these were trained with (``data.mean``, ``data.std``). Random ones when absent."""
-    prompts: int = Field(default=0, ge=0)
-    """Learnable tokens in every attention block of a vision transformer, beside those of the image:
-    what the method ``nsp2`` learns."""
