@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -28,7 +29,9 @@ class ReplayMethod(Method):
     """Memory: ``memory``, images of every task with labels, priorities and constants."""
 
     options: ReplayOptions
-    files = (MethodFile("memory", made_by="build", needed="newest", holds_images=True),)
+    files: ClassVar[tuple[MethodFile, ...]] = (
+        MethodFile("memory", made_by="build", needed="newest", holds_images=True),
+    )
 
     def start(self) -> None:
         """Begin with no images."""
@@ -73,6 +76,7 @@ class ReplayMethod(Method):
 
     def end_task(self, task: Task) -> None:
         """Let go of the images on the device."""
+        super().end_task(task)
         self._stored, self._replayed = [], None
 
     def statistics_sets(self, task: Task) -> list[Images]:

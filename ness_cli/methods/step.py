@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch.func import functional_call
 from torch.nn import functional
 
 from ness_cli import numerics
@@ -52,12 +53,22 @@ class TrainingForward:
     def _forward(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return numerics.compiled(self.model) if self.compute.compile == "on" else self.model
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """Return the logits of the head of the batch's task, ``[n, num_classes]`` float32."""
+    def __call__(
+        self, batch: Batch, weights: Mapping[str, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Return the logits of the head of the batch's task, ``[n, num_classes]`` float32.
+
+        Args:
+            batch: The batch.
+            weights: In place of parameters of the network, by name; the pass is not compiled then.
+        """
         self.model.select(batch.task)
         lower = numerics.lower_precision(self.compute, batch.x.device)
         with numerics.tensor_cores(self.compute), lower:
-            logits = self._forward(batch.x)
+            if weights is None:
+                logits = self._forward(batch.x)
+            else:
+                logits = functional_call(self.model, dict(weights), (batch.x,))
         return logits.float()
 
 

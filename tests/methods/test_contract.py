@@ -105,6 +105,16 @@ CASES = [
             "train": {"head_epochs": 1, "weight_decay": 1e-3},
         },
     ),
+    ("fs-dgpm", {"methods": {"fs-dgpm": {"second_order": True, "soft": "fixed"}}}),
+    (
+        "fs-dgpm",
+        {
+            "methods": {"fs-dgpm": {"memory": 12, "inner_steps": 3, "samples": 5}},
+            "net": {"biases": True, "bias": "augmented", "batch_norm": True},
+            "norm": {"affine": "per-task"},
+            "train": {"head_epochs": 1, "weight_decay": 1e-3},
+        },
+    ),
     ("sgp", {"compute": {"precision": "bf16", "determinism": "seeded"}}),
     ("lwf", {"net": {"batch_norm": True}, "train": {"head_epochs": 1, "mixup": 0.5}}),
     ("er", {"net": {"batch_norm": True}, "norm": {"affine": "per-task"}}),
