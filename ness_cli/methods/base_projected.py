@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ness_cli.data.batches import Images
+from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method, Task
 from ness_cli.methods.step import TrainStep
 from ness_cli.optim.make import ParameterGroup
@@ -26,6 +27,7 @@ from ness_cli.subspace.layer_inputs import observed_inputs
 from ness_cli.subspace.layer_view import LayerView, split
 from ness_cli.subspace.projected_linear import ProjectedLinear, is_linear
 from ness_cli.subspace.projection import Projector, project_all_
+from ness_cli.words import counted
 
 
 class ProjectedMethod(Method, ABC):
@@ -151,3 +153,20 @@ class ProjectedMethod(Method, ABC):
             torch._foreach_add_([*gradients.values()], anchors, alpha=-self.train.weight_decay)
         for name, gradient in gradients.items():
             views[name].set_gradient(gradient)
+
+    def _per_layer(
+        self, value: float | tuple[float, ...] | tuple[int, ...], option: str, num_layers: int
+    ) -> tuple[float, ...]:
+        """Return a value for every layer of an option that has one for all, or a list.
+
+        Raises:
+            SettingsError: If the list is of another length.
+        """
+        values = value if isinstance(value, tuple) else (value,) * num_layers
+        if len(values) != num_layers:
+            raise SettingsError(
+                f"methods.{self.name}.{option}: {counted(len(values), 'value')} for "
+                f"{counted(num_layers, 'layer')}",
+                f"give one value, or one for each of {', '.join(self.layers)}",
+            )
+        return values

@@ -24,7 +24,6 @@ from typing import ClassVar
 import torch
 
 from ness_cli import seeding
-from ness_cli.errors import SettingsError
 from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
@@ -33,7 +32,6 @@ from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
-from ness_cli.words import counted
 
 UNUSED = 1e-12
 """Share of the energy up to which inputs do not use a direction: rounding. Such directions need no
@@ -176,18 +174,6 @@ class Gpm(ProjectedMethod):
             self._per_layer(options.threshold, "threshold", num_layers),
             self._per_layer(limits, "layer_samples", num_layers),
         )
-
-    def _per_layer(
-        self, value: float | tuple[float, ...] | tuple[int, ...], option: str, num_layers: int
-    ) -> tuple[float, ...]:
-        values = value if isinstance(value, tuple) else (value,) * num_layers
-        if len(values) != num_layers:
-            raise SettingsError(
-                f"methods.{self.name}.{option}: {counted(len(values), 'value')} for "
-                f"{counted(num_layers, 'layer')}",
-                f"give one value, or one for each of {', '.join(self.layers)}",
-            )
-        return values
 
 
 def captured(gram: torch.Tensor, basis: torch.Tensor) -> float:

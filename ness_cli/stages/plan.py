@@ -112,7 +112,9 @@ def check_fit(
     model.add_task(1, max(sizes, default=1))
     refuse_nondeterministic(model, manifest["image_shape"], settings.compute, device)
     kind: type[Method] = registry.load_class(METHODS, settings.method.name, setting="method.name")
-    method = kind(model, settings.options, settings.train, seed=settings.seed)
+    method = kind(
+        model, settings.options, settings.train, compute=settings.compute, seed=settings.seed
+    )
     method.check_options()
     return method
 

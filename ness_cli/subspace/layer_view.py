@@ -117,11 +117,13 @@ class LayerView:
         for name, part in split(gradient, parameters).items():
             parameters[name].grad = part
 
-    def rows(self, x: torch.Tensor) -> torch.Tensor:
+    def rows(self, x: torch.Tensor, *, every: int = 1) -> torch.Tensor:
         """Return the rows that the weight matrix multiplies.
 
         Args:
             x: Input of the layer, ``[n, ..., d]`` for Linear, ``[n, c, h, w]`` for Conv2d.
+            every: Of the positions of a convolution's kernel, take every such one, in both
+                directions.
 
         Returns:
             ``[number of rows, d]``, in the dtype of ``x``; for a grouped convolution those of its
@@ -132,9 +134,8 @@ class LayerView:
             found = x.reshape(-1, width)
         else:
             x, padding = self._padded(x)
-            patches = functional.unfold(
-                x, module.kernel_size, module.dilation, padding, module.stride
-            )
+            stride = tuple(every * step for step in module.stride)
+            patches = functional.unfold(x, module.kernel_size, module.dilation, padding, stride)
             found = patches.transpose(1, 2).reshape(-1, width)
         if self.has_bias_column:
             found = functional.pad(found, (0, 1), value=1.0)

@@ -69,6 +69,7 @@ CASES = [
             "net": {"biases": True, "batch_norm": True},
         },
     ),
+    ("owm", {"train": {"clip_norm": 0.5}, "methods": {"owm": {"alpha": 0.1}}}),
     ("er", {"train": {"head_epochs": 1, "epochs": 3, "sam": {"tasks": "all"}}}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -51,3 +53,16 @@ def test_it_is_said_where_a_task_follows(tmp_path):
     said = [line for line in result.stderr.splitlines() if "no direction is open" in line]
     assert len(said) == 1
     assert said[0].startswith("task 1: fc1")
+
+
+def test_what_training_leaves_for_the_next_task_counts_as_memory(tmp_path):
+    memory = {}
+    for name in ("owm", "finetune"):
+        typed = ["run", "--preset", "digits", "--out", str(tmp_path / name), f"method.name={name}"]
+        short = ["data.num_tasks=1", "train.epochs=1", "net.hidden=[4, 3]", "data.size=4"]
+        assert CliRunner().invoke(app, [*typed, *short], catch_exceptions=False).exit_code == 0
+        folder = tmp_path / name / "task-01"
+        memory[name] = json.loads((folder / "subspace.json").read_text())["memory_bytes"]
+    assert memory["finetune"] == 0
+    assert memory["owm"] == (tmp_path / "owm" / "task-01" / "projector.safetensors").stat().st_size
+    assert memory["owm"] >= 8 * (16**2 + 4**2)

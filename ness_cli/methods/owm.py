@@ -1,0 +1,184 @@
+"""OWM: in every step, close the mean inputs of the batch to this step and all that follow.
+
+Every layer has a symmetric matrix P, at first the identity. In every step, from the first task on,
+each row r of the layer's inputs, averaged over the batch, makes
+
+    P <- P - (P r)(P r)^T / (alpha + r^T P r),    G <- G P,
+
+G the gradient of the batch, projected with the P that knows the batch. So P^-1 is I plus the sum of
+r r^T / alpha: P tends to the projector off the span of all inputs seen. A convolution's rows are
+the windows of the mean input, all with one alpha; alpha falls in the course of a task. Rows R that
+share alpha are taken in at once (the same by the matrix inversion lemma):
+
+    P <- P - P R^T (alpha I + R P R^T)^-1 R P.
+
+Remembered: P, ``[d, d]`` per layer; training makes it, and what it leaves is read by the next task.
+
+Source: Zeng, Chen, Cui, Yu, "Continual learning of context-dependent processing in neural
+networks", Nature Machine Intelligence 2019, with the schedules of their code. Departures from it:
+heads of single tasks, which train once, have no P; weights are chosen by validation images of the
+task or not at all, where theirs are the best on the test images of all classes over all tasks; P
+is float64, since float32 loses its sign at small alpha; decay is projected too. Momentum, as in
+their code, mixes in gradients projected with the larger P of earlier steps; SAM goes uphill along
+the raw gradient, and P learns the inputs at the weights themselves.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ness_cli.errors import SettingsError
+from ness_cli.methods.base import Task
+from ness_cli.methods.base_projected import ProjectedMethod
+from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.step import TrainStep
+from ness_cli.numerics import in_float64
+from ness_cli.settings.methods.owm import Options
+from ness_cli.subspace.layer_inputs import observed_inputs
+from ness_cli.subspace.projection import Projector
+
+
+class Owm(ProjectedMethod):
+    """Memory: ``projector`` (``<layer>.P``, ``[d, d]`` float64, symmetric)."""
+
+    options: Options
+    files = (MethodFile("projector", made_by="train", needed="newest"),)
+
+    def start(self) -> None:
+        """Begin with everything open."""
+        self._p: Tensors = {}
+        self._means: Tensors = {}
+
+    def check_options(self) -> None:
+        """Refuse lists of options that are not one value per layer, and compilation.
+
+        Raises:
+            SettingsError: If an option lists another number of layers than the network has, or the
+                network is to be compiled.
+        """
+        super().check_options()
+        self._alphas(0.0)
+        if self.compute.compile == "on":
+            raise SettingsError(
+                "compute.compile: a compiled network does not show the inputs of its layers in"
+                " training, which method owm needs",
+                "set compute.compile=off",
+            )
+
+    def reads(self, step: str) -> tuple[str, ...]:
+        """Return ``projector`` for training."""
+        return ("projector",) if step == "train" else ()
+
+    def load_memory(self, files: Files) -> None:
+        """Take in P of every layer."""
+        self.load_state_tensors(files.get("projector", {}))
+
+    def outputs(self, step: str) -> dict[str, Tensors]:
+        """Return, of training, P of every layer."""
+        return {"projector": self.state_tensors()} if step == "train" else {}
+
+    def file_sizes(self) -> dict[str, int]:
+        """Return the bytes of a float64 matrix per layer."""
+        return {"projector": sum(8 * layer.dim**2 for layer in self.layers.values())}
+
+    def state_tensors(self) -> Tensors:
+        """Return P of every layer."""
+        return {f"{name}.P": p for name, p in self._p.items()}
+
+    def load_state_tensors(self, tensors: Tensors) -> None:
+        """Take in P of every layer."""
+        device = in_float64(next(self.model.parameters())).device
+        self._p = {name.removesuffix(".P"): p.to(device, copy=True) for name, p in tensors.items()}
+
+    # -- training ----------------------------------------------------------------------------
+
+    def projectors(self, task: Task) -> dict[str, Projector]:
+        """Return none: P changes with every step."""
+        return {}
+
+    def begin_task(self, task: Task) -> None:
+        """Give every layer that has none its P, on the device of training."""
+        super().begin_task(task)
+        device = in_float64(next(self.model.parameters())).device
+        for name, layer in self._views.items():
+            eye = torch.eye(layer.dim, dtype=torch.float64)
+            self._p[name] = self._p.get(name, eye).to(device)
+
+    def gradients(self, step: TrainStep) -> torch.Tensor:
+        """Leave raw gradients, and note the mean inputs of the step's first pass."""
+        if self._resting:
+            return super().gradients(step)  # while a head learns alone, no layer steps
+        with observed_inputs(self._views, self._note):
+            return super().gradients(step)
+
+    def _note(self, layer: str, x: torch.Tensor) -> None:
+        if layer not in self._means:
+            self._means[layer] = x.float().mean(dim=0, keepdim=True)
+
+    @torch.no_grad()
+    def edit_gradients(self, step: TrainStep) -> None:
+        """Let P of every layer take in the batch, and project gradients and decay with it."""
+        means, self._means = self._means, {}
+        # Of several processes each has the mean of its own images.
+        for mean in means.values():
+            mean *= step.batch.weight
+        step.sum_over_processes([*means.values()])
+        alphas, decay = self._alphas(step.progress.fraction), self.train.weight_decay
+        for name, mean in means.items():
+            layer, p = self._views[name], self._p[name]
+            close_(p, in_float64(layer.rows(mean, every=self.options.window_step)), alphas[name])
+            if layer.weight.grad is None:
+                continue
+            gradient, matrix = layer.gradient(), layer.matrix()
+            # The optimiser adds decay times the weights.
+            total = gradient + decay * matrix if decay else gradient
+            projected = total @ p.to(gradient)
+            layer.set_gradient(projected - decay * matrix if decay else projected)
+
+    def _alphas(self, fraction: float) -> dict[str, float]:
+        """Return alpha of every layer when a fraction of the task's steps are done."""
+        layers, options = self.layers, self.options
+        decays = options.alpha_decay
+        if decays is None:
+            decays = published_decays([layer.module for layer in layers.values()])
+            if self.model.shared_head and any(decays):
+                decays = (*decays[:-1], 1.0)
+        starts = self._per_layer(options.alpha, "alpha", len(layers))
+        decays = self._per_layer(decays, "alpha_decay", len(layers))
+        return {
+            name: start * 10 ** (-decay * fraction)
+            for name, start, decay in zip(layers, starts, decays, strict=True)
+        }
+
+
+def published_decays(modules: list[nn.Linear | nn.Conv2d]) -> tuple[float, ...]:
+    """Return by how many powers of ten alpha of every layer falls, as the authors have it."""
+    is_convolution = [isinstance(module, nn.Conv2d) for module in modules]
+    if not any(is_convolution):
+        return (0.0,) * len(modules)
+    first_linear = is_convolution.index(False) if not all(is_convolution) else len(modules)
+    return tuple(
+        5.0 if is_conv else 4.0 if number == first_linear else 2.0
+        for number, is_conv in enumerate(is_convolution)
+    )
+
+
+@torch.no_grad()
+def close_(p: torch.Tensor, rows: torch.Tensor, alpha: float) -> None:
+    """Take rows into P, in place (OWM 2019, Eq. 1, for all rows at once).
+
+    O(n d^2 + n^2 d + n^3) time.
+
+    Args:
+        p: P, ``[d, d]`` float64, symmetric.
+        rows: R, ``[n, d]`` float64.
+        alpha: Of all rows, positive.
+    """
+    product = p @ rows.T
+    inner = rows @ product
+    inner.diagonal().add_(alpha)
+    # Without a check: what is not finite comes out as NaN, and training names the layer.
+    factor = torch.linalg.cholesky_ex(inner).L
+    half = torch.linalg.solve_triangular(factor, product.T, upper=False)
+    p.addmm_(half.T, half, alpha=-1)
