@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from pydantic import create_model
@@ -71,7 +72,7 @@ def options_of(model: type[Section], prefix: str) -> Iterator[Option]:
         model: The model.
         prefix: What stands before its fields on the command line: ``train.``.
     """
-    schema = model.model_json_schema()
+    schema = _schema_of(model)
     in_effect = model.of_defaults().in_effect()
     for name, field in model.model_fields.items():
         own, inner, key = schema["properties"][name], field.annotation, f"{prefix}{name}"
@@ -88,6 +89,11 @@ def options_of(model: type[Section], prefix: str) -> Iterator[Option]:
                 is_required=field.is_required(),
                 in_effect=in_effect.get(name),
             )
+
+
+@cache
+def _schema_of(model: type[Section]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def all_options(components: Mapping[str, str] | None = None) -> list[Option]:

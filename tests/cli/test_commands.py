@@ -621,6 +621,28 @@ def test_presets_can_be_copied_changed_and_run(tmp_path):
     assert plan["run"] == "runs/mine-ness-s4"
 
 
+def test_presets_are_printed_and_checked_as_json_too(tmp_path):
+    shown = document("presets", "cat", "digits")
+    assert (shown["schema"], shown["preset"]) == ("ness.preset/1", "digits")
+    assert shown["values"]["train"]["lr"] == resolve("digits").settings.train.lr
+    assert shown["text"] == good("presets", "cat", "digits").stdout
+    assert document("presets", "schema") == json.loads(good("presets", "schema").stdout)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: digits\ntrain: {patience: 3}\n")
+    checked = document("presets", "validate", "digits", mine)["presets"]
+    assert checked["digits"] == {"good": True, "notes": []}
+    assert "train.patience: 3 has no effect" in checked[str(mine)]["notes"][0]
+    mine.write_text("train: {lr: -1}\n")
+    result = ness("presets", "validate", "digits", mine, "--json")
+    checked = json.loads(result.stdout)["presets"]
+    assert result.exit_code == checked[str(mine)]["error"]["exit_code"] == 2
+    assert (
+        "train.lr: -1 should be greater than 0 (mine.yaml, line 1)"
+        in (checked[str(mine)]["error"]["what"])
+    )
+    assert checked["digits"]["good"]
+
+
 def test_presets_validate_names_every_problem(tmp_path):
     bad = tmp_path / "bad.yaml"
     bad.write_text("train:\n  epochs: on\n  lr: 0.1\n  lr: 0.2\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,12 +43,17 @@ def list_presets(json: options.Json = False) -> None:
 
 
 @app.command("cat")
-def show_preset(name: options.PresetName) -> None:
+def show_preset(name: options.PresetName, json: options.Json = False) -> None:
     """Print a preset."""
-    from ness_cli.settings import presets
+    from ness_cli.settings import presets, yaml_files
 
-    with session() as workplace:
-        workplace.console.plain(presets.path_of(name).read_text(encoding="utf-8"))
+    with session(json=json) as workplace:
+        path = presets.path_of(name)
+        text, values = path.read_text(encoding="utf-8"), yaml_files.read(path)
+        if not json:
+            workplace.console.plain(text)
+        found = {"preset": path.stem, "text": text, "values": values}
+        workplace.console.document({"schema": "ness.preset/1", **found})
 
 
 @app.command("cp")
@@ -92,30 +97,42 @@ def validate_presets(
             show_default=False,
         ),
     ],
+    json: options.Json = False,
 ) -> None:
     """Check presets and say everything that is wrong with each."""
     from ness_cli.errors import NessError
     from ness_cli.settings.resolve import resolve
 
-    with session() as workplace:
-        worst: NessError | None = None
+    with session(json=json) as workplace:
+        errors: list[NessError] = []
+        documents: dict[str, dict[str, Any]] = {}
         for name in names:
             try:
-                resolve(name)
-                workplace.console.plain(f"{name}: good\n")
+                notes = resolve(name).notes
+                documents[name] = {"good": True, "notes": list(notes)}
+                if not json:
+                    workplace.console.plain(f"{name}: good\n")
+                for note in notes:
+                    workplace.console.note(f"{name}: {note}")
             except NessError as error:
-                workplace.console.error(error)
-                worst = error
-        if worst is not None:
-            raise typer.Exit(worst.exit_code)
+                documents[name] = {"good": False, "error": error.document()["error"]}
+                errors.append(error)
+        workplace.console.document({"schema": "ness.presets-checked/1", "presets": documents})
+        for each in errors:
+            workplace.console.error(each)
+        if errors:
+            raise typer.Exit(errors[-1].exit_code)
 
 
 @app.command("schema")
-def show_schema() -> None:
-    """Print the JSON schema of presets, for editors that complete and check YAML."""
-    import json
+def show_schema(json: options.Json = False) -> None:
+    """Print the JSON schema of presets, for editors that complete and check YAML.
+
+    It is JSON in any case.
+    """
+    from json import dumps
 
     from ness_cli.settings.model import Preset
 
-    with session() as workplace:
-        workplace.console.plain(json.dumps(Preset.model_json_schema(), indent=2) + "\n")
+    with session(json=json) as workplace:
+        workplace.console.plain(dumps(Preset.model_json_schema(), indent=2) + "\n")
