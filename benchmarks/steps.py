@@ -37,6 +37,8 @@ METHODS = {
     "ness, bounded": ["method.name=ness", "methods.ness.scaling=bounded"],
     "gpm": ["method.name=gpm"],
     "sgp": ["method.name=sgp"],
+    "code-cl": ["method.name=code-cl"],
+    "code-cl, nothing mixed": ["method.name=code-cl", "methods.code-cl.mix=0"],
     "ness, factored": ["method.name=ness", "methods.ness.form=factored"],
     "ness, adam": ["method.name=ness", "train.optimizer=adam"],
     "ness, bf16": ["method.name=ness", "compute.precision=bf16"],

@@ -60,6 +60,21 @@ CASES = [
             "train": {"optimizer": "adam"},
         },
     ),
+    (
+        "ness",
+        {
+            "methods": {"ness": {"mix": 3, "eps1": 0.05}},
+            "train": {"head_epochs": 1, "epochs": 3, "average": 0.5, "momentum": 0.9},
+        },
+    ),
+    (
+        "ness",
+        {
+            "methods": {"ness": {"mix": 3}},
+            "net": {"biases": True, "bias": "augmented"},
+            "train": {"optimizer": "adam", "epochs": 3, "weights": "best"},
+        },
+    ),
     ("ewc", {"train": {"head_epochs": 1, "epochs": 3, "weights": "best"}}),
     ("hat", {"train": {"head_epochs": 1, "epochs": 3, "average": 0.5}, "net": {"dropout": 0.3}}),
     (

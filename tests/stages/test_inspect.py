@@ -45,6 +45,7 @@ def run(tmp_path_factory):
         ["methods.ness.covariance=recompute", "methods.ness.eps1=0.02"],
         ["norm.affine=per-task", "methods.ness.threshold=energy", "methods.ness.eps1=0.01"],
         ["train.optimizer=adam", "train.lr=0.01", "methods.ness.eps1=0.02"],
+        ["methods.ness.mix=8", "methods.ness.eps1=0.02", "storage.keep=latest"],
     ],
 )
 def test_no_update_breaks_its_bound_on_any_earlier_input(overrides, tmp_path):
@@ -60,6 +61,22 @@ def test_no_update_breaks_its_bound_on_any_earlier_input(overrides, tmp_path):
         assert 0 < row["rms"] <= row["largest"]
         assert row["bound"] == pytest.approx(row["tau"] * row["norm"])
     assert [row["task"] for row in found["drift"]] == [1, 2]
+
+
+def test_what_tasks_that_mix_see_is_measured_as_their_records_have_it(tmp_path):
+    bounded = ["methods.ness.scaling=bounded", "methods.ness.eps1=0.05"]
+    out = _run(tmp_path / "run", "methods.ness.mix=8", "methods.ness.budget=0.5", *bounded)
+    found = json.loads(_ness("inspect", out, "--json").stdout)
+    recorded = json.loads((out / "task-03" / "train.json").read_text())["output_change"]
+    model, covariance = (
+        load_file(out / "task-02" / f"{name}.safetensors") for name in ("model", "covariance")
+    )
+    for layer, own in recorded.items():
+        rows = [r for r in found["updates"] if (r["task"], r["layer"]) == (3, layer)]
+        assert [r["on_task"] for r in rows] == [1, 2]
+        w, c = model[f"backbone.{layer}.weight"].double(), covariance[f"{layer}.C"]
+        moved, before = sum(r["rows"] * r["rms"] ** 2 for r in rows), float((w @ c * w).sum())
+        assert (moved / before) ** 0.5 == pytest.approx(own["rho"], rel=1e-4)
 
 
 @pytest.mark.parametrize("scaling", ["hard", "bounded"])
