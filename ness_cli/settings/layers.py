@@ -132,19 +132,12 @@ def components(preset: str | None, overrides: Sequence[str]) -> dict[str, str]:
         InputError: If a named file is not there.
     """
     command_line = parse_overrides(overrides)
-    path = presets.path_of(preset or default_preset(command_line))
+    path = presets.path_of(preset or presets.default(command_line))
     merged, _ = merge_layers([*preset_layers(path), (COMMAND_LINE, command_line)])
     return {
         key: component.chosen(group(merged, key.partition(".")[0]))
         for key, component in CHOICES.items()
     }
-
-
-def default_preset(command_line: Mapping[str, Any]) -> str:
-    """Return the preset for images of one's own where they are meant: the digits have no path."""
-    data = group(command_line, "data")
-    own = data.get("source", "image-folder" if "path" in data else "digits") != "digits"
-    return presets.OWN_IMAGES if own else presets.DEFAULT
 
 
 def without_foreign_options(

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ness_cli.errors import InputError, SettingsError, did_you_mean
+from ness_cli.settings.values import group
 
 DEFAULT = "digits"
 OWN_IMAGES = "images"
 """Where settings start without a preset, with any other source than that of the default."""
+
+
+def default(command_line: Mapping[str, Any]) -> str:
+    """Return the preset for images of one's own where they are meant: the digits have no path."""
+    data = group(command_line, "data")
+    own = data.get("source", "image-folder" if "path" in data else "digits") != "digits"
+    return OWN_IMAGES if own else DEFAULT
 
 
 def folder() -> Path:

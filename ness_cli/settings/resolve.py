@@ -13,7 +13,6 @@ from ness_cli.settings.about import About
 from ness_cli.settings.layers import (
     COMMAND_LINE,
     Layer,
-    default_preset,
     is_own,
     locate,
     merge_layers,
@@ -54,7 +53,7 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
         InputError: If a named file is not there.
     """
     command_line = parse_overrides(overrides)
-    path = presets.path_of(preset or default_preset(command_line))
+    path = presets.path_of(preset or presets.default(command_line))
     if seed is not None:
         command_line["seed"] = seed
     layers = [*preset_layers(path), (COMMAND_LINE, command_line)]
