@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Matrix products of test size are slower with threads than without.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-BENCH := steps layers breakdown build fixed tasks memory startup
+BENCH := steps budget layers breakdown build fixed tasks memory startup
 BENCH_OUT := runs/bench
 GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.

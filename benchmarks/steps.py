@@ -76,6 +76,7 @@ class SecondTask:
             model.to(self.device)
             model.select(task_number)
             self.method.begin_task(task)
+            self.task = task
             self.stepper = Stepper(self.method, task)
             if task_number == 1:
                 self.seconds(20)
@@ -93,6 +94,11 @@ class SecondTask:
             self.stepper.step(self.images, positions, StepProgress(0, step, num_steps, 1))
         self._wait()
         return time.perf_counter() - start
+
+    def end_epoch(self) -> None:
+        """Do what the method does at the end of an epoch."""
+        self.method.after_epoch(self.task)
+        self._wait()
 
     def _wait(self) -> None:
         """Wait for what the device still has to do."""

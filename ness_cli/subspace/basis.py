@@ -124,7 +124,11 @@ class OpenBasis(SubspaceBasis):
         return self.columns * self.scale
 
     def projector(self, device: torch.device) -> Projector:
-        """Return G -> G U S^2 U^T."""
+        """Return G -> G U S^2 U^T; where nothing is closed, what slowed directions take off G."""
+        slowed = self.scale < 1
+        if self.columns.shape[1] == self.dim and int(slowed.sum()) < self.dim:
+            thinner = self.columns[:, slowed].contiguous().to(device)
+            return Projector.off(thinner, (1 - self.scale[slowed].square()).to(device))
         return Projector(self.columns.to(device), self.scale.square().to(device))
 
     @torch.no_grad()

@@ -228,3 +228,16 @@ def test_a_direction_that_would_be_slowed_to_a_halt_is_closed():
     kept = bounded_basis(_spectrum([1.0, 1e4 * 0.99, 1e10]), 1.0, 1.0)
     assert kept.rank == 2
     assert kept.scales.tolist() == pytest.approx([1.0, 1 / 9900, 0.0])
+
+
+@pytest.mark.parametrize("slowed", [0, 2, 5])
+def test_an_open_side_that_is_whole_projects_by_its_slowed_directions(slowed):
+    u = torch.linalg.qr(torch.randn(5, 5).double())[0].float()
+    scale = torch.cat([torch.ones(5 - slowed), torch.full((slowed,), 0.3)])
+    projector = OpenBasis(u, torch.arange(5).double(), 1.0, scale).projector(torch.device("cpu"))
+    assert projector.columns.shape[1] == slowed
+    assert projector.is_identity == (slowed == 0)
+    assert projector.rank == 5
+    g = torch.randn(3, 5)
+    expected = g.double() @ u.double() @ scale.double().square().diag() @ u.double().T
+    torch.testing.assert_close(projector(g).double(), expected, rtol=0, atol=1e-5)
