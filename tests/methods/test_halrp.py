@@ -9,6 +9,7 @@ from torch.nn import functional
 from ness_cli.engine.score import record_statistics
 from ness_cli.methods.step import StepProgress
 from ness_cli.settings.methods.halrp import Options
+from ness_cli.settings.resolve import build
 from ness_cli.settings.sections import TrainSettings
 from ness_cli.subspace.perturbed import ranks_of, rescaled
 
@@ -62,6 +63,24 @@ def test_no_task_changes_another_one_unless_it_is_pruned():
         assert torch.equal(_outputs(method, 2), second) == is_same
         for name, before in weights.items():
             assert torch.equal(method.model.backbone.state_dict()[name], before), name
+
+
+def test_convolutions_are_left_as_they_were_too():
+    net, shape = {"name": "resnet18", "width": 3}, (1, 16, 16)
+    raw = {"method": {"name": "halrp"}, "net": net, "norm": {"affine": "per-task"}}
+    method = make_method(build({**raw, "train": {"epochs": 2, "optimizer": "adam"}}), shape)
+    add_task(method, 1)
+    first = make_task(1, shape=shape)
+    _learn(method, first, steps=1)
+    x = first.train.batch(slice(0, 4)).x
+    with method.task_view(1) as model:
+        before = model(x)
+    _learn(method, make_task(2, shape=shape), steps=2)
+    assert set(method._pieces[2]) == set(method.layers)
+    with method.task_view(2) as model:
+        assert not torch.equal(model(x), before)
+    with method.task_view(1) as model:
+        assert torch.equal(model(x), before)
 
 
 def test_a_task_computes_with_the_base_rescaled_and_its_low_rank_added():
