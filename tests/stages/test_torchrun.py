@@ -87,6 +87,21 @@ def test_training_divided_in_two_is_training_to_rounding(learned, tmp_path):
         assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize("method", ["agem", "er", "owm"])
+def test_what_a_method_makes_of_a_step_is_the_same_divided_in_two(processes, tmp_path, method):
+    out = tmp_path / "one"
+    settings = [*SETTINGS, "train.epochs=1", f"method.name={method}"]
+    ended = processes.ness("run", "--out", out, *settings, "--threads", 1)
+    assert ended.code == 0, ended.err
+    gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
+    run = _copy(out, tmp_path / "two", *gone)
+    _divided(processes, "train-task", run)
+    for path in sorted((out / "task-02").glob("*.safetensors")):
+        one, two = load_file(path), load_file(run / "task-02" / path.name)
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=2e-4, msg=name)
+
+
 def test_covariances_of_two_processes_add_up_to_those_of_one(processes, learned, tmp_path):
     run = _copy(learned, tmp_path / "run", "task-02/subspace.json", "task-02/accuracy.json")
     _divided(processes, "build-subspace", run, "--force")
