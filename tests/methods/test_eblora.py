@@ -155,6 +155,34 @@ def test_updates_have_equal_singular_values_and_keep_off_what_is_protected(optim
         assert float(sigma[0]) == pytest.approx(abs(float(s)), rel=1e-3)
 
 
+def test_convolutions_learn_and_keep_off_as_matrices_do():
+    settings = make_settings(
+        method={"name": "eblora"},
+        train=TRAIN,
+        net={"name": "alexnet", "width": 0.05},
+        methods={"eblora": {"rank": 3, "energy": 0.8}},
+    )
+    shape = (1, 32, 32)
+    method = make_method(settings, shape)
+    for number in (1, 2):
+        add_task(method, number)
+        task = make_task(number, n=12, shape=shape)
+        closed = method.outputs("build")["memory"]
+        before = {name: layer.matrix().clone() for name, layer in method.layers.items()}
+        _begin(method, task)
+        for _ in make_steps(method, task, 3, size=6):
+            pass
+        method.end_task(task)
+        method.consolidate(task, lambda _: None)
+    for name, layer in method.layers.items():
+        change = (layer.matrix() - before[name]).double()
+        sigma, f = torch.linalg.svdvals(change), closed[f"{name}.F"].double()
+        rank = min(3, layer.out, layer.dim - f.shape[1])
+        assert rank > 0
+        assert float(sigma[rank - 1]) == pytest.approx(float(sigma[0]), rel=1e-3)
+        assert float((change @ f).norm()) < 1e-4 * float(change.norm())
+
+
 def test_the_layer_computes_with_the_update_that_its_file_will_have():
     method = _method(net={"biases": True, "bias": "augmented"}, scaling=2.0, initial_scale=0.3)
     _second_task_begun(method)
