@@ -78,8 +78,9 @@ def _or(c, b):
     return eye - torch.linalg.inv(torch.linalg.inv(eye - c) + torch.linalg.inv(eye - b) - eye)
 
 
-def test_memory_is_the_authors_conceptor_of_mixed_inputs():
-    method = _method()
+@pytest.mark.parametrize("net", [{}, {"biases": True, "bias": "augmented"}])
+def test_memory_is_the_authors_conceptor_of_mixed_inputs(net):
+    method = _method(net=net)
     expected: dict[str, torch.Tensor] = {}
     for task_number in (1, 2, 3):
         files, inputs = _train(method, task_number)
@@ -87,6 +88,8 @@ def test_memory_is_the_authors_conceptor_of_mixed_inputs():
             if f"{name}.Q" in files["mixing"]:
                 q, m = (files["mixing"][f"{name}.{letter}"].double() for letter in "QM")
                 x = x + x @ q @ (m - torch.eye(len(m))).T @ q.T
+            if net:
+                x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)  # a bias is not mixed
             new = _new_conceptor(x)
             expected[name] = _cut(_or(expected[name], new) if name in expected else new)
             found = _matrix(method.outputs("build"), name)
