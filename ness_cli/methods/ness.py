@@ -25,11 +25,14 @@ projected gradient, which is the same thing for the price of plain training.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from ness_cli.data.batches import Images
 from ness_cli.methods.base import Task
 from ness_cli.methods.base_covariance import CovarianceMethod
 from ness_cli.methods.base_mixing import MIXING, MixingMethod
@@ -43,6 +46,7 @@ from ness_cli.methods.files import (
 from ness_cli.methods.step import TrainStep
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
+from ness_cli.subspace.allowance import allowance, smallest_sufficient
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, filtered_basis, read_bases
 from ness_cli.subspace.budget import LayerBudget
 from ness_cli.subspace.clip import spectral_norm
@@ -65,10 +69,19 @@ def _add_updates(matrices: Tensors, before: Files, own: Files) -> Tensors:
 
 
 class Ness(MixingMethod, CovarianceMethod):
-    """Update of a task: ``<layer>.V``, float32, in terms of the basis of the task before."""
+    """Update of a task: ``<layer>.V``, float32, in terms of the basis of the task before.
+
+    With ``budget=auto`` also ``spent``: a float64 number for every layer, see
+    ``subspace/allowance.py``.
+    """
 
     options: Options
-    files = (*CovarianceMethod.files, MethodFile("update", made_by="train", needed="all"), MIXING)
+    files = (
+        *CovarianceMethod.files,
+        MethodFile("update", made_by="train", needed="all"),
+        MethodFile("spent", made_by="train", needed="newest"),
+        MIXING,
+    )
     recomposition = Recomposition(before=("basis",), own=("update",), step=_add_updates)
 
     def start(self) -> None:
@@ -77,7 +90,8 @@ class Ness(MixingMethod, CovarianceMethod):
         self._update: Tensors = {}
         self._factors: dict[str, nn.Parameter] = {}
         self._limits: dict[str, LayerLimits] = {}
-        self._rho: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
+        self._changes: dict[str, dict[str, float]] = {}
 
     @property
     def is_factored(self) -> bool:
@@ -99,6 +113,11 @@ class Ness(MixingMethod, CovarianceMethod):
     def has_budget(self) -> bool:
         """Whether updates are held to a budget."""
         return self.options.budget is not None
+
+    @property
+    def chooses_budget(self) -> bool:
+        """Whether the budget follows from what updates so far have used."""
+        return self.options.budget == "auto"
 
     @property
     def num_mixed(self) -> int:
@@ -131,12 +150,26 @@ class Ness(MixingMethod, CovarianceMethod):
     def reads(self, step: str) -> tuple[str, ...]:
         """Return the files of a step; budget and mixing need the covariances too."""
         also = ("covariance",) if step == "train" and (self.has_budget or self.mixes) else ()
-        return (*super().reads(step), *also)
+        spent = ("spent",) if step == "train" and self.chooses_budget else ()
+        return (*super().reads(step), *also, *spent)
+
+    def load_memory(self, files: Files) -> None:
+        """Take in covariances, bases, and what updates have used of their budgets."""
+        super().load_memory(files)
+        for layer, spent in files.get("spent", {}).items():
+            self._spent[layer] = float(spent)
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return the files of a step: of training V of every layer, but not of the first task."""
-        update = {"update": self._update} if step == "train" and self._update else {}
-        return {**super().outputs(step), **update}
+        found = super().outputs(step)
+        if step == "train" and self._update:
+            found["update"] = self._update
+        if step == "train" and self.chooses_budget:
+            found["spent"] = {
+                name: torch.tensor(self._spent.get(name, 0.0), dtype=torch.float64)
+                for name in self.layers
+            }
+        return found
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of covariances and updates, and at most those of bases."""
@@ -144,6 +177,7 @@ class Ness(MixingMethod, CovarianceMethod):
         if self.options.scaling == "hard" and not self.needs_open:
             # The thinner side of a hard cut has no more than half of the columns.
             sizes["basis"] = sum(basis_bytes(x.dim, x.dim // 2) for x in layers)
+        sizes["spent"] = 8 * len(layers) if self.chooses_budget else 0
         return {**sizes, "update": sum(4 * layer.dim * layer.out for layer in layers)}
 
     def bounds(self, before: Files, own: Files) -> dict[str, UpdateBound]:
@@ -168,7 +202,7 @@ class Ness(MixingMethod, CovarianceMethod):
 
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
-        self._update, self._rho, self._limits = {}, {}, {}
+        self._update, self._changes, self._limits = {}, {}, {}
         directions = {} if task.is_first or not self.mixes else self.directions_to_mix(task)
         super().begin_task(task)
         if not task.is_first:
@@ -216,7 +250,10 @@ class Ness(MixingMethod, CovarianceMethod):
             matrix, c = self._views[layer].matrix(), self._covariances[layer]
             directions = directions_of(basis, c, matrix.device)
             over = num_earlier if options.budget_over == "task" else 1
-            budget = LayerBudget.of(options.budget_of(layer), directions, c, matrix, over)
+            b = options.budget_of(layer)
+            if self.chooses_budget:
+                b = allowance(self._spent.get(layer, 0.0))
+            budget = LayerBudget.of(b, directions, c, matrix, over)
         return LayerLimits(basis, budget, norm)
 
     @torch.no_grad()
@@ -263,32 +300,59 @@ class Ness(MixingMethod, CovarianceMethod):
 
     def end_task(self, task: Task) -> None:
         """Recover V, and set the weights to what W_prev, the basis and V say they are."""
-        for name, limits in self._limits.items():
-            layer, basis = self._views[name], limits.basis
-            if self.is_factored:
-                v = self._factors[name].detach().cpu()
-                factored.detach(layer)
-                previous = layer.matrix()
-            else:
-                previous = self._anchors[name]
-                v = basis.coefficients(layer.matrix() - previous)
+        learned = {name: self._learned(name) for name in self._limits}
+        if self.chooses_budget and learned and task.valid is not None:
+            self._tighten(learned, task.valid)
+        for name, (previous, v) in learned.items():
+            limits, layer = self._limits[name], self._views[name]
             v = limits.within(v)
             # Float32 leakage out of the subspace ends here: files and model say the same.
-            layer.set_matrix(basis.recompose(previous, v))
+            layer.set_matrix(limits.basis.recompose(previous, v))
             self._update[f"{name}.V"] = v
             if limits.budget is not None:
-                self._rho[name] = limits.budget.rho(layer.matrix())
+                self._note_change(name, limits.budget, layer.matrix())
         self._factors, self._limits = {}, {}
         self.end_mixing(task)
         super().end_task(task)
 
+    def _learned(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return W_prev and V of a layer, which has its plain weight afterwards."""
+        layer = self._views[name]
+        if self.is_factored:
+            v = self._factors[name].detach().cpu()
+            factored.detach(layer)
+            return layer.matrix().clone(), v
+        previous = self._anchors[name]
+        return previous, self._limits[name].basis.coefficients(layer.matrix() - previous)
+
+    @torch.no_grad()
+    def _tighten(
+        self, learned: Mapping[str, tuple[torch.Tensor, torch.Tensor]], images: Images
+    ) -> None:
+        """Leave every layer the part of its budget that validation images say the update needs."""
+
+        def losses(fraction: float) -> torch.Tensor:
+            for name, (previous, v) in learned.items():
+                limits = self._limits[name].tightened(fraction)
+                self._views[name].set_matrix(limits.basis.recompose(previous, limits.within(v)))
+            with self.task_view(images.task) as model:
+                batches = [images.batch(where) for where in self.batch_slices(images)]
+                return torch.cat(
+                    [functional.cross_entropy(model(b.x), b.y, reduction="none") for b in batches]
+                )
+
+        needed = smallest_sufficient(losses)
+        self._limits = {name: own.tightened(needed) for name, own in self._limits.items()}
+
+    def _note_change(self, name: str, budget: LayerBudget, matrix: torch.Tensor) -> None:
+        rho = budget.rho(matrix)
+        self._changes[name] = {"rho": rho, "budget": budget.limit}
+        self._spent[name] = self._spent.get(name, 0.0) + budget.num_tasks * rho**2
+
     def measured(self) -> dict[str, Any]:
         """Return, with a budget, rho of every layer, and the budget that it was held to."""
-        changes = {
-            name: {"rho": rho, "budget": self.options.budget_of(name)}
-            for name, rho in self._rho.items()
-        }
-        return super().measured() | ({"output_change": changes} if changes else {})
+        changes = {"output_change": self._changes} if self._changes else {}
+        return super().measured() | changes
 
     def basis_of(self, layer: str, found: Spectrum) -> SubspaceBasis:
         """Return what the threshold and the filter leave of a layer's directions."""

@@ -215,13 +215,22 @@ class LayerBudget:
         directions: Those that the update may use, for each group of rows.
         covariance: C of the earlier inputs, ``[d, d]`` float64, or ``[g, d, d]`` by group.
         previous: W_prev, ``[out, d]``.
-        allowed: Largest sum of ||dW x||^2 over the inputs.
+        limit: b, the largest rho of one task: a fraction.
+        num_tasks: Over how many tasks the energy of the outputs is divided.
+        energy: tr(W_prev C W_prev^T).
     """
 
     directions: tuple[Directions, ...]
     covariance: torch.Tensor
     previous: torch.Tensor
-    allowed: float
+    limit: float
+    num_tasks: int
+    energy: float
+
+    @property
+    def allowed(self) -> float:
+        """Largest sum of ||dW x||^2 over the inputs."""
+        return self.limit**2 * self.energy / self.num_tasks
 
     @classmethod
     def of(
@@ -245,7 +254,7 @@ class LayerBudget:
         """
         previous = previous.detach().clone()
         energy = output_energy(previous.cpu(), covariance)
-        return cls(tuple(directions), covariance, previous, budget**2 * energy / num_tasks)
+        return cls(tuple(directions), covariance, previous, budget, num_tasks, energy)
 
     def nearest(self, change: torch.Tensor) -> torch.Tensor:
         """Return the nearest update within the budget, see the function of that name."""

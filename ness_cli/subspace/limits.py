@@ -8,7 +8,7 @@ through the largest singular value of V (``subspace/clip.py``).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -35,6 +35,11 @@ class LayerLimits:
     def is_limited(self) -> bool:
         """Whether there is anything that the update is held to."""
         return self.budget is not None or not math.isinf(self.norm)
+
+    def tightened(self, fraction: float) -> LayerLimits:
+        """Return the limits with a fraction, at most 1, of the budget that there is."""
+        assert self.budget is not None, "what has no budget has no fraction of one"
+        return replace(self, budget=replace(self.budget, limit=fraction * self.budget.limit))
 
     def within(self, v: torch.Tensor) -> torch.Tensor:
         """Return V, ``[r, out]``, within budget and promise; V itself if it is."""

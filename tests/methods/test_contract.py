@@ -49,6 +49,7 @@ CASES = [
     ("ness", {"methods": {"ness": {"max_output_change": 1e-3, "eps1": 0.01}}}),
     ("ness", {"methods": {"ness": {"scaling": "conceptor", "anchor": 0.1}}}),
     ("ness", {"methods": {"ness": {"scaling": "none", "budget": 0.05, "budget_steps": 2}}}),
+    ("ness", {"methods": {"ness": {"scaling": "bounded", "budget": "auto"}}}),
     (
         "ness",
         {

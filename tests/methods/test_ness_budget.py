@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -17,6 +18,7 @@ from ness_cli.errors import SettingsError
 from ness_cli.methods.ness import Ness
 from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import MultiHead
+from ness_cli.subspace.allowance import FRACTIONS, allowance
 from ness_cli.subspace.basis import open_basis
 from ness_cli.subspace.budget import LayerBudget
 from ness_cli.subspace.clip import spectral_norm
@@ -190,3 +192,52 @@ def test_without_filter_and_budget_every_report_says_that_nothing_is_protected()
 
     assert notes(scaling="none") == ["scaling=none without a budget protects nothing"]
     assert notes(scaling="none", budget=0.1) == []
+
+
+@pytest.mark.parametrize("form", ["projected", "factored"])
+@pytest.mark.parametrize("over", ["task", "pool"])
+def test_auto_gives_a_share_of_what_is_left_and_keeps_what_validation_needs(form, over):
+    settings = make_settings(
+        train={"lr": 0.2, "momentum": 0.9},
+        methods={"ness": {"scaling": "none", "budget": "auto", "budget_over": over, "form": form}},
+    )
+    method = make_method(settings)
+    spent = dict.fromkeys(method.layers, 0.0)
+    for task_number in range(1, 5):
+        task = make_task(task_number)
+        add_task(method, task_number)
+        method.begin_task(task)
+        stepper = Stepper(method, task)
+        for step in range(STEPS):
+            stepper.step(task.train, torch.arange(8), StepProgress(0, step, STEPS, 1))
+        method.after_epoch(task)
+        method.end_task(task)
+        changes = method.measured().get("output_change", {})
+        assert set(changes) == (set(method.layers) if task_number > 1 else set())
+        shares = {own["budget"] / allowance(spent[name]) for name, own in changes.items()}
+        assert all(share == pytest.approx(min(shares)) for share in shares)
+        assert all(min(abs(share - f) for f in (*FRACTIONS, 1.0)) < 1e-12 for share in shares)
+        for name, own in changes.items():
+            tasks = task_number - 1 if over == "task" else 1
+            assert own["rho"] <= own["budget"] / math.sqrt(tasks) * (1 + 1e-9)
+            spent[name] += tasks * own["rho"] ** 2
+        stored = method.outputs("train")["spent"]
+        assert {name: float(value) for name, value in stored.items()} == pytest.approx(spent)
+        method.consolidate(task, lambda _: None)
+
+
+def test_auto_uses_all_of_its_budget_without_validation_images():
+    method = make_method(make_settings(methods={"ness": {"scaling": "none", "budget": "auto"}}))
+    for task_number in (1, 2):
+        task = replace(make_task(task_number), valid=None)
+        add_task(method, task_number)
+        method.begin_task(task)
+        method.end_task(task)
+        method.consolidate(task, lambda _: None)
+    budgets = [own["budget"] for own in method.measured()["output_change"].values()]
+    assert budgets == [allowance(0.0)] * len(method.layers)
+
+
+def test_auto_leaves_no_layer_a_budget_of_its_own():
+    with pytest.raises(SettingsError, match="layer_budget: budget=auto chooses"):
+        make_settings(methods={"ness": {"budget": "auto", "layer_budget": {"fc1": 0.1}}})

@@ -46,10 +46,12 @@ class Options(MethodOptions):
     anchor: float = Field(default=0.0, ge=0)
     """Decay toward the previous weights along slowed and closed directions only, per step and in
     units of the learning rate: the more a direction is slowed, the stronger. 0 for none."""
-    budget: float | None = Field(default=None, ge=0)
+    budget: Annotated[float, Field(ge=0)] | Literal["auto"] | None = None
     """Limit on the root-mean-square relative change of every layer's outputs on earlier inputs, for
     one task: 0.1 allows a tenth. It is exact, from the covariance, and needs no data; the update is
-    moved to the nearest one within it. Off when absent."""
+    moved to the nearest one within it. ``auto`` starts from 0.1, gives later tasks a share of what
+    the updates so far have left of 0.3 for all of them, and keeps of every update what validation
+    images say it needs. Off when absent."""
     budget_over: Literal["task", "pool"] = Field(
         default="task", json_schema_extra=only_with(budget=ANYTHING)
     )
@@ -82,7 +84,7 @@ class Options(MethodOptions):
         """What departs from the published hard cut: ``bounded``, ``bounded budget``."""
         departures = {
             self.scaling: self.scaling != "hard",
-            "budget": self.budget is not None,
+            "auto budget" if self.budget == "auto" else "budget": self.budget is not None,
             "anchor": self.anchor > 0,
             "mix": self.mix > 0,
             "recompute": self.covariance == "recompute",
@@ -127,6 +129,8 @@ class Options(MethodOptions):
             found.append(
                 "methods.ness.layer_budget: needs methods.ness.budget for the other layers"
             )
+        if self.layer_budget and self.budget == "auto":
+            found.append("methods.ness.layer_budget: budget=auto chooses for every layer; drop it")
         if self.budget_steps is not None and self.budget is None:
             found.append("methods.ness.budget_steps: needs methods.ness.budget")
         if self.mix and self.covariance == "recompute":
@@ -165,8 +169,12 @@ class Options(MethodOptions):
         return _of_layer(layer, self.layer_eps1, self.eps1 or _DEFAULT_EPS1)
 
     def budget_of(self, layer: str) -> float:
-        """Return the budget of a layer, infinity without one."""
-        return _of_layer(layer, self.layer_budget, math.inf if self.budget is None else self.budget)
+        """Return the budget of a layer, infinity without one or where it chooses itself."""
+        return _of_layer(
+            layer,
+            self.layer_budget,
+            math.inf if self.budget in (None, "auto") else float(self.budget),
+        )
 
 
 def _of_layer(layer: str, patterns: Mapping[str, float], otherwise: float) -> float:
