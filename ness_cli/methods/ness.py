@@ -188,8 +188,9 @@ class Ness(MixingMethod, CovarianceMethod):
         }
 
     def allowed_rho(self, layer: str) -> float | None:
-        """Return the budget of a layer, if there is one."""
-        return self.options.budget_of(layer) if self.has_budget else None
+        """Return the budget of a layer, if there is one that does not choose itself."""
+        has_own = self.has_budget and not self.chooses_budget
+        return self.options.budget_of(layer) if has_own else None
 
     # -- training ----------------------------------------------------------------------------
 
