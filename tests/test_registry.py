@@ -110,6 +110,9 @@ def test_a_component_that_cannot_be_used_is_one_line_and_in_nobody_elses_way(nam
         METHODS.model(name, setting="method.name")
     Settings.model_rebuild(force=True)
     assert build({"method": {"name": "slow-start"}}).options.factor == 0.1
+    methods = Settings.model_json_schema()["properties"]["methods"]["properties"]
+    assert "slow-start" in methods
+    assert name not in methods
     with pytest.raises(SettingsError, match=words) as error:
         build({"method": {"name": name}})
     assert error.value.what.startswith("method.name: ")
