@@ -34,6 +34,8 @@ VIT = {
     "prompts": 4,
 }
 """A vision transformer for images of ``VIT_SHAPE``."""
+NETS = {"nsp2": VIT}
+"""Networks of methods that do not work with an MLP."""
 
 
 class Notes(Progress):
@@ -73,6 +75,11 @@ def make_settings(**sections) -> Settings:
         else:
             raw[key] = {**raw.get(key, {}), **value}
     return build(raw)
+
+
+def shape_of(settings: Settings) -> tuple[int, int, int]:
+    """Return the shape of images that a network takes."""
+    return VIT_SHAPE if settings.net.name == VIT["name"] else SHAPE
 
 
 def make_images(task: int, n: int = 24, shape=SHAPE, *, seed: int = 0, device="cpu") -> Images:

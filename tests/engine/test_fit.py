@@ -7,7 +7,15 @@ import math
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_task, make_train_step
+from factory import (
+    NETS,
+    add_task,
+    make_method,
+    make_settings,
+    make_task,
+    make_train_step,
+    shape_of,
+)
 
 from ness_cli import seeding
 from ness_cli.engine.boundary import Boundary
@@ -24,7 +32,8 @@ from ness_cli.stop import StopRequest
 
 PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
 CASES = [
-    *((name, {}) for name in METHODS.names()),
+    *((name, {"net": NETS[name]} if name in NETS else {}) for name in METHODS.names()),
+    ("eblora", {"train": {"optimizer": "adamw", "head_epochs": 1, "epochs": 3, "weights": "best"}}),
     ("ness", {"train": {"optimizer": "adam", "weight_decay": 0.01}}),
     ("ness", {"train": {"sam": {"tasks": "all"}, "weight_decay": 0.01}}),
     ("ness", {"train": PLATEAU}),
@@ -92,15 +101,16 @@ IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
 
 def _begin(settings, task_number=2):
     """A method that has learned task 1 and begins task 2."""
-    method = make_method(settings)
+    shape = shape_of(settings)
+    method = make_method(settings, shape)
     for earlier in range(1, task_number):
         add_task(method, earlier)
-        task = make_task(earlier, past=True)
+        task = make_task(earlier, past=True, shape=shape)
         method.begin_task(task)
         method.end_task(task)
         method.consolidate(task, lambda _: None)
     add_task(method, task_number)
-    task = make_task(task_number, past=settings.options.uses_past_data("train"))
+    task = make_task(task_number, past=settings.options.uses_past_data("train"), shape=shape)
     method.begin_task(task)
     return method, task
 

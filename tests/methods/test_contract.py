@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from factory import SHAPE, VIT, VIT_SHAPE, add_task, make_method, make_settings, make_task
+from factory import NETS, VIT, add_task, make_method, make_settings, make_task, shape_of
 
 from ness_cli import registry, tensor_files
 from ness_cli.engine.score import record_statistics
@@ -22,8 +22,6 @@ from ness_cli.settings.components import METHODS
 from ness_cli.settings.model import Settings
 from ness_cli.subspace.layer_view import join
 
-NETS = {"nsp2": VIT}
-"""Networks of methods that do not work with an MLP."""
 CASES = [
     *((name, {"net": NETS[name]} if name in NETS else {}) for name in METHODS.names()),
     (
@@ -214,16 +212,12 @@ def lived(request) -> Lived:
     return Lived(settings, method, left, out.getvalue())
 
 
-def _shape(settings):
-    return VIT_SHAPE if settings.net.name == "torchvision" else SHAPE
-
-
 def _past(settings, step):
     return settings.options.uses_past_data(step)
 
 
 def _train(method, settings, task_number):
-    task = make_task(task_number, past=_past(settings, "train"), shape=_shape(settings))
+    task = make_task(task_number, past=_past(settings, "train"), shape=shape_of(settings))
     method.begin_task(task)
     for phase in method.phases(task):
         method.begin_phase(task, phase)
@@ -240,7 +234,7 @@ def _train(method, settings, task_number):
 
 def _build(method, settings, task_number):
     method.consolidate(
-        make_task(task_number, past=_past(settings, "build"), shape=_shape(settings)),
+        make_task(task_number, past=_past(settings, "build"), shape=shape_of(settings)),
         lambda _: None,
     )
     return _copies(method.outputs("build"))
@@ -252,7 +246,7 @@ def _copies(files):
 
 def _long_lived(settings, tasks=3):
     """One object for the whole run; returns what each task would leave on disk."""
-    method, left = make_method(settings, _shape(settings)), []
+    method, left = make_method(settings, shape_of(settings)), []
     for task_number in range(1, tasks + 1):
         add_task(method, task_number)
         train = _train(method, settings, task_number)
@@ -263,7 +257,7 @@ def _long_lived(settings, tasks=3):
 
 def _fresh(settings, left, task_number, step):
     """A method made anew from what is on disk, as a process of its own would."""
-    method = make_method(settings, _shape(settings))
+    method = make_method(settings, shape_of(settings))
     have = task_number - 1 if step == "train" else task_number
     if have:
         load_tasks(method.model, left[have - 1].model, [3] * have)
@@ -351,10 +345,10 @@ def test_the_models_follow_from_one_another_to_the_bit_if_the_method_says_so(liv
 
 def test_the_progress_of_consolidation_adds_up_to_what_was_announced(lived):
     settings, done = lived.settings, []
-    method = make_method(settings, _shape(settings))
+    method = make_method(settings, shape_of(settings))
     add_task(method, 1)
     _train(method, settings, 1)
-    task = make_task(1, past=_past(settings, "build"), shape=_shape(settings))
+    task = make_task(1, past=_past(settings, "build"), shape=shape_of(settings))
     announced = method.consolidation_work(task)
     rows = method.consolidate(task, done.append)
     assert sum(done) == announced
@@ -376,7 +370,7 @@ def test_a_task_view_changes_nothing_when_left(lived):
     method.model.select(2)
     with method.task_view(1) as model:
         assert (model.task, model.training) == (1, False)
-        model(make_task(1, shape=_shape(lived.settings)).train.batch(slice(0, 4)).x)
+        model(make_task(1, shape=shape_of(lived.settings)).train.batch(slice(0, 4)).x)
     assert (method.model.task, method.model.training) == (2, True)
     _assert_same(method.model.state_dict(), before)
 
