@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group as Lines
 
 from ness_cli.results.meter import Meter
 from ness_cli.results.plain_table import plain_table, titled
-from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_names import RunNames
 from ness_cli.words import counted
+
+if TYPE_CHECKING:  # it brings all settings along, and ``ness status`` needs none
+    from ness_cli.results.read_run import RunResult
 
 _TITLE = "Forgetting meter: rms change of layer outputs on earlier inputs (rho), %"
 _SUMS = "sum, root: over updates, sum and root sum of squares, of the layer with most"

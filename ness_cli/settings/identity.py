@@ -13,6 +13,10 @@ from ness_cli.settings.model import PLAIN_GROUPS
 from ness_cli.settings.sources.base import without_locations
 from ness_cli.settings.values import flatten
 
+# Once false by default, now decided by the device unless it is given: a run that was made with a
+# value goes on with it, whatever would be the default today.
+_KEPT_BY_THE_RUN = "compute.channels_last"
+
 
 def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return one line per key in which two flat identities differ.
@@ -26,6 +30,8 @@ def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         other: That of the settings asked for.
     """
     absent, run, asked = object(), completed(mine), completed(other)
+    if asked.get(_KEPT_BY_THE_RUN) is None:
+        asked[_KEPT_BY_THE_RUN] = run[_KEPT_BY_THE_RUN]
     keys = [
         key for key in sorted({*mine, *other}) if run.get(key, absent) != asked.get(key, absent)
     ]

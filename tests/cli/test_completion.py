@@ -79,6 +79,7 @@ def test_the_choices_of_a_setting_are_offered_as_soon_as_it_is_clear_which():
     assert _bash("run", "compute.ch") == [
         "compute.channels_last=true",
         "compute.channels_last=false",
+        "compute.channels_last=null",
     ]
     methods = registry.names("ness_cli.settings.methods")
     assert _bash("run", "method.name=") == [f"method.name={name}" for name in methods]

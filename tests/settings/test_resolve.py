@@ -53,6 +53,16 @@ def test_only_what_decides_the_numbers_is_identity(override, changes):
     assert bool(difference(plain.identity(), changed.identity())) == changes
 
 
+@pytest.mark.parametrize("made_with", [False, True])
+def test_a_run_keeps_the_layout_of_images_that_it_was_made_with(made_with):
+    made = resolve("digits", [f"compute.channels_last={str(made_with).lower()}"]).settings
+    asked, other = (resolve("digits", extra).settings for extra in ([], ["train.epochs=3"]))
+    assert difference(made.identity(), asked.identity()) == []
+    assert len(difference(made.identity(), other.identity())) == 1
+    turned = resolve("digits", [f"compute.channels_last={str(not made_with).lower()}"]).settings
+    assert len(difference(made.identity(), turned.identity())) == 1
+
+
 def test_where_images_lie_is_no_part_of_the_identity():
     raw = {"data": {"source": "image-folder", "path": "/a"}}
     other = {"data": {"source": "image-folder", "path": ["/b", "/c"]}}
