@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,21 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }  # in the order of a file
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as the header of its file describes it.
+
+    Attributes:
+        dtype: Type of its numbers as safetensors calls it: ``F32``.
+        num_values: How many there are.
+        num_bytes: Their bytes.
+    """
+
+    dtype: str
+    num_values: int
+    num_bytes: int
 
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], identity: Mapping[str, Any]) -> str:
@@ -123,6 +140,28 @@ def read_with_identity(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return the tensors of a file and the identity in its header; errors as in ``read``."""
     return _parse(path, _bytes_of(path, remedy), remedy)
+
+
+def stored(path: Path, *, remedy: str) -> list[StoredTensor]:
+    """Return the tensors of a file, described by its header, which alone is read.
+
+    Raises:
+        InputError: If the file is missing.
+        DamagedError: If its header does not read back.
+    """
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        tensors = [own for name, own in header.items() if name != "__metadata__"]
+        return [
+            StoredTensor(own["dtype"], math.prod(own["shape"]), end - start)
+            for own in tensors
+            for start, end in (own["data_offsets"],)
+        ]
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing", remedy) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedError(f"{path} is damaged: {error}", remedy) from error
 
 
 def _bytes_of(path: Path, remedy: str) -> bytes:

@@ -94,6 +94,10 @@ class TaskStream:
         constants = tuple(task["mean"]), tuple(task["std"])
         return TaskInfo(task_number, task["name"], tuple(task["classes"]), *constants)
 
+    def num_images(self, task_number: int, split: str) -> int:
+        """Return how many images a split of a task has, without opening it."""
+        return int(self._task(task_number)["splits"][split]["count"])
+
     def split(self, task_number: int, split: str) -> Split:
         """Open one split of one task, and no other file.
 

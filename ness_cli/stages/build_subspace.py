@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ness_cli import tensor_files
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import LayerRow, Method
 from ness_cli.processes import current_processes
-from ness_cli.run_state import RECORDS, command, read_record
+from ness_cli.run_state import RECORDS, command
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.stages.context import (
     RunContext,
@@ -17,6 +16,7 @@ from ness_cli.stages.context import (
     require_task,
     run_log,
 )
+from ness_cli.stages.kept import kept_after
 from ness_cli.stages.meter import measured_update
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
@@ -82,8 +82,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
                 **({"output_change": changes} if changes else {}),
                 "frozen": method.frozen(),
                 "stored": ", ".join(outputs) or "nothing",
-                "memory_bytes": sum(map(tensor_files.num_bytes, outputs.values()))
-                + _carried_from_training(context, method, task_number),
+                **_kept(context, method, record, task_number),
             }
         )
         if context.settings.storage.keep == "latest" and current_processes().is_main:
@@ -109,13 +108,14 @@ def _changes(context: RunContext, method: Method, task_number: int) -> dict[str,
     return {name: change.as_json() for name, change in found.items()}
 
 
-def _carried_from_training(context: RunContext, method: Method, task_number: int) -> int:
-    """Return the bytes of the files of a task's training that the next one's reads."""
-    sizes = read_record(context.run, task_number, "train").get("bytes", {})
-    made = {file.name for file in method.files if file.made_by == "train"}
-    folder = context.run.task(task_number)
-    paths = [context.run.relative(folder.tensors(n)) for n in method.reads("train") if n in made]
-    return sum(sizes.get(path, 0) for path in paths)
+def _kept(
+    context: RunContext, method: Method, record: StepRecord, task_number: int
+) -> dict[str, Any]:
+    """Return what is kept after the task, of the process that has written the files."""
+    if not current_processes().is_main:
+        return {}
+    kept = kept_after(context, method, record.files, task_number)
+    return {"memory_bytes": kept.memory_bytes, "kept": kept.as_json()}
 
 
 def closed_note(rows: Sequence[LayerRow], options: MethodOptions) -> str:

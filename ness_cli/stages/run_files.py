@@ -60,6 +60,17 @@ class RunFiles:
         """Read several files of a task, by name; errors as in ``read``."""
         return {name: self.read(task, name) for name in names}
 
+    def stored(self, task: int, name: str) -> list[tensor_files.StoredTensor]:
+        """Return what tensors a file of a task holds; the step does not depend on them.
+
+        Raises:
+            InputError: If it was never written.
+            DamagedError: If its header does not read back.
+        """
+        run = self.context.run
+        remedy = f"run: {command(run.path, self._made_by(name), task)} --force"
+        return tensor_files.stored(run.task(task).tensors(name), remedy=remedy)
+
     def load_memory(self, method: Method, step: str, task: int) -> None:
         """Give a method what ``step`` needs of what it left up to ``task``; errors as in ``read``.
 
