@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ness_cli.results.meter import Meter
-from ness_cli.results.meter_tables import layers_table
+from ness_cli.results.forgetting_meter import ForgettingMeter
+from ness_cli.results.forgetting_meter_tables import layers_table
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.words import counted
 
@@ -69,7 +69,7 @@ class Inspection:
     updates: tuple[Mapping[str, Any], ...]
     promised: float | None
     drift: tuple[Mapping[str, Any], ...]
-    meter: Meter
+    meter: ForgettingMeter
     left_out: str = ""
 
     @property

@@ -9,8 +9,8 @@ from typing import Any
 
 from ness_cli.errors import DamagedError
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.margins import Margins
-from ness_cli.results.meter import Meter
 from ness_cli.results.task_facts import TaskFacts, are_disjoint, read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import (
@@ -61,9 +61,9 @@ class RunResult:
         return Margins.of(row, counts, are_disjoint=are_disjoint(self.record["identity"]))
 
     @property
-    def meter(self) -> Meter:
+    def meter(self) -> ForgettingMeter:
         """How far its updates moved outputs on earlier inputs, as its records tell."""
-        return Meter.of(self.state, self.record["identity"])
+        return ForgettingMeter.of(self.state, self.record["identity"])
 
     @property
     def num_done(self) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Group
 
-from ness_cli.results.meter import Meter
-from ness_cli.results.meter_tables import meter_line, percent_of
+from ness_cli.results.forgetting_meter import ForgettingMeter
+from ness_cli.results.forgetting_meter_tables import meter_line, percent_of
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.task_facts import TaskFacts, read_tasks
 from ness_cli.run_dir import RunDir
@@ -24,7 +24,7 @@ class RunStatus:
 
     state: RunState
     tasks: tuple[TaskFacts, ...]
-    meter: Meter
+    meter: ForgettingMeter
 
     def table(self) -> Group:
         """Return a row per task, and below why steps are stale."""
@@ -66,5 +66,5 @@ def read_status(path: Path) -> RunStatus:
     """
     run = RunDir(path)
     state = read_state(run)
-    meter = Meter.of(state, read_run_record(run)["identity"])
+    meter = ForgettingMeter.of(state, read_run_record(run)["identity"])
     return RunStatus(state, tuple(read_tasks(run, state.num_tasks)), meter)

@@ -16,8 +16,8 @@ from ness_cli.stages.context import (
     require_task,
     run_log,
 )
+from ness_cli.stages.forgetting_meter import measured_update
 from ness_cli.stages.kept import kept_after
-from ness_cli.stages.meter import measured_update
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.resources import require_disk_space

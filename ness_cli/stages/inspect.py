@@ -19,7 +19,7 @@ from ness_cli.methods.base import Method
 from ness_cli.methods.files import UpdateBound
 from ness_cli.results.inspection import Inspection, room
 from ness_cli.stages.context import RunContext, require_done
-from ness_cli.stages.meter import measured_updates
+from ness_cli.stages.forgetting_meter import measured_updates
 from ness_cli.stages.models import is_at_hand, load_model, new_model
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.subspace.drift import Drift

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from ness_cli.results import meter_tables, tables
+from ness_cli.results import forgetting_meter_tables, tables
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.read_run import RunResult, read_run
@@ -58,9 +58,9 @@ class Report:
             found.append(tables.group_table(self.groups))
         single = self.runs[0] if len(self.runs) == 1 else None
         if single is not None:
-            meter = meter_tables.updates_table(single.meter)
+            meter = forgetting_meter_tables.updates_table(single.meter)
         else:
-            meter = meter_tables.meters_table(self.runs, names)
+            meter = forgetting_meter_tables.meters_table(self.runs, names)
         if meter is not None:
             found.append(meter)
         if single is not None:

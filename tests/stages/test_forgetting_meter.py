@@ -12,8 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
-from ness_cli.results.meter import Meter, Update
-from ness_cli.results.meter_tables import layers_table, percent_of
+from ness_cli.results.forgetting_meter import ForgettingMeter, Update
+from ness_cli.results.forgetting_meter_tables import layers_table, percent_of
 
 SMALL = [
     *("--preset", "digits", "data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"),
@@ -170,7 +170,7 @@ def test_a_pool_has_the_limit_itself():
 
 def test_what_has_changed_without_bound_is_no_number_in_json():
     update = Update.of(2, {"fc": {"rho": None}}, "task")
-    meter = Meter((update,), (), "task")
+    meter = ForgettingMeter((update,), (), "task")
     document = meter.document()
     assert document["updates"][0]["rho"] is None
     assert document["sums"] == {"fc": None}
@@ -184,7 +184,7 @@ def test_what_has_changed_without_bound_is_no_number_in_json():
 def test_many_updates_of_many_layers_show_the_latest(width):
     names = {f"encoder.layers.encoder_layer_{n}.mlp.0": {"rho": 0.123, "budget": 0.5} for n in "01"}
     updates = tuple(Update.of(task, names, "task") for task in range(2, 31))
-    shown = layers_table(Meter(updates, (), "task"), width)
+    shown = layers_table(ForgettingMeter(updates, (), "task"), width)
     console = Console(file=io.StringIO(), width=width)
     console.print(shown)
     text = console.file.getvalue()

@@ -80,7 +80,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Meter:
+class ForgettingMeter:
     """What is known of the updates of a run.
 
     Attributes:
@@ -94,7 +94,7 @@ class Meter:
     over: Over = "task"
 
     @classmethod
-    def of(cls, state: RunState, identity: Mapping[str, Any]) -> Meter:
+    def of(cls, state: RunState, identity: Mapping[str, Any]) -> ForgettingMeter:
         """Return what the records of a run tell.
 
         Args:
@@ -114,13 +114,13 @@ class Meter:
                 missing.append(number)
         return cls(tuple(updates), tuple(missing), over)
 
-    def with_measured(self, updates: Iterable[Update]) -> Meter:
+    def with_measured(self, updates: Iterable[Update]) -> ForgettingMeter:
         """Return the meter with these updates in place of, or beside, those it knows."""
         known = {update.task: update for update in (*self.updates, *updates)}
         missing = tuple(task for task in self.missing if task not in known)
         return replace(self, updates=tuple(known[t] for t in sorted(known)), missing=missing)
 
-    def until(self, task_number: int) -> Meter:
+    def until(self, task_number: int) -> ForgettingMeter:
         """Return the meter as it stood after a task."""
         return replace(self, updates=tuple(u for u in self.updates if u.task <= task_number))
 

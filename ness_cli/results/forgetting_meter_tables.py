@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group as Lines
 
-from ness_cli.results.meter import Meter
+from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.run_names import RunNames
 from ness_cli.words import counted
@@ -31,7 +31,7 @@ def percent_of(value: float | None) -> str:
     return f"{100 * value:.2f}" if math.isfinite(value) else "inf"
 
 
-def meter_line(meter: Meter) -> str:
+def meter_line(meter: ForgettingMeter) -> str:
     """Return the meter in one line; empty if nothing is known."""
     if not meter.updates:
         return ""
@@ -45,7 +45,7 @@ def meter_line(meter: Meter) -> str:
     return "; ".join(parts)
 
 
-def updates_table(meter: Meter) -> Lines | None:
+def updates_table(meter: ForgettingMeter) -> Lines | None:
     """Return a row per update; nothing if none is known."""
     if not meter.updates:
         return None
@@ -79,7 +79,7 @@ def meters_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
     return titled(names.title(_TITLE), table, _SUMS, pooled)
 
 
-def layers_table(meter: Meter, width: int) -> Lines | None:
+def layers_table(meter: ForgettingMeter, width: int) -> Lines | None:
     """Return a row per layer and a column per update, as many as fit ``width`` columns.
 
     Nothing if no update is known.
@@ -115,7 +115,7 @@ def layers_table(meter: Meter, width: int) -> Lines | None:
     )
 
 
-def _missing(meter: Meter) -> str:
+def _missing(meter: ForgettingMeter) -> str:
     if not meter.missing:
         return ""
     tasks = ", ".join(map(str, meter.missing))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ness_cli.methods.base import Method
 from ness_cli.methods.files import RelativeChange, Tensors
-from ness_cli.results.meter import Meter, Update
+from ness_cli.results.forgetting_meter import ForgettingMeter, Update
 from ness_cli.run_state import RunState
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.models import add_head, is_at_hand, load_matrices, new_model
@@ -52,7 +52,7 @@ def measured_update(
     return method.output_changes(load_matrices(context, method, before, files), after)
 
 
-def measured_updates(context: RunContext, state: RunState) -> Meter:
+def measured_updates(context: RunContext, state: RunState) -> ForgettingMeter:
     """Return the measure of every update that is trained, from files, else from its record.
 
     Raises:
@@ -60,7 +60,7 @@ def measured_updates(context: RunContext, state: RunState) -> Meter:
         DamagedError: If a file does not read back.
         StoppedError: If a stop was requested.
     """
-    recorded = Meter.of(state, context.run_record["identity"])
+    recorded = ForgettingMeter.of(state, context.run_record["identity"])
     model = new_model(context)
     add_head(context, model, 1)  # one for all is a layer
     method = context.method(model)
