@@ -25,7 +25,7 @@ ROWS = {
         ),
         1,
     ),
-    **dict.fromkeys(("tensor_files", "seeding", "vision", "numerics", "processes"), 2),
+    **dict.fromkeys(("tensor_files", "seeding", "vision_libraries", "numerics", "processes"), 2),
     **dict.fromkeys(("data", "nets", "subspace", "optim"), 3),
     "methods": 4,
     "engine": 5,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.vision import import_torchvision
+from ness_cli.vision_libraries import import_torchvision
 from ness_cli.words import counted
 
 Steps = Sequence[str | Mapping[str, Mapping[str, Any]]]

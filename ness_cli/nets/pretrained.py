@@ -28,7 +28,7 @@ from ness_cli.hashing import sha256_of_file
 from ness_cli.settings.nets.base import NetSettings
 from ness_cli.settings.nets.base_library import LibraryModel
 from ness_cli.settings.nets.timm import Options as TimmOptions
-from ness_cli.vision import import_timm, import_torchvision
+from ness_cli.vision_libraries import import_timm, import_torchvision
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress

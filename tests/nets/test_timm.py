@@ -18,7 +18,7 @@ from ness_cli.settings.nets.timm import Options
 from ness_cli.settings.sections import NormSettings
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import adapted_layers
-from ness_cli.vision import import_timm
+from ness_cli.vision_libraries import import_timm
 
 needs_timm = pytest.mark.skipif(
     importlib.util.find_spec("timm") is None, reason="timm is not installed"

@@ -20,7 +20,7 @@ from ness_cli.settings.nets.torchvision import Options
 from ness_cli.settings.sections import NormSettings
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import adapted_layers
-from ness_cli.vision import import_torchvision
+from ness_cli.vision_libraries import import_torchvision
 
 VIT = {
     "model": "VisionTransformer",

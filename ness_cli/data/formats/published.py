@@ -25,7 +25,7 @@ from ness_cli.data.formats.idx_labels import owner_of
 from ness_cli.data.formats.labels import Arrays, whole_numbers
 from ness_cli.errors import InputError
 from ness_cli.settings.sources.base import TorchvisionClassSettings
-from ness_cli.vision import import_torchvision
+from ness_cli.vision_libraries import import_torchvision
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress

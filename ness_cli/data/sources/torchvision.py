@@ -23,7 +23,7 @@ from ness_cli.data.formats.image import Form, is_grey_mode
 from ness_cli.errors import InputError, MissingFilesError, NessError
 from ness_cli.settings.sources.base import TorchvisionClassSettings
 from ness_cli.settings.sources.torchvision import Options
-from ness_cli.vision import import_torchvision
+from ness_cli.vision_libraries import import_torchvision
 
 if TYPE_CHECKING:
     from ness_cli.console import Progress

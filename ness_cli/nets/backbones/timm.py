@@ -12,7 +12,7 @@ from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.nets.backbones.base_converted import ConvertedModel
 from ness_cli.nets.prompts import AttentionBlock
 from ness_cli.settings.nets.timm import Options
-from ness_cli.vision import import_timm
+from ness_cli.vision_libraries import import_timm
 
 
 class Timm(ConvertedModel[Options]):

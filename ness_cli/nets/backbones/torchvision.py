@@ -17,7 +17,7 @@ from ness_cli.nets.attention import SelfAttention
 from ness_cli.nets.backbones.base_converted import ConvertedModel, put
 from ness_cli.nets.prompts import AttentionBlock
 from ness_cli.settings.nets.torchvision import Options
-from ness_cli.vision import import_torchvision
+from ness_cli.vision_libraries import import_torchvision
 
 _CLASSES = ("ResNet", "VisionTransformer")
 _NUM_CLASSES = 1000  # what every builder gives its classifier; it is taken off again

@@ -21,7 +21,7 @@ from ness_cli.data.stream_manifest import plan
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError, MissingFilesError
 from ness_cli.settings.sources.torchvision import Options
-from ness_cli.vision import import_torchvision
+from ness_cli.vision_libraries import import_torchvision
 
 
 def _options(path, dataset, **more):
