@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from ness_cli.cli import completion, options
+from ness_cli.cli.datasets_group import SHOW, DatasetsGroup
 from ness_cli.cli.session import session
-from ness_cli.cli.sources_group import SHOW, SourcesGroup
 
 app = typer.Typer(
-    cls=SourcesGroup,
+    cls=DatasetsGroup,
     subcommand_metavar="[NAME | COMMAND [ARGS]...]",
 )
 

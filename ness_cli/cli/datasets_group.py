@@ -11,7 +11,7 @@ from ness_cli import registry
 SHOW = "show"
 
 
-class SourcesGroup(TyperGroup):
+class DatasetsGroup(TyperGroup):
     """``ness datasets npz`` is short for ``ness datasets show npz``."""
 
     # typer brings its own click or uses that which is installed: their types are not ours to name.
