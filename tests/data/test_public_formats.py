@@ -15,7 +15,7 @@ import torch
 
 from ness_cli import registry
 from ness_cli.console import Progress
-from ness_cli.data.formats import published
+from ness_cli.data.formats import mnist_and_svhn
 from ness_cli.data.store import keys, prepare
 from ness_cli.data.stream_manifest import plan
 from ness_cli.data.stream_plan import content_hashes
@@ -106,8 +106,8 @@ def test_the_idx_family(tmp_path, source, packed):
 
 def test_digits_are_not_taken_for_clothing(tmp_path, monkeypatch):
     made.mnist(tmp_path)
-    owned = {published.md5_of(tmp_path / "train-images-idx3-ubyte.gz"): "MNIST"}
-    monkeypatch.setattr(published, "_owners", lambda: owned)
+    owned = {mnist_and_svhn.md5_of(tmp_path / "train-images-idx3-ubyte.gz"): "MNIST"}
+    monkeypatch.setattr(mnist_and_svhn, "_owners", lambda: owned)
     _open(tmp_path / "cache", "mnist", path=str(tmp_path))
     with pytest.raises(InputError, match="a file of MNIST, not of Fashion-MNIST"):
         _open(tmp_path / "cache", "fashion-mnist", path=str(tmp_path))
@@ -138,10 +138,10 @@ def test_each_of_the_family_is_told_by_its_labels(tmp_path, title, owner, packed
         path.write_bytes(gzip.compress(data, 1) if packed else data)
     options = _options(title.lower(), path=str(tmp_path))
     if title == owner:
-        assert len(published.locate(options, None)) == 4
+        assert len(mnist_and_svhn.locate(options, None)) == 4
     else:
         with pytest.raises(InputError, match=f"a file of {owner}, not of {title}"):
-            published.locate(options, None)
+            mnist_and_svhn.locate(options, None)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_names_of_classes_are_those_of_before(tmp_path):
         "kmnist": kana,
         "svhn": digits,
     }.items():
-        assert published.read(_options(source, path=str(tmp_path)), None).classes == names
+        assert mnist_and_svhn.read(_options(source, path=str(tmp_path)), None).classes == names
 
 
 def test_labels_of_another_number_or_share_are_nobodys():

@@ -205,13 +205,13 @@ def test_an_idx_file_that_is_a_folder(tmp_path, inside):
 
 
 def test_unpacked_clothing_is_not_taken_for_digits(tmp_path, monkeypatch):
-    from ness_cli.data.formats import published
+    from ness_cli.data.formats import mnist_and_svhn
 
     made.mnist(tmp_path / "d", packed=False)
-    md5 = published.md5_of(tmp_path / "d" / "train-images-idx3-ubyte")
-    monkeypatch.setitem(published._owners(), md5, "Fashion-MNIST")
+    md5 = mnist_and_svhn.md5_of(tmp_path / "d" / "train-images-idx3-ubyte")
+    monkeypatch.setitem(mnist_and_svhn._owners(), md5, "Fashion-MNIST")
     _refused("a file of Fashion-MNIST, not of MNIST", "mnist", tmp_path / "d")
-    assert len(published._owners()) == 12 + 8 + 1
+    assert len(mnist_and_svhn._owners()) == 12 + 8 + 1
 
 
 def _cache(folder: Path, **changes) -> Path:

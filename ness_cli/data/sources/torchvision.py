@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ness_cli.data.dataset import Dataset
-from ness_cli.data.formats import published
+from ness_cli.data.formats import mnist_and_svhn
 from ness_cli.data.formats.archive import expanded
 from ness_cli.data.formats.content import sha256_of_paths
 from ness_cli.data.formats.decoded import DecodedDataset, ImageKey
@@ -64,7 +64,7 @@ def content_hash(options: Options | TorchvisionClassSettings, progress: Progress
         InputError: If files are missing or cannot be read.
     """
     if isinstance(options, TorchvisionClassSettings):
-        return sha256_of_paths(published.locate(options, progress), progress)
+        return sha256_of_paths(mnist_and_svhn.locate(options, progress), progress)
     _splits(options, progress)
     root = expanded(options.path)
     return sha256_of_paths([root / name for name in _SETS[options.dataset].files], progress)
@@ -81,7 +81,7 @@ def opened(
         SystemRefusedError: If torchvision cannot be imported.
     """
     if isinstance(options, TorchvisionClassSettings):
-        yield published.read(options, progress)
+        yield mnist_and_svhn.read(options, progress)
     else:
         yield TorchvisionDataset(_splits(options, progress), options)
 
