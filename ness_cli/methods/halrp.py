@@ -43,10 +43,10 @@ from ness_cli.methods.step import StepProgress
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.settings.methods.halrp import Options
 from ness_cli.subspace.layer_view import LayerView
-from ness_cli.subspace.perturbed import (
-    Perturbation,
+from ness_cli.subspace.low_rank_perturbation import (
+    LowRankPerturbation,
     Rescaled,
-    perturbed,
+    perturbed_weight,
     quantile,
     ranks_of,
     rescaled,
@@ -69,7 +69,7 @@ class Halrp(Method):
         self._pieces: dict[int, dict[str, Tensors]] = {}
         self._pruned_fraction: float | None = None
         self._base: dict[nn.Parameter, torch.Tensor] = {}
-        self._perturbations: dict[str, Perturbation] = {}
+        self._perturbations: dict[str, LowRankPerturbation] = {}
         self._ranks: dict[str, int] = {}
 
     # -- memory ------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Halrp(Method):
             for name, own in pieces.items():
                 weight, bias = layers[name].weight, layers[name].module.bias
                 kept = {k: v.to(weight.device) for k, v in self._pruned(task_number, name).items()}
-                weight.copy_(perturbed(weight, kept))
+                weight.copy_(perturbed_weight(weight, kept))
                 if bias is not None:
                     bias.copy_(own["bias"])
         try:
@@ -193,7 +193,7 @@ class Halrp(Method):
                 weight.copy_(self._base[weight])  # a bias goes on from the probe
             weight.requires_grad_(False)
             on_device = {k: value.to(weight.device) for k, value in pieces[name].items()}
-            self._perturbations[name] = Perturbation(on_device)
+            self._perturbations[name] = LowRankPerturbation(on_device)
             parametrize.register_parametrization(
                 layer.module, "weight", self._perturbations[name], unsafe=True
             )

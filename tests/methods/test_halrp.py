@@ -11,7 +11,7 @@ from ness_cli.methods.step import StepProgress
 from ness_cli.settings.methods.halrp import Options
 from ness_cli.settings.resolve import build
 from ness_cli.settings.sections import TrainSettings
-from ness_cli.subspace.perturbed import ranks_of, rescaled
+from ness_cli.subspace.low_rank_perturbation import ranks_of, rescaled
 
 NET = {"hidden": [12, 10], "biases": True, "batch_norm": True}
 

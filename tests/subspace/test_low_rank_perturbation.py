@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ness_cli.subspace.perturbed import perturbed, quantile, ranks_of, rescaled
+from ness_cli.subspace.low_rank_perturbation import perturbed_weight, quantile, ranks_of, rescaled
 
 
 def _random(*shape, seed=0):
@@ -27,7 +27,7 @@ def _pieces(out, width, rank):
 @pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1), (1, 2)])
 def test_a_convolution_adds_low_rank_mixtures_of_sums_over_its_kernel(stride, padding):
     base, x, own = _random(5, 4, 3, 3), _random(2, 4, 7, 6, seed=9), _pieces(5, 4, 2)
-    found = functional.conv2d(x, perturbed(base, own), stride=stride, padding=padding)
+    found = functional.conv2d(x, perturbed_weight(base, own), stride=stride, padding=padding)
     scaled = functional.conv2d(
         x * own["S"].view(1, -1, 1, 1), base, stride=stride, padding=padding
     ) * own["R"].view(1, -1, 1, 1)
@@ -66,9 +66,9 @@ def test_the_full_rank_gives_a_linear_layer_back_and_less_gives_the_nearest_of_t
     weight, base = _random(5, 7), _random(5, 7, seed=1)
     found = rescaled(weight, base)
     pieces = {k: v.double() for k, v in found.pieces(5).items()}
-    torch.testing.assert_close(perturbed(base, pieces), weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(perturbed_weight(base, pieces), weight, rtol=0, atol=1e-5)
     two = {k: v.double() for k, v in found.pieces(2).items()}
-    missing = torch.linalg.matrix_norm(weight - perturbed(base, two))
+    missing = torch.linalg.matrix_norm(weight - perturbed_weight(base, two))
     torch.testing.assert_close(missing, found.sigma[2:].norm(), rtol=1e-5, atol=0)
 
 

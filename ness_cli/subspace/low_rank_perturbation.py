@@ -18,7 +18,7 @@ from ness_cli import numerics
 _TINY = 1e-20
 
 
-class Perturbation(nn.Module):
+class LowRankPerturbation(nn.Module):
     """Makes W of W_base: a parametrisation of a layer's weight.
 
     Args:
@@ -33,15 +33,15 @@ class Perturbation(nn.Module):
     def forward(self, base: torch.Tensor) -> torch.Tensor:
         """Return W, in the shape of W_base."""
         with numerics.full_float32(base.device):
-            return perturbed(base, dict(self.named_parameters()))
+            return perturbed_weight(base, dict(self.named_parameters()))
 
 
-def perturbed(base: torch.Tensor, pieces: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def perturbed_weight(base: torch.Tensor, pieces: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Return diag(R) W_base diag(S) + P Q.
 
     Args:
         base: ``[out, in]`` or ``[out, in, kh, kw]``.
-        pieces: As of ``Perturbation``.
+        pieces: As of ``LowRankPerturbation``.
     """
     kernel = [1] * (base.dim() - 2)
     rows, columns = pieces["R"].view(-1, 1, *kernel), pieces["S"].view(1, -1, *kernel)
