@@ -41,9 +41,9 @@ from ness_cli.methods.step import TrainStep, cross_entropy
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.processes import current_processes
 from ness_cli.settings.methods.eblora import Options
-from ness_cli.subspace.balanced import BalancedUpdate, add_update
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
+from ness_cli.subspace.equal_singular_values import EqualSingularValuesUpdate, add_update
 from ness_cli.subspace.layer_view import LayerView, join
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.stiefel import (
@@ -83,7 +83,7 @@ class Eblora(Method):
         """Begin with nothing protected."""
         self._memory: Tensors = {}
         self._update: Tensors = {}
-        self._updates: dict[str, BalancedUpdate] = {}
+        self._updates: dict[str, EqualSingularValuesUpdate] = {}
         self._closed: dict[str, torch.Tensor | None] = {}
 
     # -- memory ------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Eblora(Method):
             if rank == 0:
                 continue
             closed = self._memory.get(name)
-            update = BalancedUpdate(layers[name], rank, self.options.scaling)
+            update = EqualSingularValuesUpdate(layers[name], rank, self.options.scaling)
             if not is_resumed:
                 depth = number / max(1, len(layers) - 1)
                 size = self.options.initial_scale + self.options.initial_scale_slope * depth

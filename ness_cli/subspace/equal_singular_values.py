@@ -10,7 +10,7 @@ from ness_cli import numerics
 from ness_cli.subspace.layer_view import LayerView
 
 
-class BalancedUpdate:
+class EqualSingularValuesUpdate:
     """The update of one layer, while it is trained.
 
     Args:
@@ -60,7 +60,7 @@ class BalancedUpdate:
 class _Part(nn.Module):
     """Adds those columns of the update that belong to one parameter."""
 
-    def __init__(self, update: BalancedUpdate, columns: slice) -> None:
+    def __init__(self, update: EqualSingularValuesUpdate, columns: slice) -> None:
         super().__init__()
         self.left, self.right, self.scale = update.left, update.right, update.scale
         self.factor, self.columns = update.factor, columns
@@ -79,7 +79,7 @@ def add_update(previous: torch.Tensor, tensors: dict[str, torch.Tensor]) -> torc
 
     Args:
         previous: W_prev, ``[out, d]``, on any device.
-        tensors: What ``BalancedUpdate.tensors`` returns.
+        tensors: What ``EqualSingularValuesUpdate.tensors`` returns.
     """
     update = tensors["s"].double() * (tensors["B"].double() @ tensors["A"].double())
     return (previous.cpu().double() + update).float()
