@@ -18,10 +18,10 @@ import torch
 from ness_cli import seeding
 from ness_cli.engine import checkpoint as ckpt
 from ness_cli.engine.average import WeightAverage
-from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.epoch import epoch_batches
 from ness_cli.engine.fit_state import FitContext, FitState
 from ness_cli.engine.score import Score, refuse_non_finite
+from ness_cli.engine.step_boundary import StepBoundary
 from ness_cli.engine.stepper import Stepper
 from ness_cli.engine.validation import Validation
 from ness_cli.methods.base import Method, Phase, Task
@@ -77,7 +77,7 @@ class Fit:
         if saved is not None:
             self.state = FitState(**saved[1])
         self.context.on_epoch(self.state.history)
-        self.boundary = Boundary(self.context.checkpoint_seconds, self.context.stop)
+        self.boundary = StepBoundary(self.context.checkpoint_seconds, self.context.stop)
         while self.state.phase < len(self.phases):
             self._train_phase(self.phases[self.state.phase], saved)
             saved = None

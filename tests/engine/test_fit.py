@@ -18,11 +18,11 @@ from factory import (
 )
 
 from ness_cli import seeding
-from ness_cli.engine.boundary import Boundary
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.epoch import epoch_batches
 from ness_cli.engine.fit import Fit
 from ness_cli.engine.fit_state import FitContext
+from ness_cli.engine.step_boundary import StepBoundary
 from ness_cli.engine.validation import Validation
 from ness_cli.errors import DamagedError, NumericalError, SettingsError, StoppedError
 from ness_cli.methods.base import Phase
@@ -410,7 +410,7 @@ def test_parts_of_training_that_do_not_fit_are_refused(train, message):
 def test_a_signal_between_deciding_and_stopping_waits_for_the_next_step(tmp_path, monkeypatch):
     """What is said to be saved is saved."""
     settings = make_settings()
-    decided = Boundary.after_step
+    decided = StepBoundary.after_step
 
     def after_step_then_signal(self):
         found = decided(self)
@@ -418,7 +418,7 @@ def test_a_signal_between_deciding_and_stopping_waits_for_the_next_step(tmp_path
         return found
 
     late = StopRequest()
-    monkeypatch.setattr(Boundary, "after_step", after_step_then_signal)
+    monkeypatch.setattr(StepBoundary, "after_step", after_step_then_signal)
     with pytest.raises(StoppedError, match="a checkpoint is saved"):
         _fit(settings, tmp_path / "checkpoint", stop=late)
     assert (tmp_path / "checkpoint").exists()

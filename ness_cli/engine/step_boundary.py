@@ -17,7 +17,7 @@ SECONDS_BETWEEN = 1.0
 """About how often processes ask each other; a signal waits that long."""
 
 
-class Boundary:
+class StepBoundary:
     """Decides after every step whether to save and whether to stop, for all processes alike.
 
     Args:

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from ness_cli.engine import boundary
-from ness_cli.engine.boundary import SECONDS_BETWEEN, Boundary
+from ness_cli.engine import step_boundary
+from ness_cli.engine.step_boundary import SECONDS_BETWEEN, StepBoundary
 from ness_cli.processes import Processes
 from ness_cli.stop import StopRequest
 
@@ -39,7 +39,7 @@ def _run_two(monkeypatch, *, save_seconds, step_seconds, num_steps, signal_at=No
     """Make the steps in two processes of unlike clocks; return what each decided, step by step."""
     asked: list[list[int]] = [[], []]
     own = threading.local()
-    monkeypatch.setattr(boundary, "current_processes", lambda: own.processes)
+    monkeypatch.setattr(step_boundary, "current_processes", lambda: own.processes)
     decided: list[list[tuple[bool, bool]]] = [[], []]
     num_meetings = [0, 0]
 
@@ -47,7 +47,7 @@ def _run_two(monkeypatch, *, save_seconds, step_seconds, num_steps, signal_at=No
         own.processes = _Together(rank, 2)
         object.__setattr__(own.processes, "asked", asked)
         clock, stop = _Clock(), StopRequest()
-        boundary = Boundary(save_seconds, stop, clock)
+        boundary = StepBoundary(save_seconds, stop, clock)
         for step in range(num_steps):
             # The clocks of the two differ; that of the first one counts.
             clock.now += step_seconds * (1 if rank == 0 else 3)
@@ -104,7 +104,7 @@ def test_checkpoints_come_as_often_as_they_were_asked_for(monkeypatch):
 @pytest.mark.parametrize("save_seconds", [0.0, 1.0])
 def test_one_process_alone_decides_at_every_step(save_seconds):
     clock, stop = _Clock(), StopRequest()
-    boundary = Boundary(save_seconds, stop, clock)
+    boundary = StepBoundary(save_seconds, stop, clock)
     clock.now = 0.5
     assert boundary.after_step() == (save_seconds == 0.0, False)
     stop.request("SIGTERM")
