@@ -27,7 +27,7 @@ from ness_cli.stages.models import load_model
 from ness_cli.stages.prepare import prepare
 from ness_cli.stages.step_record import peak_memory
 from ness_cli.stages.train_task import train_task
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 from ness_cli.workplace import Workplace
 
 WINDOW = 5

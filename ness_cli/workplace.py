@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ness_cli.console import Advance, Progress
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ ROWS = {
             "results",
             "console",
             "memory",
-            "stop",
+            "stop_request",
             "workplace",
         ),
         1,
@@ -37,7 +37,7 @@ ROWS = {
 INSIDE_ROW_1 = {
     "settings": {"registry"},
     "run_dir": {"files"},
-    "workplace": {"console", "stop"},
+    "workplace": {"console", "stop_request"},
     "run_state": {"files", "run_dir"},
     "results": {"files", "run_dir", "run_state", "settings"},
 }

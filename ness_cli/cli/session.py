@@ -22,7 +22,7 @@ from ness_cli.errors import (
     SystemRefusedError,
 )
 from ness_cli.memory import is_out_of_memory, out_of_memory
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 from ness_cli.workplace import Workplace
 
 

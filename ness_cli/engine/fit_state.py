@@ -8,7 +8,7 @@ from typing import Any
 
 from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.settings.sections import TrainSettings
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 
 
 @dataclass

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ness_cli.processes import current_processes
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 
 SECONDS_BETWEEN = 1.0
 """About how often processes ask each other; a signal waits that long."""

@@ -28,7 +28,7 @@ from ness_cli.errors import DamagedError, NumericalError, SettingsError, Stopped
 from ness_cli.methods.base import Phase
 from ness_cli.methods.finetune import Finetune
 from ness_cli.settings.components import METHODS
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 
 PLATEAU = {"schedule": "plateau", "weights": "best", "patience": 1, "lr_min": 1e-3, "epochs": 4}
 CASES = [

@@ -10,7 +10,7 @@ import pytest
 from ness_cli.engine import step_boundary
 from ness_cli.engine.step_boundary import SECONDS_BETWEEN, StepBoundary
 from ness_cli.processes import Processes
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 
 
 class _Clock:

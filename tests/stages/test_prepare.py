@@ -14,7 +14,7 @@ from ness_cli.run_state import read_run_record
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.context import RunContext, run_log
 from ness_cli.stages.prepare import prepare
-from ness_cli.stop import StopRequest
+from ness_cli.stop_request import StopRequest
 from ness_cli.workplace import Workplace
 
 SMALL = ["data.num_tasks=2", "net.hidden=[8]"]
