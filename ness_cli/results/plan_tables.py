@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Group
 
+from ness_cli.results.number_formats import human_bytes
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.step_tables import frozen_note
-from ness_cli.results.units import human_bytes
 from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.yaml_files import typed
 from ness_cli.words import counted

@@ -9,12 +9,12 @@ from rich.text import Text
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.margins import Margins
+from ness_cli.results.number_formats import human_bytes, human_seconds, percent
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_names import RunNames
 from ness_cli.results.summary import METRICS, Group, distinct_names
 from ness_cli.results.task_facts import TaskFacts
-from ness_cli.results.units import human_bytes, human_seconds, percent
 from ness_cli.words import fixed
 
 _CELL = 6  # "100.0" and a space

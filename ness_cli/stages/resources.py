@@ -11,7 +11,7 @@ import torch
 
 from ness_cli.errors import SystemRefusedError
 from ness_cli.methods.base import Method
-from ness_cli.results.units import human_bytes
+from ness_cli.results.number_formats import human_bytes
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.models import MODEL
 from ness_cli.subspace.decomposition import WIDE

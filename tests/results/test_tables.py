@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.number_formats import human_bytes, human_seconds, percent
 from ness_cli.results.summary import Spread
 from ness_cli.results.tables import accuracy_table
-from ness_cli.results.units import human_bytes, human_seconds, percent
 
 
 def _rendered(renderable, width: int) -> str:
