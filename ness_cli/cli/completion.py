@@ -87,14 +87,14 @@ def _values(option: Option) -> Iterator[Offer]:
 
 def _components_of(params: Mapping[str, Any]) -> dict[str, str]:
     """Return the components of the run that a line so far means, or those of the default preset."""
-    from ness_cli.settings import layers
+    from ness_cli.settings import precedence
 
     try:
         typed = [word for word in _joined(params.get("overrides") or ()) if "=" in word]
-        found = layers.components(params.get("preset"), typed)
-        return found if _are_known(found) else layers.components(None, ())
+        found = precedence.components(params.get("preset"), typed)
+        return found if _are_known(found) else precedence.components(None, ())
     except NessError:
-        return layers.components(None, ())
+        return precedence.components(None, ())
 
 
 def _are_known(components: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from ness_cli.errors import SettingsError
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.settings import yaml_files
-from ness_cli.settings.layers import parse_overrides
+from ness_cli.settings.precedence import parse_overrides
 from ness_cli.settings.resolve import Resolved, resolve, resolve_again
 
 

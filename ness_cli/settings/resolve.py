@@ -10,7 +10,8 @@ from typing import Any
 
 from ness_cli.settings import presets, unread, yaml_files
 from ness_cli.settings.about import About
-from ness_cli.settings.layers import (
+from ness_cli.settings.model import Settings
+from ness_cli.settings.precedence import (
     COMMAND_LINE,
     Layer,
     is_own,
@@ -21,7 +22,6 @@ from ness_cli.settings.layers import (
     settled,
     without_foreign_options,
 )
-from ness_cli.settings.model import Settings
 from ness_cli.settings.validate import refusal, validate
 from ness_cli.settings.values import flatten, group, merge, nest
 

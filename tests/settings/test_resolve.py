@@ -8,8 +8,8 @@ from ness_cli.errors import SettingsError
 from ness_cli.settings import yaml_files
 from ness_cli.settings.components import METHODS, SOURCES
 from ness_cli.settings.identity import difference
-from ness_cli.settings.layers import parse_overrides
 from ness_cli.settings.model import Preset
+from ness_cli.settings.precedence import parse_overrides
 from ness_cli.settings.resolve import build, resolve
 from ness_cli.settings.values import flatten
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings import presets, yaml_files
-from ness_cli.settings.layers import parse_overrides
+from ness_cli.settings.precedence import parse_overrides
 from ness_cli.settings.resolve import build, resolve
 
 
