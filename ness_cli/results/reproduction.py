@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.summary import Group, Spread
-from ness_cli.settings.about import About
+from ness_cli.settings.reproduction import About
 from ness_cli.words import fixed
 
 PASS, SHORT, BETTER, CONSISTENT = "pass", "falls short", "better", "consistent"

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 
 from ness_cli.hashing import sha256_of_text
-from ness_cli.settings.about import About
 from ness_cli.settings.base import Section
 from ness_cli.settings.components import METHODS, NETS, SOURCES
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.nets.base import NetSettings
+from ness_cli.settings.reproduction import About
 from ness_cli.settings.sections import (
     CheckpointSettings,
     ComputeSettings,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.settings import presets, unread, yaml_files
-from ness_cli.settings.about import About
 from ness_cli.settings.model import Settings
 from ness_cli.settings.precedence import (
     COMMAND_LINE,
@@ -22,6 +21,7 @@ from ness_cli.settings.precedence import (
     settled,
     without_foreign_options,
 )
+from ness_cli.settings.reproduction import About
 from ness_cli.settings.validate import refusal, validate
 from ness_cli.settings.values import flatten, group, merge, nest
 

@@ -6,10 +6,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from ness_cli.settings.about import About
 from ness_cli.settings.components import METHODS
 from ness_cli.settings.explain import all_options, options_of
 from ness_cli.settings.model import Settings
+from ness_cli.settings.reproduction import About
 
 _MOST = 4
 _ITEM = re.compile(r"\.sources\[\d+\]")

@@ -12,7 +12,7 @@ from rich.console import Console
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.reproduction import compare
 from ness_cli.results.summary import Group
-from ness_cli.settings.about import About
+from ness_cli.settings.reproduction import About
 
 
 def _run(seed, acc, bwt=0.0):

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from ness_cli.settings import presets, yaml_files
-from ness_cli.settings.about import About
 from ness_cli.settings.components import CHOICES
 from ness_cli.settings.explain import all_options, options_of
 from ness_cli.settings.methods.ness import Options as Ness
+from ness_cli.settings.reproduction import About
 from ness_cli.settings.resolve import build, resolve
 from ness_cli.settings.sections import TrainSettings
 from ness_cli.settings.values import flatten
