@@ -29,6 +29,22 @@ def configure(settings: ComputeSettings) -> None:
     _allow_tf32(False)
 
 
+@contextmanager
+def left_as_they_were() -> Iterator[None]:
+    """Undo afterwards what ``configure`` does to a process that is not ours."""
+    mode, cudnn = torch.get_deterministic_debug_mode(), torch.backends.cudnn
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    flags = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = flags
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+
+
 def in_float64(x: torch.Tensor) -> torch.Tensor:
     """Return a tensor in float64, where it is; on the CPU if its device knows no float64."""
     return (x.cpu() if x.device.type == "mps" else x).double()

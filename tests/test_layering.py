@@ -82,6 +82,6 @@ def test_every_room_has_a_row():
     assert rooms == set(ROWS)
 
 
-def test_init_files_are_empty():
+def test_init_files_are_empty_but_for_the_public_face():
     for path in PACKAGE.rglob("__init__.py"):
-        assert not path.read_text().strip(), path
+        assert path.parent == PACKAGE or not path.read_text().strip(), path

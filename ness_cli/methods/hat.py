@@ -97,7 +97,7 @@ class Hat(Method):
     def _gated(self, name: str, x: torch.Tensor) -> torch.Tensor:
         if self.model.task not in self._embeddings:
             return x
-        gate = self.gate(name, self.model.task, self._steepness).to(x.dtype)
+        gate = self.gate(name, self.model.task, self._steepness).to(x)
         return x * gate.view(1, -1, *[1] * (x.dim() - 2))
 
     def steepness(self, progress: StepProgress) -> float:

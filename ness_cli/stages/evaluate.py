@@ -10,15 +10,11 @@ from ness_cli.errors import SettingsError
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.run_state import StepState, command
-from ness_cli.stages.context import (
-    RunContext,
-    require_done,
-    require_task,
-    run_log,
-)
-from ness_cli.stages.models import is_at_hand, load_model
+from ness_cli.stages.context import RunContext, require_task, run_log
+from ness_cli.stages.models import is_at_hand
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepRecord
+from ness_cli.stages.trained_model import trained_method
 from ness_cli.subspace.layer_inputs import calling_between_layers
 from ness_cli.workplace import stopping
 
@@ -68,16 +64,11 @@ def evaluate(
         note = f"task {step.task}: already done; its model is not kept (storage.keep=latest)"
         return Outcome(step.task, step.record, was_skipped=True, note=note)
     task_number = step.task
-    require_done(state, task_number, "train")
     known = step.record if step.is_done and not force else {}
     remedy = "prepare another run with a lower evaluate.batch_size"
     with run_log(context.run, f"evaluate, task {task_number}"), short_of_memory(remedy):
         record = StepRecord(context, "evaluate", task_number)
-        method = context.method(load_model(context, task_number, record.files))
-        needed = {*method.reads("evaluate"), *method.reads_of_every_task("evaluate")}
-        if any(file.name in needed and file.made_by == "build" for file in method.files):
-            require_done(state, task_number, "build")
-        record.files.load_memory(method, "evaluate", task_number)
+        method = trained_method(context, task_number, record.files)
         found = record.finish(
             {
                 "task_incremental": known.get("task_incremental"),

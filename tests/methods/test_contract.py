@@ -375,6 +375,23 @@ def test_a_task_view_changes_nothing_when_left(lived):
     _assert_same(method.model.state_dict(), before)
 
 
+@torch.no_grad()
+def test_views_made_anew_from_files_are_those_of_the_object_that_lived(lived):
+    settings, left, last = lived.settings, lived.left, len(lived.left)
+    x = make_task(1, shape=shape_of(settings)).train.batch(slice(0, 8)).x
+    method = make_method(settings, shape_of(settings))
+    load_tasks(method.model, left[-1].model, [3] * last)
+    method.load_memory({name: left[-1].files[name] for name in method.reads("evaluate")})
+    names = method.reads_of_every_task("evaluate")
+    for task_number, own in enumerate(left, start=1):
+        method.load_task_memory(task_number, {name: own.files[name] for name in names})
+    for task_number in range(1, last + 1):
+        with lived.method.task_view(task_number) as model:
+            expected = model(x)
+        with method.task_view(task_number) as model:
+            assert torch.equal(model(x), expected), task_number
+
+
 def test_nothing_is_printed(lived):
     assert lived.printed == ""
 

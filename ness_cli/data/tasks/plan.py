@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from ness_cli import seeding
-from ness_cli.data.dataset import Dataset
+from ness_cli.data.dataset import Dataset, Shape
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.data.tasks.classes import assigned_classes, in_order
 from ness_cli.data.tasks.permutations_and_rotations import Change, permutations, rotations
@@ -20,6 +21,7 @@ from ness_cli.data.tasks.sampling import floor_fraction, pick
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import SHARED_LABEL_TASKS, DatasetSettings
 
+_T = TypeVar("_T")
 Splits = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """uint8 images ``[n, c, h, w]`` and int64 labels ``[n]`` by split; there is no ``valid`` where
 validation images are yet to be set aside from ``train``."""
@@ -78,14 +80,39 @@ def plan_tasks(dataset: Dataset, options: DatasetSettings) -> list[TaskPlan]:
     if options.protocol == "split":
         plans = _split(dataset.classes, members, options)
     else:
-        number = options.num_tasks or SHARED_LABEL_TASKS
-        changes = {"permuted": permutations, "rotated": rotations}[options.protocol]
         names = tuple(in_order(list(dataset.classes), options))
         plans = [
             TaskPlan(name, names, tuple(members[each] for each in names), options, change)
-            for name, change in changes(dataset.image_shape, number, options)
+            for name, change in _shared_label_changes(dataset.image_shape, options)
         ]
     return _reordered(plans, options)
+
+
+def _shared_label_changes(shape: Shape, options: DatasetSettings) -> Iterator[tuple[str, Change]]:
+    """Yield the name of every task that shares its labels with others, and what it does."""
+    changes = {"permuted": permutations, "rotated": rotations}[options.protocol]
+    return changes(shape, options.num_tasks or SHARED_LABEL_TASKS, options)
+
+
+def task_changes(
+    shape: Shape, num_tasks: int, options: DatasetSettings
+) -> tuple[Change | None, ...]:
+    """Return what every task of a data set does to the pixels of its images, in their order.
+
+    Args:
+        shape: ``(channels, height, width)`` of the images.
+        num_tasks: How many tasks there are.
+        options: Settings of the data set.
+    """
+    laid_out = scrambled if options.layout == "scrambled" else None
+    if not shares_labels(options):
+        return (laid_out,) * num_tasks
+    changes = _reordered([each for _, each in _shared_label_changes(shape, options)], options)
+    return tuple(change if laid_out is None else _both(laid_out, change) for change in changes)
+
+
+def _both(first: Change, second: Change) -> Change:
+    return lambda images: second(first(images))
 
 
 def read_tasks(
@@ -130,9 +157,14 @@ def _read(
 
 def _changed(images: torch.Tensor, plan: TaskPlan) -> torch.Tensor:
     if plan.options.layout == "scrambled":
-        n, c, h, w = images.shape
-        images = images.reshape(n, h, w, c).permute(0, 3, 1, 2).contiguous()
+        images = scrambled(images)
     return images if plan.change is None else plan.change(images)
+
+
+def scrambled(images: torch.Tensor) -> torch.Tensor:
+    """Return images ``[n, c, h, w]`` whose planes are read as if pixels were interleaved."""
+    n, c, h, w = images.shape
+    return images.reshape(n, h, w, c).permute(0, 3, 1, 2).contiguous()
 
 
 # -- which images --------------------------------------------------------------------------------
@@ -229,7 +261,7 @@ def _split(
     return plans
 
 
-def _reordered(plans: list[TaskPlan], options: DatasetSettings) -> list[TaskPlan]:
+def _reordered(plans: list[_T], options: DatasetSettings) -> list[_T]:
     order = options.task_order
     if order is None:
         return plans

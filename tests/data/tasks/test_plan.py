@@ -12,7 +12,7 @@ from ness_cli.data.dataset import ArrayDataset
 from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.data.tasks.permutations_and_rotations import permuted, rotated
-from ness_cli.data.tasks.plan import plan_tasks, read_tasks
+from ness_cli.data.tasks.plan import plan_tasks, read_tasks, task_changes
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.settings.sources.digits import Options as Digits
@@ -52,6 +52,32 @@ def test_a_rotation_is_the_one_that_pillow_makes(shape):
     inside[6:-6, 6:-6] = True
     difference = np.abs(ours - np.asarray(theirs).astype(int))[inside]
     assert difference.max() <= 3
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"protocol": "permuted", "num_tasks": 3, "task_order": [3, 1, 2]},
+        {"protocol": "rotated", "num_tasks": 3, "layout": "scrambled"},
+        {"layout": "scrambled"},
+    ],
+)
+def test_what_a_task_does_to_its_images_is_known_without_them(more):
+    shared = "protocol" in more
+    options = DatasetSettings.model_validate(
+        {"source": "test", **more, **({} if shared else {"classes_per_task": 2})}
+    )
+    dataset = _dataset(options)
+    plans = plan_tasks(dataset, options)
+    found = list(read_tasks(dataset, plans, lambda _: None))
+    changes = task_changes(dataset.image_shape, len(plans), options)
+    for plan, splits, change in zip(plans, found, changes, strict=True):
+        raw = dataset.images("train", torch.cat(plan.positions("train")), lambda _: None)
+        assert torch.equal(change(raw), splits["train"][0])
+
+
+def test_a_task_of_classes_leaves_its_images_alone():
+    assert task_changes((3, 4, 6), 2, _options()) == (None, None)
 
 
 def test_rotating_in_chunks_changes_nothing():
