@@ -101,7 +101,7 @@ class Inspection:
             "updates": [dict(row) for row in self.updates],
             "max_output_change": self.promised,
             "drift": [dict(row) for row in self.drift],
-            "meter": self.meter.document(),
+            "forgetting_meter": self.meter.document(),
             "left_out": self.left_out or None,
             "violations": self.violations,
         }

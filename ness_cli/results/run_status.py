@@ -51,7 +51,7 @@ class RunStatus:
                 {"task": s.task, "step": COMMANDS[s.step], "status": s.status, "why": s.why}
                 for s in self.state.steps
             ],
-            "meter": self.meter.document(),
+            "forgetting_meter": self.meter.document(),
             "complete": self.state.next() is None,
             "next": self.state.next_command(),
         }

@@ -1,4 +1,4 @@
-"""What a preset says about itself: what was published for it, and how to compare with that."""
+"""What a preset says about itself, for ``ness reproduce``: published numbers, seeds, tolerances."""
 
 from __future__ import annotations
 

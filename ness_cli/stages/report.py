@@ -133,7 +133,7 @@ def _run_document(run: RunResult) -> dict[str, Any]:
         "class_incremental": _summary(run.class_incremental),
         "validation": _summary(run.validation),
         "class_incremental_note": run.class_note or None,
-        "meter": run.meter.document(),
+        "forgetting_meter": run.meter.document(),
         "determinism": run.determinism,
         "seconds": seconds,
         "bytes_written": run.bytes_written(),

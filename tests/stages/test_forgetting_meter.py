@@ -85,7 +85,7 @@ def test_every_update_is_in_a_record(plain, held):
 def test_rho_of_the_second_task_is_what_inspect_measures_on_images(overrides, tmp_path):
     run = _run(tmp_path / "run", "data.num_tasks=2", *overrides)
     found = _json("inspect", run)
-    (update,) = found["meter"]["updates"]
+    (update,) = found["forgetting_meter"]["updates"]
     measured = {row["layer"]: row["rms_relative"] for row in found["updates"]}
     assert update["layers"].keys() == measured.keys()
     assert ("heads.shared" in measured) == ("net.heads=shared" in overrides)
@@ -97,19 +97,20 @@ def test_rho_of_the_second_task_is_what_inspect_measures_on_images(overrides, tm
 @pytest.mark.parametrize("name", ["plain", "held"])
 def test_files_tell_what_records_tell(name, request, tmp_path):
     run = request.getfixturevalue(name)
-    recorded = _json("report", run)["runs"][0]["meter"]
+    recorded = _json("report", run)["runs"][0]["forgetting_meter"]
     assert recorded["missing"] == []
-    assert recorded == _json("inspect", run)["meter"] == _json("status", run)["runs"][0]["meter"]
+    assert recorded == _json("inspect", run)["forgetting_meter"]
+    assert recorded == _json("status", run)["runs"][0]["forgetting_meter"]
     old = shutil.copytree(run, tmp_path / "run")
     _forget_records(old)
-    assert _json("report", old)["runs"][0]["meter"] is None
+    assert _json("report", old)["runs"][0]["forgetting_meter"] is None
     assert "meter" not in _ness("report", old)
-    assert _json("inspect", old)["meter"] == recorded
+    assert _json("inspect", old)["forgetting_meter"] == recorded
     # Where the covariance before an update is gone, nobody can tell.
     gone, record = "task-01/covariance.safetensors", old / "task-01" / "subspace.json"
     (old / gone).unlink()
     record.write_text(json.dumps({**json.loads(record.read_text()), "removed": [gone]}))
-    left = _json("inspect", old)["meter"]
+    left = _json("inspect", old)["forgetting_meter"]
     assert left["missing"] == [2]
     assert [update["task"] for update in left["updates"]] == [3]
     assert "not known of the update of task 2" in _ness("inspect", old)
@@ -118,16 +119,18 @@ def test_files_tell_what_records_tell(name, request, tmp_path):
 def test_a_run_that_keeps_the_latest_files_tells_by_its_records(plain, tmp_path):
     run = _run(tmp_path / "run", "storage.keep=latest")
     assert not (run / "task-02" / "covariance.safetensors").exists()
-    found = _json("inspect", run)["meter"]
-    assert found == _json("report", run)["runs"][0]["meter"]
+    found = _json("inspect", run)["forgetting_meter"]
+    assert found == _json("report", run)["runs"][0]["forgetting_meter"]
     for mine, other in zip(
-        found["updates"], _json("report", plain)["runs"][0]["meter"]["updates"], strict=True
+        found["updates"],
+        _json("report", plain)["runs"][0]["forgetting_meter"]["updates"],
+        strict=True,
     ):
         assert mine["rho"] == pytest.approx(other["rho"], rel=1e-4)
 
 
 def test_shares_are_those_of_the_limit_on_all_earlier_tasks(held):
-    meter = _json("status", held)["runs"][0]["meter"]
+    meter = _json("status", held)["runs"][0]["forgetting_meter"]
     for update in meter["updates"]:
         for own in update["layers"].values():
             assert own["limit"] == pytest.approx(0.02 / math.sqrt(update["task"] - 1))
@@ -158,7 +161,7 @@ def test_other_methods_have_none(tmp_path):
     run = _run(tmp_path / "run", "method.name=gpm", "data.num_tasks=2")
     for command in ("status", "report", "inspect"):
         assert "rho" not in _ness(command, run)
-    assert _json("inspect", run)["meter"] is None
+    assert _json("inspect", run)["forgetting_meter"] is None
 
 
 def test_a_pool_has_the_limit_itself():
