@@ -23,7 +23,7 @@ from ness_cli.nets.multi_head import MultiHead
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace import mixing
 from ness_cli.subspace.covariance import CovarianceAccumulator
-from ness_cli.subspace.mixing import MixedWeight, Mixing
+from ness_cli.subspace.mixing import MixedInput, MixedWeight, Mixing
 
 MIXING = MethodFile("mixing", made_by="train", needed="all", of_task=True)
 
@@ -41,7 +41,7 @@ class MixingMethod(ProjectedMethod):
         """Begin with nothing mixed."""
         super().start()
         self._mixings: dict[int, dict[str, Mixing]] = {}
-        self._mixed: dict[str, MixedWeight] = {}
+        self._mixed: dict[str, MixedWeight | MixedInput] = {}
         self._own: dict[str, Mixing] = {}
         self._rates: dict[str, float] = {}
 

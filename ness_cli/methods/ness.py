@@ -302,6 +302,7 @@ class Ness(MixingMethod, CovarianceMethod):
     def end_task(self, task: Task) -> None:
         """Recover V, and set the weights to what W_prev, the basis and V say they are."""
         learned = {name: self._learned(name) for name in self._limits}
+        self.end_mixing(task)  # from here on task_view has it
         if self.chooses_budget and learned and task.valid is not None:
             self._tighten(learned, task.valid)
         for name, (previous, v) in learned.items():
@@ -313,7 +314,6 @@ class Ness(MixingMethod, CovarianceMethod):
             if limits.budget is not None:
                 self._note_change(name, limits.budget, layer.matrix())
         self._factors, self._limits = {}, {}
-        self.end_mixing(task)
         super().end_task(task)
 
     def _learned(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:

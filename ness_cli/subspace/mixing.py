@@ -7,7 +7,9 @@ a small matrix M of its own there, and computes with
 
 where Q has K orthonormal columns. With M = I nothing is mixed. Since W_eff x = W (B x), what W
 multiplies are the mixed inputs x' = B x: they are what a memory of the task has to hold, and their
-covariance is B C B^T.
+covariance is B C B^T. In training a Linear layer computes W x' from them, which for a batch smaller
+than the layer is wide costs a fraction of making W_eff; its gradient can be projected by the rows
+x'. A convolution computes with W_eff.
 
 Source: Apolinario, Choudhary, Roy, "CODE-CL", ICCV 2025; Lin et al., "TRGP", ICLR 2022.
 """
@@ -21,11 +23,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from ness_cli import numerics
 from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.spectrum import spectrum
 
+_CHILD = "mixing"  # of a Linear layer, while a task is being trained
 _ENERGY = 0.95  # of the new inputs, in the directions that count as those they use most
 
 
@@ -70,6 +74,40 @@ class MixedWeight(nn.Module):
         return mixed(weight, self.directions, self.matrix, detaches=self.detaches)
 
 
+class MixedInput(nn.Module):
+    """Mixes what goes into a Linear layer: x becomes B x.
+
+    Args:
+        directions: Q, ``[d, K]`` float32, on the layer's device.
+        matrix: M, ``[K, K]`` float32, trained.
+    """
+
+    directions: torch.Tensor
+
+    def __init__(self, directions: torch.Tensor, matrix: nn.Parameter) -> None:
+        super().__init__()
+        self.register_buffer("directions", directions, persistent=False)
+        self.matrix = matrix
+        self._handle: RemovableHandle | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x + Q (M - I) Q^T x of inputs ``[n, ..., d]``; O(n d K)."""
+        q = self.directions
+        change = self.matrix - torch.eye(len(self.matrix), dtype=q.dtype, device=q.device)
+        return x + ((x @ q) @ change.T) @ q.T
+
+    def put_on(self, module: nn.Linear) -> None:
+        """Mix from now on what goes into a layer."""
+        module.add_module(_CHILD, self)
+        self._handle = module.register_forward_pre_hook(lambda _, args: (self(args[0]),))
+
+    def take_off(self, module: nn.Linear) -> None:
+        """Let the layer take its inputs as they are."""
+        assert self._handle is not None
+        self._handle.remove()
+        delattr(module, _CHILD)
+
+
 @dataclass(frozen=True)
 class Mixing:
     """What a learned task mixes in one layer.
@@ -93,20 +131,30 @@ class Mixing:
 
 def attach(
     layer: LayerView, directions: torch.Tensor, matrix: torch.Tensor, *, detaches: bool = False
-) -> MixedWeight:
-    """Put a mixing on a layer, on top of what parametrises it already, and return it."""
-    device = layer.weight.device
-    found = MixedWeight(
-        directions.to(device), nn.Parameter(matrix.clone().to(device)), detaches=detaches
-    )
-    parametrize.register_parametrization(layer.module, "weight", found)
-    return found
+) -> MixedWeight | MixedInput:
+    """Put a mixing on a layer, on top of what parametrises it already, and return it.
+
+    A Linear layer mixes its inputs, unless ``detaches`` asks for another gradient of its weight.
+    """
+    module, device = layer.module, layer.weight.device
+    directions, parameter = directions.to(device), nn.Parameter(matrix.clone().to(device))
+    if isinstance(module, nn.Linear) and not detaches:
+        of_inputs = MixedInput(directions, parameter)
+        of_inputs.put_on(module)
+        return of_inputs
+    of_weight = MixedWeight(directions, parameter, detaches=detaches)
+    parametrize.register_parametrization(module, "weight", of_weight)
+    return of_weight
 
 
 def detach(layer: LayerView) -> None:
     """Take a mixing off a layer, if whoever else parametrised it has not done so."""
-    if layer.is_parametrised:
-        parametrize.remove_parametrizations(layer.module, "weight", leave_parametrized=False)
+    module = layer.module
+    child = module._modules.get(_CHILD)
+    if isinstance(module, nn.Linear) and isinstance(child, MixedInput):
+        child.take_off(module)
+    elif layer.is_parametrised:
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
 
 
 @contextmanager

@@ -6,7 +6,15 @@ import math
 
 import pytest
 import torch
-from factory import Grouped, add_task, make_images, make_method, make_settings, make_task
+from factory import (
+    Grouped,
+    add_task,
+    make_images,
+    make_method,
+    make_settings,
+    make_task,
+    make_train_step,
+)
 from torch.nn import functional
 
 from ness_cli.engine.stepper import Stepper
@@ -115,6 +123,56 @@ def test_rho_is_what_an_update_does_to_outputs_on_mixed_inputs(case):
     assert all(float((mixed[k] - torch.eye(len(mixed[k]))).norm()) > 0 for k in mixed if "M" in k)
 
 
+@pytest.mark.parametrize("adam", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_budget_is_chosen_by_validation_of_what_the_task_computes_with(
+    monkeypatch, adam, grouped
+):
+    asked = []
+
+    def whole(losses):
+        asked.append(losses(1.0))
+        return 1.0
+
+    monkeypatch.setattr("ness_cli.methods.ness.smallest_sufficient", whole)
+    train = {"optimizer": "adam", "lr": 0.05} if adam else {}
+    method = _method(budget="auto", train=train, grouped=grouped)
+    _train(method, 1)
+    _train(method, 2)
+    valid = make_task(2).valid
+    assert valid is not None
+    with torch.no_grad(), method.task_view(2) as model:
+        batch = valid.batch(slice(None))
+        expected = functional.cross_entropy(model(batch.x), batch.y, reduction="none")
+    torch.testing.assert_close(asked[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_linear_layer_projects_the_rows_of_its_mixed_inputs():
+    method = _method(scaling="bounded", eps1=0.05, budget=None, train={"batch_size": 4})
+    _train(method, 1)
+    add_task(method, 2)
+    task = make_task(2)
+    method.begin_task(task)
+    view, own = method.layers["fc1"], method._mixed["fc1"]
+    with torch.no_grad():
+        own.matrix.add_(torch.randn(3, 3, generator=torch.Generator().manual_seed(3)))
+    q, m = own.directions.double(), own.matrix.detach().double()
+    b = torch.eye(view.dim) + q @ (m - torch.eye(3)) @ q.T
+    seen = {}
+    handles = [
+        view.module.register_forward_hook(lambda _, x, y: y.retain_grad() or seen.update(y=y)),
+        view.module.register_forward_pre_hook(lambda _, x: seen.update(x=x[0]), prepend=True),
+    ]
+    step = make_train_step(method, task.train, slice(0, 4))
+    method.gradients(step)
+    for handle in handles:
+        handle.remove()
+    rows = method._projectors["fc1"]((seen["x"].flatten(1).double() @ b.T).float())
+    assert method._linears["fc1"].by_rows is True
+    torch.testing.assert_close(view.gradient(), seen["y"].grad.T @ rows, rtol=1e-4, atol=1e-6)
+    method.end_task(task)
+
+
 def test_every_task_computes_with_its_own_matrices():
     method = _method()
     files = {number: _train(method, number) for number in (1, 2, 3)}
@@ -138,7 +196,7 @@ def test_a_matrix_starts_as_the_identity_and_mixes_nothing():
         before = method.model(x)
         method.begin_task(make_task(2))
         torch.testing.assert_close(method.model(x), before, rtol=1e-6, atol=1e-6)
-    assert all(view.is_parametrised for view in method.layers.values())
+    assert method._mixed.keys() == method.layers.keys()
 
 
 def test_decay_does_not_pull_the_matrices_toward_zero():

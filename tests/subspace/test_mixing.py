@@ -72,11 +72,32 @@ def test_effective_weights_put_out_what_the_matrix_makes_of_mixed_rows(layer, au
     torch.testing.assert_close(y, expected)
     assert torch.equal(layer.weight, plain)
     attach(view, own.directions, own.matrix)
-    assert not torch.equal(layer.weight, plain)
+    found = layer(x)
     assert torch.equal(view.weight, plain)
     detach(view)
+    torch.testing.assert_close(found.flatten(2).mT.flatten(0, 1) if x.dim() == 4 else found, y)
     assert not view.is_parametrised
+    assert set(layer.state_dict()) == {"weight", "bias"}
     detach(view)  # twice is once
+    assert not torch.equal(layer(x), found)
+
+
+@pytest.mark.parametrize("shape", [(7, 8), (2, 3, 8), (1, 8)])
+@pytest.mark.parametrize("detaches", [False, True])
+def test_gradients_of_a_linear_layer_are_those_of_the_effective_weight(shape, detaches):
+    layer = nn.Linear(8, 5).double()
+    w, bias = layer.weight.detach().clone().requires_grad_(), layer.bias.detach()
+    q, m = _orthonormal(8, 3), _random(3, 3).requires_grad_()
+    x = _random(*shape, seed=4).requires_grad_()
+    y = nn.functional.linear(x, mixed(w, q, m, detaches=detaches), bias)
+    expected = torch.autograd.grad(y.square().sum(), (x, w, m))
+    own = attach(LayerView("layer", layer), q, m.detach(), detaches=detaches)
+    found = layer(x)
+    torch.testing.assert_close(found, y)
+    weight = LayerView("layer", layer).weight
+    gradients = torch.autograd.grad(found.square().sum(), (x, weight, own.matrix))
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("new_rows", [30, 5, 1])
