@@ -167,8 +167,10 @@ class Halrp(Method):
         return trained & (adapted | self.model.own_parameters(task_number))
 
     def begin_task(self, task: Task) -> None:
-        """Keep the base, which the probe trains a copy of."""
+        """Keep the base, which the probe trains a copy of, as of scales and shifts."""
         super().begin_task(task)
+        for norm in self.model.norms():
+            norm.start_task_from(task.number, 1)
         self._pieces = {t: own for t, own in self._pieces.items() if t < task.number}
         self._ranks = {}
         parameters = [p for layer in self.layers.values() for p in _parameters(layer)]

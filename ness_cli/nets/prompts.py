@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,18 +72,20 @@ class Prompts(nn.Module):
         self.tokens = nn.ParameterList(
             torch.empty(count, block.width).uniform_(-1, 1) for block in blocks
         )
+        # Bound methods, which a copy of the network gets anew: its prompts are its own.
         for position, block in enumerate(self.blocks):
-            block.norm.register_forward_pre_hook(
-                lambda _, args, position=position: (self._appended(args[0], position),)
-            )
-            block.attention.register_forward_hook(lambda _, __, output: self._dropped(output))
+            block.norm.register_forward_pre_hook(partial(self._append, position))
+            block.attention.register_forward_hook(self._drop)
 
-    def _appended(self, x: torch.Tensor, position: int) -> torch.Tensor:
-        return torch.cat([x, self.tokens[position].expand(len(x), -1, -1)], dim=1)
+    def _append(
+        self, position: int, _norm: nn.Module, args: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor]:
+        (x,) = args
+        return (torch.cat([x, self.tokens[position].expand(len(x), -1, -1)], dim=1),)
 
-    def _dropped(self, output: Any) -> Any:
+    def _drop(self, _attention: nn.Module, _args: Any, output: Any) -> Any:
         if isinstance(output, tuple):
-            return self._dropped(output[0]), *output[1:]
+            return output[0][:, : -self.count], *output[1:]
         return output[:, : -self.count]
 
 

@@ -65,6 +65,17 @@ def test_no_task_changes_another_one_unless_it_is_pruned():
             assert torch.equal(method.model.backbone.state_dict()[name], before), name
 
 
+def test_every_later_task_starts_from_the_first_one_whatever_came_between():
+    method = _method(budget=None)
+    for number in (1, 2):
+        _learn(method, make_task(number))
+    method.begin_task(make_task(3))
+    for norm in method.model.norms():
+        assert not torch.equal(norm.scale["2"], norm.scale["1"])
+        assert torch.equal(norm.scale["3"], norm.scale["1"])
+        assert torch.equal(norm.shift["3"], norm.shift["1"])
+
+
 def test_convolutions_are_left_as_they_were_too():
     net, shape = {"name": "resnet18", "width": 3}, (1, 16, 16)
     raw = {"method": {"name": "halrp"}, "net": net, "norm": {"affine": "per-task"}}

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_steps, make_task, make_train_step
+from factory import (
+    VIT,
+    VIT_SHAPE,
+    add_task,
+    make_method,
+    make_settings,
+    make_steps,
+    make_task,
+    make_train_step,
+)
 
 from ness_cli.engine.score import record_statistics
 from ness_cli.methods.base import HEAD, Phase
@@ -117,6 +126,27 @@ def test_old_answers_are_those_of_evaluation_and_start_where_they_were(net, norm
     assert expected > 1e-3
     assert float(method.distillation(x).detach()) == pytest.approx(expected, rel=1e-4)
     assert (method.model.task, method.model.training) == (3, True)
+
+
+def test_the_model_before_has_prompts_of_its_own():
+    method = make_method(make_settings(method={"name": "lwf"}, net=VIT), VIT_SHAPE)
+    add_task(method, 1)
+    add_task(method, 2)
+    task = make_task(2, shape=VIT_SHAPE)
+    method.begin_task(task)
+    x = task.train.batch(slice(0, 8)).x
+
+    def answers(model):
+        with torch.no_grad():
+            return model.logits_of((1,), x)[0]
+
+    before = answers(method._before)
+    with torch.no_grad():
+        for tokens in method.model.backbone.prompts.tokens:
+            tokens.mul_(-1)
+    assert torch.equal(answers(method._before), before)
+    assert not torch.equal(answers(method.model.eval()), before)
+    assert float(method.distillation(x).detach()) > 0
 
 
 def test_the_head_that_learns_alone_has_nothing_to_hold_on_to():
