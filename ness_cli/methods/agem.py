@@ -36,14 +36,13 @@ class Agem(ReplayMethod):
 
     def edit_gradients(self, step: TrainStep) -> None:
         """Take out of the gradient what stored images would suffer from."""
-        batches = self.replayed(step, self.options.memory_batch, is_mixed=True)
-        if not batches:
+        if not self.replayed(step, self.options.memory_batch, is_mixed=True):
             return
         parameters = list(self.trainable().values())
         gradients = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
-        self.replay(step, batches)
+        self.replay(step)
         references = [parameter.grad for parameter in parameters]
         step.sum_over_processes([r for r in references if r is not None])
         for parameter, g in zip(parameters, without_conflict(gradients, references), strict=True):

@@ -42,7 +42,7 @@ class ReplayMethod(Method):
             is_balanced=options.selection == "balanced",
         )
         self._stored: list[Images] = []
-        self._replayed: tuple[TrainStep, list[Batch]] | None = None
+        self._replayed: tuple[TrainStep, list[Batch], list[int]] | None = None
 
     def reads(self, step: str) -> tuple[str, ...]:
         """Return ``memory`` for training and building."""
@@ -101,7 +101,8 @@ class ReplayMethod(Method):
             return []  # while a head learns alone, nothing that was learned can change
         if self._replayed is None or self._replayed[0] is not step:
             drawn = self._drawn(step, count, is_mixed=is_mixed)
-            self._replayed = step, [step.make_batch(*own) for own in drawn]
+            sizes = [len(positions) for _, positions in drawn]
+            self._replayed = step, [step.make_batch(*own) for own in drawn], sizes
         return self._replayed[1]
 
     def _drawn(
@@ -125,21 +126,21 @@ class ReplayMethod(Method):
                 found.append((images, positions))
         return found
 
-    def replay(self, step: TrainStep, batches: list[Batch], factor: float = 1.0) -> torch.Tensor:
+    def replay(self, step: TrainStep, factor: float = 1.0) -> torch.Tensor:
         """Add the gradients of the mean loss over stored images to ``.grad``; return the loss.
 
         Args:
-            step: The step.
-            batches: What ``replayed`` returned.
+            step: The step, for which images have been ``replayed``.
             factor: Times the loss.
         """
-        smoothing = self.train.label_smoothing
-        # Of a batch that processes divide, this one has a part; weights make it whole again.
-        total = sum(len(batch) / batch.weight for batch in batches)
+        assert self._replayed is not None
+        assert self._replayed[0] is step
+        _, batches, sizes = self._replayed
         losses = []
-        for batch in batches:
-            fraction = len(batch) / batch.weight / total
-            loss = fraction * cross_entropy(step.logits(batch), batch, smoothing)
+        # Of a batch that processes divide, this one has a part; its task counts by the whole.
+        for batch, size in zip(batches, sizes, strict=True):
+            own = cross_entropy(step.logits(batch), batch, self.train.label_smoothing)
+            loss = size / sum(sizes) * own
             step.backward(factor * loss, batch)
             losses.append(loss.detach())
         return torch.stack(losses).sum()

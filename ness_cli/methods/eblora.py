@@ -123,6 +123,11 @@ class Eblora(Method):
         adapted = {p for view in self.layers.values() for p in view.parameters.values()}
         return trained & (adapted | self.model.own_parameters(task_number))
 
+    def begin_task(self, task: Task) -> None:
+        """Begin with no update."""
+        super().begin_task(task)
+        self._update = {}
+
     def phases(self, task: Task) -> list[Phase]:
         """Return the epochs of the task's own head, then those of everything."""
         head, epochs = self.train.head_epochs, self.train.epochs

@@ -29,10 +29,9 @@ class Er(ReplayMethod):
         """Leave the gradients of both losses, and return their weighted mean."""
         options = self.options
         count = options.replay_batch or self.train.batch_size
-        batches = self.replayed(step, count, is_mixed=options.mix_tasks)
-        if not batches:
+        if not self.replayed(step, count, is_mixed=options.mix_tasks):
             return super().gradients(step)
         weight = options.replay_weight
         own = self.loss(step)
         step.backward((1 - weight) * own)
-        return (1 - weight) * own.detach() + weight * self.replay(step, batches, weight)
+        return (1 - weight) * own.detach() + weight * self.replay(step, weight)

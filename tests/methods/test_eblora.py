@@ -286,6 +286,16 @@ def test_a_layer_without_room_stays_as_it_is():
     )
 
 
+def test_an_update_of_an_earlier_task_is_no_part_of_a_later_one():
+    method = _method()
+    for number in (1, 2):
+        method.consolidate(_learned(method, number), lambda _: None)
+    assert "fc1.s" in method.outputs("train")["update"]
+    method._memory["fc1"] = torch.eye(method.layers["fc1"].dim)
+    _learned(method, 3)
+    assert {name.partition(".")[0] for name in method.outputs("train")["update"]} == {"fc2"}
+
+
 def test_the_rank_is_no_more_than_the_room_that_is_left():
     method = _method(rank=5)
     method.consolidate(_learned(method, 1), lambda _: None)

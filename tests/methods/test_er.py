@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from factory import add_task, make_images, make_method, make_settings, make_task, make_train_step
@@ -9,6 +11,7 @@ from ness_cli.engine.score import record_statistics
 from ness_cli.engine.stepper import Stepper
 from ness_cli.methods.base import HEAD, Phase
 from ness_cli.methods.step import StepProgress
+from ness_cli.processes import Processes
 
 
 def _method(train=None, net=None, norm=None, **options):
@@ -67,6 +70,37 @@ def test_a_steps_gradient_is_that_of_the_weighted_mean_loss_in_float64(mix_tasks
     for name, gradient in zip(parameters, gradients, strict=True):
         torch.testing.assert_close(found[name].double(), gradient, rtol=1e-4, atol=1e-7, msg=name)
     assert {f"heads.{batch.task}.weight" for batch in batches} < set(found)
+
+
+@pytest.mark.parametrize("num_processes", [2, 5])
+def test_processes_together_replay_the_mean_over_all_stored_images(num_processes):
+    """Of 8 images, 3 and 5 of two tasks: some batches are divided, some too small for it."""
+    expected, found = {}, {}
+    for rank in range(-1, num_processes):
+        method = _method(memory=8, replay_batch=8, mix_tasks=True)
+        task = _begun(method, 2)
+        add_task(method, 3)
+        task = make_task(3)
+        method._memory._exemplars[1] = method._memory._exemplars[1].at(torch.arange(3))
+        method.consolidate(make_task(2, n=5), lambda _: None)
+        method.begin_task(task)
+        processes = Processes() if rank < 0 else Processes(rank, num_processes)
+
+        def part(images, positions, processes=processes):
+            own, weight = processes.shard(positions)
+            return replace(images.batch(own), weight=weight)
+
+        step = replace(make_train_step(method, task.train), make_batch=part)
+        assert method.replayed(step, 8, is_mixed=True)
+        assert sorted(method._replayed[2]) == [3, 5]
+        method.replay(step)
+        for name, p in method.model.named_parameters():
+            if p.grad is not None:
+                sums = expected if rank < 0 else found
+                sums[name] = sums.get(name, 0) + p.grad.double()
+    assert set(found) == set(expected)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_what_is_drawn_depends_on_seed_task_and_step_alone():
