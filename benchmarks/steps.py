@@ -4,6 +4,10 @@ All sides run in one process and in turn, after a warm-up; medians and quartiles
 printed and, with --out, saved as JSON. Task 2 is timed, as every later task costs the same.
 
     make bench          or    python benchmarks/steps.py --net alexnet --rounds 30 --out steps.json
+
+What `ness methods` says of every method, and the table of docs/performance.md, are made by
+
+    python benchmarks/steps.py --family --net mlp --net alexnet --out ness_cli/cli/step_costs.json
 """
 
 from __future__ import annotations
@@ -24,11 +28,14 @@ from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
+from ness_cli.engine.score import record_statistics
 from ness_cli.engine.stepper import Stepper
 from ness_cli.methods.base import Method, Task
 from ness_cli.methods.step import StepProgress
 from ness_cli.nets.build import build_model
+from ness_cli.settings.components import METHODS as MEMBERS
 from ness_cli.settings.resolve import resolve
+from ness_cli.stages.kept import carried
 
 IMAGES = ["data.size=32", "data.channels=rgb", "norm.statistics=task", "train.weight_decay=1e-4"]
 NETS = ("mlp", "alexnet", "resnet18")
@@ -44,10 +51,28 @@ METHODS = {
     "ness, bf16": ["method.name=ness", "compute.precision=bf16"],
     "ness, channels first": ["method.name=ness", "compute.channels_last=false"],
 }
+FAMILY = {
+    "finetune, sam": ["method.name=finetune", "train.sam.tasks=all"],
+    "ness, bounded": METHODS["ness, bounded"],
+    "code-cl, nothing mixed": METHODS["code-cl, nothing mixed"],
+    "dfgp, nothing mixed": ["method.name=dfgp", "methods.dfgp.mixed_loss=0"],
+} | {
+    name: [f"method.name={name}"]
+    for name in MEMBERS.names()
+    if name not in ("finetune", "nsp2")  # prompts need a vision transformer
+}
+WARM_UP = 20  # steps of task 1, and of what comes before the last phase of task 2
+NUM_TASKS = 10  # of which memory is given
 
 
 class SecondTask:
-    """A method in the middle of its second task."""
+    """A method in the middle of its second task.
+
+    Attributes:
+        clock: What seconds are read from.
+    """
+
+    clock = staticmethod(time.perf_counter)
 
     def __init__(self, net: str, overrides: list[str], cache: Path, device: str = "cpu") -> None:
         settings = _settings(net, overrides)
@@ -75,12 +100,17 @@ class SecondTask:
             model.add_task(task_number, info.num_classes)
             model.to(self.device)
             model.select(task_number)
-            self.method.begin_task(task)
             self.task = task
-            self.stepper = Stepper(self.method, task)
+            self.method.begin_task(task)
+            phases = self.method.phases(task)
+            for phase in phases:
+                self.method.begin_phase(task, phase)
+                self.stepper = Stepper(self.method, task, phase.train)
+                if task_number == 1 or phase is not phases[-1]:
+                    self.seconds(WARM_UP)
             if task_number == 1:
-                self.seconds(20)
                 self.method.end_task(task)
+                record_statistics(self.method, self.method.statistics_sets(task))
                 self.method.consolidate(task, lambda _: None)
 
     def seconds(self, num_steps: int) -> float:
@@ -89,11 +119,22 @@ class SecondTask:
         self.method.model.train()
         positions = torch.randperm(len(self.images))[: self.size]
         self._wait()
-        start = time.perf_counter()
+        start = self.clock()
         for step in range(num_steps):
             self.stepper.step(self.images, positions, StepProgress(0, step, num_steps, 1))
         self._wait()
-        return time.perf_counter() - start
+        return self.clock() - start
+
+    def memory_bytes(self) -> int | None:
+        """Return the most bytes kept besides the model after ``NUM_TASKS`` tasks.
+
+        ``None`` for a method that keeps all images, which are as many as there are.
+        """
+        if self.method.options.uses_past_data("train"):
+            return None
+        sizes = self.method.file_sizes()
+        files = carried(self.method, NUM_TASKS).items()
+        return sum(sizes.get(name, 0) * len(tasks) for name, tasks in files)
 
     def end_epoch(self) -> None:
         """Do what the method does at the end of an epoch."""
@@ -107,7 +148,13 @@ class SecondTask:
 
 
 class PlainLoop:
-    """The same network trained by a loop as anybody would write it."""
+    """The same network trained by a loop as anybody would write it.
+
+    Attributes:
+        clock: What seconds are read from.
+    """
+
+    clock = staticmethod(time.perf_counter)
 
     def __init__(self, net: str, cache: Path) -> None:
         settings = _settings(net, [])
@@ -129,7 +176,7 @@ class PlainLoop:
         """Make steps and return the seconds they took."""
         self.model.train()
         positions = torch.randperm(len(self.labels))[: self.size]
-        start = time.perf_counter()
+        start = self.clock()
         for _ in range(num_steps):
             loss = functional.cross_entropy(
                 self.model(self.images[positions]), self.labels[positions]
@@ -137,7 +184,7 @@ class PlainLoop:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        return time.perf_counter() - start
+        return self.clock() - start
 
 
 def _settings(net: str, overrides: list[str]):
@@ -183,30 +230,46 @@ def save(path: Path | None, results: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--net", choices=NETS, action="append", help="default: all of them")
+    parser.add_argument("--family", action="store_true", help="every method, with its defaults")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=5, help="steps per round")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="time of the processor, not of the clock: for one thread on a busy machine",
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="where to save the results as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    if arguments.cpu_time:
+        SecondTask.clock = PlainLoop.clock = staticmethod(time.process_time)
+    sides = FAMILY if arguments.family else METHODS
     results = {}
     for net in arguments.net or NETS:
-        with tempfile.TemporaryDirectory() as folder:
-            cache = Path(folder)
-            sides = {"finetune": SecondTask(net, ["method.name=finetune"], cache).seconds}
-            sides["plain loop"] = PlainLoop(net, cache).seconds
-            for name, overrides in METHODS.items():
-                sides[name] = SecondTask(net, overrides, cache).seconds
-            steps = arguments.steps * (10 if net == "mlp" else 1)
-            results[net] = compare(sides, "finetune", rounds=arguments.rounds, steps=steps)
+        steps = arguments.steps * (10 if net == "mlp" else 1)
+        results[net] = _timed(net, sides, rounds=arguments.rounds, steps=steps)
         print(f"{net}, batch 64, {arguments.threads} threads")
         for name, row in results[net].items():
             low, high = row["ratio_quartiles"]
             print(
-                f"  {name:19} {row['ms_per_step']:8.2f} ms a step, {row['ratio']:.2f} times"
+                f"  {name:22} {row['ms_per_step']:8.2f} ms a step, {row['ratio']:.2f} times"
                 f" finetune ({low:.2f} to {high:.2f})"
             )
-    save(arguments.out, results)
+        save(arguments.out, results)
+
+
+def _timed(net: str, methods: dict[str, list[str]], *, rounds: int, steps: int) -> dict[str, dict]:
+    """Return, by side, times and ratios on a network, and what a method keeps at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder)
+        rivals = {"finetune": SecondTask(net, ["method.name=finetune"], cache)}
+        rivals |= {name: SecondTask(net, typed, cache) for name, typed in methods.items()}
+        sides = {name: side.seconds for name, side in rivals.items()}
+        sides["plain loop"] = PlainLoop(net, cache).seconds
+        found = compare(sides, "finetune", rounds=rounds, steps=steps)
+        memory = {name: {"memory_bytes": side.memory_bytes()} for name, side in rivals.items()}
+    return {name: row | memory.get(name, {}) for name, row in found.items()}
 
 
 if __name__ == "__main__":

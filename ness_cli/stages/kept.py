@@ -44,7 +44,7 @@ def kept_after(context: RunContext, method: Method, files: RunFiles, task_number
     of_task = {file.name for file in method.files if file.of_task}
     memory = images = 0
     numbers = sum(parameter.numel() for parameter in method.model.own_parameters())
-    for name, tasks in _carried(method, task_number).items():
+    for name, tasks in carried(method, task_number).items():
         for tensor in (each for task in tasks for each in files.stored(task, name)):
             memory += tensor.num_bytes
             images += tensor.num_bytes if tensor.dtype == "U8" else 0
@@ -55,8 +55,8 @@ def kept_after(context: RunContext, method: Method, files: RunFiles, task_number
     return Kept(model, memory + past, images + past, numbers)
 
 
-def _carried(method: Method, task_number: int) -> dict[str, range]:
-    """Return of which tasks the next steps read each of the method's files."""
+def carried(method: Method, task_number: int) -> dict[str, range]:
+    """Return of which tasks the next steps, after a task, read each of the method's files."""
     newest = range(task_number, task_number + 1)
     found = dict.fromkeys((name for step in STEPS for name in method.reads(step)), newest)
     every = (name for step in STEPS for name in method.reads_of_every_task(step))
