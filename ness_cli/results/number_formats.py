@@ -1,4 +1,4 @@
-"""Numbers for people: bytes, seconds, percent."""
+"""Numbers for people: bytes, counts, seconds, percent."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ def human_bytes(size: int) -> str:
         if value < 999.95 or unit == "GB":
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
+    raise AssertionError("unreachable: the last unit always returns")
+
+
+def human_count(number: int) -> str:
+    """Return a number in thousands or millions: ``9.2 k``, ``1.3 M``."""
+    for unit, value in (("", number), ("k", number / 1e3), ("M", number / 1e6)):
+        # 999.96 k would round to 1000.0 k.
+        if value < 999.95 or unit == "M":
+            return f"{value:.1f} {unit}" if unit else f"{number}"
     raise AssertionError("unreachable: the last unit always returns")
 
 

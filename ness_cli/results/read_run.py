@@ -98,14 +98,26 @@ class RunResult:
             found.update({f"{kind} row {t}": row for t, row in rows if row is not None})
         return found
 
+    def records(self, step: str) -> list[Mapping[str, Any]]:
+        """Return the records of ``step``, per task; empty ones where there are none."""
+        return [self.state.of(t, step).record for t in range(1, self.state.num_tasks + 1)]
+
+    def kept(self) -> Mapping[str, int]:
+        """Return what is kept after the last task, in bytes and numbers, by kind.
+
+        Empty for a run of a version that did not count it.
+        """
+        known = [record["kept"] for record in self.records("build") if "kept" in record]
+        return known[-1] if known else {}
+
     def seconds(self, step: str) -> list[float | None]:
         """Return the seconds that ``step`` took, per task."""
-        records = self._records(step)
+        records = self.records(step)
         return [record.get("seconds") if record else None for record in records]
 
     def bytes_written(self) -> list[int | None]:
         """Return the bytes of tensor files written, per task."""
-        columns = [self._records(step) for step in ("train", "build")]
+        columns = [self.records(step) for step in ("train", "build")]
         return [
             sum(sum(r.get("bytes", {}).values()) for r in records) if any(records) else None
             for records in zip(*columns, strict=True)
@@ -113,16 +125,13 @@ class RunResult:
 
     def memory_bytes(self) -> int | None:
         """Return the bytes of what the method carried to the next task, after the last one."""
-        known = [r["memory_bytes"] for r in self._records("build") if "memory_bytes" in r]
+        known = [r["memory_bytes"] for r in self.records("build") if "memory_bytes" in r]
         return known[-1] if known else None
 
     def peak_memory(self) -> int | None:
         """Return the most memory any step used, in bytes."""
         peaks = [s.record.get("peak_memory_bytes") for s in self.state.steps if s.record]
         return max((peak for peak in peaks if peak), default=None)
-
-    def _records(self, step: str) -> list[Mapping[str, Any]]:
-        return [self.state.of(t, step).record for t in range(1, self.state.num_tasks + 1)]
 
 
 def read_run(path: Path) -> RunResult:

@@ -8,8 +8,9 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.costs import Costs
 from ness_cli.results.margins import Margins
-from ness_cli.results.number_formats import human_bytes, human_seconds, percent
+from ness_cli.results.number_formats import human_bytes, human_count, human_seconds, percent
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_names import RunNames
@@ -20,6 +21,12 @@ from ness_cli.words import fixed
 _CELL = 6  # "100.0" and a space
 _ROW, _NAMED_ROW = 8, 15  # "task 10 ", and what a name needs
 MARGIN = "±95%"
+_KEPT_NOTES = (
+    "memory: besides the weights, what later steps read; images: pixels among it",
+    "own: numbers of single tasks, as heads and masks; task: layers must know it",
+    "passes: of a batch, forth and back, in a step after task 1",
+)
+_STEP_NOTE = "step: its time by the clock over finetune's, of runs on one network and machine"
 MARGIN_NOTE = f"{MARGIN}: half of the 95 % Wilson interval, from the number of test images"
 
 
@@ -159,17 +166,16 @@ def group_table(found: Sequence[Group]) -> Lines:
 
 def cost_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
     """Return time and bytes of the runs."""
-    table = plain_table("run", "train", "build", "evaluate", "memory", "on disk", "peak RAM")
+    table = plain_table("run", "train", "build", "evaluate", "on disk", "peak RAM")
     for run in runs:
         times = [
             human_seconds(sum(s for s in run.seconds(step) if s is not None))
             for step in ("train", "build", "evaluate")
         ]
-        memory, peak = run.memory_bytes(), run.peak_memory()
+        peak = run.peak_memory()
         table.add_row(
             names.name(run.path),
             *times,
-            "-" if memory is None else human_bytes(memory),
             human_bytes(sum(b for b in run.bytes_written() if b is not None)),
             "-" if peak is None else human_bytes(peak),
         )
@@ -177,8 +183,27 @@ def cost_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
     return titled(
         names.title("Time and bytes"),
         table,
-        f"memory: what the method carries to the next task; determinism: {determinism}",
+        f"determinism: {determinism}",
     )
+
+
+def kept_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Lines:
+    """Return what the runs keep and need, and what a step of theirs costs."""
+    columns = ("run", "weights", "memory", "images", "own", "task", "passes", "step")
+    table = plain_table(*columns)
+    for run, own in zip(runs, found, strict=True):
+        sizes = (own.model_bytes, own.memory_bytes, own.image_bytes)
+        table.add_row(
+            names.name(run.path),
+            *("-" if size is None else human_bytes(size) for size in sizes),
+            "-" if own.task_numbers is None else human_count(own.task_numbers),
+            "-" if own.needs_task is None else "yes" if own.needs_task else "no",
+            "-" if own.passes is None else str(own.passes),
+            "-" if own.step_ratio is None else fixed(own.step_ratio),
+        )
+    step_note = _STEP_NOTE if any(own.step_ratio is not None for own in found) else ""
+    title = names.title("What is kept, and what a step costs")
+    return titled(title, table, *_KEPT_NOTES, step_note)
 
 
 def steps_table(run: RunResult) -> Lines:

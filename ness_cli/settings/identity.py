@@ -67,14 +67,25 @@ def method_label(name: str, identity: Mapping[str, Any]) -> str:
         name: Its name; of one that this version does not have nothing more is known.
         identity: That of the run, flat.
     """
+    options = method_options(name, identity)
+    return name if options is None else f"{name} {options.variant}".strip()
+
+
+def method_options(name: str, identity: Mapping[str, Any]) -> MethodOptions | None:
+    """Return the options of a run's method; ``None`` for one that this version does not have.
+
+    Args:
+        name: Its name.
+        identity: That of the run, flat.
+    """
     if not METHODS.has(name):
-        return name
+        return None
     model, prefix = METHODS.model(name, setting="method.name"), f"methods.{name}."
     known = {k: identity[prefix + k] for k in model.model_fields if prefix + k in identity}
     # Not validated: a run of another version may hold what this one would refuse.
     options = model.model_construct(**known)
     assert isinstance(options, MethodOptions)
-    return f"{name} {options.variant}".strip()
+    return options
 
 
 def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:

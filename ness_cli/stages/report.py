@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ness_cli.results import forgetting_meter_tables, tables
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.costs import costs
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.read_run import RunResult, read_run
 from ness_cli.results.run_names import RunNames
@@ -38,7 +39,10 @@ class Report:
         """Return everything as plain values, percent and seconds and bytes."""
         return {
             "schema": "ness.report/1",
-            "runs": [_run_document(run) for run in self.runs],
+            "runs": [
+                _run_document(run) | {"costs": own.as_json()}
+                for run, own in zip(self.runs, costs(self.runs), strict=True)
+            ],
             "groups": [group.as_json() for group in self.groups],
             "left_out": list(self.left_out),
         }
@@ -65,6 +69,7 @@ class Report:
             found.append(meter)
         if single is not None:
             found.append(tables.steps_table(single))
+        found.append(tables.kept_table(self.runs, costs(self.runs), names))
         found += [tables.cost_table(self.runs, names), *self._notes()]
         return [part for item in found for part in (item, Text(""))][:-1]
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
-from ness_cli.results.number_formats import human_bytes, human_seconds, percent
+from ness_cli.results.number_formats import human_bytes, human_count, human_seconds, percent
 from ness_cli.results.summary import Spread
 from ness_cli.results.tables import accuracy_table
 
@@ -47,6 +47,14 @@ def test_units():
         "1.0 kB",
         "2.5 MB",
         "3000.0 GB",
+    ]
+    assert [human_count(n) for n in (0, 999, 1000, 999_960, 2_500_000, 10**9)] == [
+        "0",
+        "999",
+        "1.0 k",
+        "1.0 M",
+        "2.5 M",
+        "1000.0 M",
     ]
     assert [human_seconds(s) for s in (0, 59.94, 60, 3599, 3660)] == [
         "0.0 s",

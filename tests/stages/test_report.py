@@ -15,10 +15,27 @@ from ness_cli.stages.report import report
 NUM_TASKS = 10
 
 
-def made_up(folder: Path, seed: int, *, method: str = "ness", **options: object) -> Path:
-    """Write the records of a finished run of ten tasks of two classes, forty test images each."""
+def made_up(
+    folder: Path,
+    seed: int,
+    *,
+    method: str = "ness",
+    settings: dict[str, object] | None = None,
+    more: dict[str, object] | None = None,
+    **options: object,
+) -> Path:
+    """Write the records of a finished run of ten tasks of two classes, forty test images each.
+
+    Args:
+        folder: Where to write them.
+        seed: The run's.
+        method: The run's.
+        settings: More of its identity.
+        more: More of the record of every step.
+        **options: Options of the method.
+    """
     folder.mkdir(parents=True)
-    settings = {f"methods.{method}.{key}": value for key, value in options.items()}
+    settings = {f"methods.{method}.{k}": v for k, v in options.items()} | (settings or {})
     identity = {"seed": seed, "method.name": method, "net.name": "mlp", **settings}
     identity |= {"data.source": "digits", "data.protocol": "split"}
     record = {"fingerprint": "f", "identity": identity, "preset": "mine", "method": method}
@@ -38,7 +55,7 @@ def made_up(folder: Path, seed: int, *, method: str = "ness", **options: object)
         task.mkdir()
         for name in ("train", "subspace", "accuracy"):
             record = {"fingerprint": "f", "seconds": 4000.0, "bytes": {"x": 10**9}}
-            record |= {"memory_bytes": 10**9, "peak_memory_bytes": 10**10}
+            record |= {"memory_bytes": 10**9, "peak_memory_bytes": 10**10, **(more or {})}
             record["task_incremental"] = [100.0 - 2.5 * seed] * t
             (task / f"{name}.json").write_text(json.dumps(record))
     return folder
@@ -108,3 +125,50 @@ def test_a_run_and_its_copy_are_noted_and_have_no_deviation(tmp_path):
     assert "Mean ±" not in text
     assert f"Note: {tmp_path / 'a'} and {tmp_path / 'b'} are both seed 1" in text
     assert "Every experiment here is a single seed." in text
+
+
+KEPT = {"model_bytes": 26 * 10**6, "memory_bytes": 10**9, "image_bytes": 15 * 10**5}
+KEPT |= {"task_numbers": 1234567}
+
+
+def _costs(folder: Path) -> dict[str, dict[str, object]]:
+    runs = report([folder]).document()["runs"]
+    return {Path(run["path"]).name: run["costs"] for run in runs}
+
+
+def _steps(milliseconds: float) -> dict[str, object]:
+    """Return what training records of a hundred steps, on a machine."""
+    machine = {"device": "cpu", "threads": 1, "processes": 1}
+    return {"train_seconds": milliseconds / 10, "steps": 100, "kept": KEPT, **machine}
+
+
+def test_what_is_kept_and_what_a_step_costs_stand_in_every_report(tmp_path):
+    made_up(tmp_path / "plain", 1, method="finetune", more=_steps(10))
+    made_up(tmp_path / "hat", 1, method="hat", settings={"train.lr": 7.0}, more=_steps(15))
+    sam = {"train.sam.tasks": "all"}
+    made_up(tmp_path / "er", 1, method="er", settings=sam, more=_steps(40))
+    made_up(tmp_path / "wide", 1, settings={"net.hidden": [9]}, more=_steps(15))
+    made_up(tmp_path / "threads", 1, more={**_steps(15), "threads": 2})
+    made_up(tmp_path / "old", 1)
+    found = _costs(tmp_path)
+    ratios = {name: own["step_ratio"] for name, own in found.items()}
+    # Optimisers may differ; network and machine may not.
+    expected = {"plain": 1, "hat": 1.5, "er": 4, "wide": None, "threads": None, "old": None}
+    assert ratios == pytest.approx(expected)
+    assert found["hat"]["step_seconds"] == pytest.approx(0.015)
+    facts = ("needs_task", "passes", "model_bytes", "memory_bytes", "image_bytes", "task_numbers")
+    assert [found["hat"][fact] for fact in facts] == [True, 1, *KEPT.values()]
+    assert [found["er"][fact] for fact in facts[:2]] == [False, 4]  # replay, and SAM with it
+    # A version that counted nothing but one number.
+    assert [found["old"][fact] for fact in facts[2:]] == [None, 10**9, None, None]
+    text = shown([tmp_path], 100)
+    (row,) = [line for line in text.splitlines() if "er " in line and "4.00" in line]
+    assert row.endswith("26.0 MB  1.0 GB  1.5 MB  1.2 M    no       4  4.00")
+
+
+def test_a_method_that_is_not_installed_keeps_what_its_records_say(tmp_path):
+    made_up(tmp_path / "theirs", 1, method="of-another-package", more=_steps(15))
+    (found,) = _costs(tmp_path).values()
+    assert (found["needs_task"], found["passes"]) == (None, None)
+    assert found["task_numbers"] == KEPT["task_numbers"]
+    assert " - " in shown([tmp_path], 80)
