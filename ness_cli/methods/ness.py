@@ -24,17 +24,11 @@ projected gradient, which is the same thing for the price of plain training.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import nn
-from torch.nn import functional
 
-from ness_cli.data.batches import Images
 from ness_cli.methods.base import Task
-from ness_cli.methods.base_covariance import CovarianceMethod
+from ness_cli.methods.base_limited import LimitedMethod
 from ness_cli.methods.base_mixing import MIXING, MixingMethod
 from ness_cli.methods.files import (
     Files,
@@ -46,13 +40,11 @@ from ness_cli.methods.files import (
 from ness_cli.methods.step import TrainStep
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
-from ness_cli.subspace.allowance import allowance, smallest_sufficient
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, filtered_basis, read_bases
-from ness_cli.subspace.budget import LayerBudget
 from ness_cli.subspace.clip import spectral_norm
 from ness_cli.subspace.covariance import pooled
 from ness_cli.subspace.layer_view import refuse_unmatched
-from ness_cli.subspace.limits import LayerLimits, as_open, directions_of
+from ness_cli.subspace.limits import as_open
 from ness_cli.subspace.mixing import shared_directions
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
@@ -68,18 +60,13 @@ def _add_updates(matrices: Tensors, before: Files, own: Files) -> Tensors:
     }
 
 
-class Ness(MixingMethod, CovarianceMethod):
-    """Update of a task: ``<layer>.V``, float32, in terms of the basis of the task before.
-
-    With ``budget=auto`` also ``spent``: a float64 number for every layer, see
-    ``subspace/allowance.py``.
-    """
+class Ness(MixingMethod, LimitedMethod):
+    """Update of a task: ``<layer>.V``, float32, in terms of the basis of the task before."""
 
     options: Options
     files = (
-        *CovarianceMethod.files,
+        *LimitedMethod.files,
         MethodFile("update", made_by="train", needed="all"),
-        MethodFile("spent", made_by="train", needed="newest"),
         MIXING,
     )
     recomposition = Recomposition(before=("basis",), own=("update",), step=_add_updates)
@@ -89,9 +76,6 @@ class Ness(MixingMethod, CovarianceMethod):
         super().start()
         self._update: Tensors = {}
         self._factors: dict[str, nn.Parameter] = {}
-        self._limits: dict[str, LayerLimits] = {}
-        self._spent: dict[str, float] = {}
-        self._changes: dict[str, dict[str, float]] = {}
 
     @property
     def is_factored(self) -> bool:
@@ -110,24 +94,9 @@ class Ness(MixingMethod, CovarianceMethod):
         return self.is_factored or self.has_budget
 
     @property
-    def has_budget(self) -> bool:
-        """Whether updates are held to a budget."""
-        return self.options.budget is not None
-
-    @property
-    def chooses_budget(self) -> bool:
-        """Whether the budget follows from what updates so far have used."""
-        return self.options.budget == "auto"
-
-    @property
     def num_mixed(self) -> int:
         """K, the most directions that a task mixes in a layer."""
         return self.options.mix
-
-    @property
-    def keeps_groups_apart(self) -> bool:
-        """Whether groups have covariances of their own, as a budget needs them."""
-        return self.has_budget
 
     @property
     def recomputes_covariances(self) -> bool:
@@ -150,25 +119,13 @@ class Ness(MixingMethod, CovarianceMethod):
     def reads(self, step: str) -> tuple[str, ...]:
         """Return the files of a step; budget and mixing need the covariances too."""
         also = ("covariance",) if step == "train" and (self.has_budget or self.mixes) else ()
-        spent = ("spent",) if step == "train" and self.chooses_budget else ()
-        return (*super().reads(step), *also, *spent)
-
-    def load_memory(self, files: Files) -> None:
-        """Take in covariances, bases, and what updates have used of their budgets."""
-        super().load_memory(files)
-        for layer, spent in files.get("spent", {}).items():
-            self._spent[layer] = float(spent)
+        return (*super().reads(step), *also)
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return the files of a step: of training V of every layer, but not of the first task."""
         found = super().outputs(step)
         if step == "train" and self._update:
             found["update"] = self._update
-        if step == "train" and self.chooses_budget:
-            found["spent"] = {
-                name: torch.tensor(self._spent.get(name, 0.0), dtype=torch.float64)
-                for name in self.layers
-            }
         return found
 
     def file_sizes(self) -> dict[str, int]:
@@ -177,7 +134,6 @@ class Ness(MixingMethod, CovarianceMethod):
         if self.options.scaling == "hard" and not self.needs_open:
             # The thinner side of a hard cut has no more than half of the columns.
             sizes["basis"] = sum(basis_bytes(x.dim, x.dim // 2) for x in layers)
-        sizes["spent"] = 8 * len(layers) if self.chooses_budget else 0
         return {**sizes, "update": sum(4 * layer.dim * layer.out for layer in layers)}
 
     def bounds(self, before: Files, own: Files) -> dict[str, UpdateBound]:
@@ -186,11 +142,6 @@ class Ness(MixingMethod, CovarianceMethod):
             name: UpdateBound(basis.tau, spectral_norm(own["update"][f"{name}.V"]))
             for name, basis in read_bases(before["basis"]).items()
         }
-
-    def allowed_rho(self, layer: str) -> float | None:
-        """Return the budget of a layer, if there is one that does not choose itself."""
-        has_own = self.has_budget and not self.chooses_budget
-        return self.options.budget_of(layer) if has_own else None
 
     # -- training ----------------------------------------------------------------------------
 
@@ -203,11 +154,10 @@ class Ness(MixingMethod, CovarianceMethod):
 
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
-        self._update, self._changes, self._limits = {}, {}, {}
+        self._update = {}
         directions = {} if task.is_first or not self.mixes else self.directions_to_mix(task)
         super().begin_task(task)
-        if not task.is_first:
-            self._limits = {name: self._limits_of(name, task.number - 1) for name in self._bases}
+        self.begin_limits(task)
         if self.is_factored and not task.is_first:
             device = next(self.model.parameters()).device
             self._factors = {
@@ -241,21 +191,6 @@ class Ness(MixingMethod, CovarianceMethod):
             return 1.0
         matrix = self._views[layer].matrix().cpu()[:, : len(directions)]
         return 1 / max(1.0, spectral_norm(matrix @ directions) ** 2)
-
-    def _limits_of(self, layer: str, num_earlier: int) -> LayerLimits:
-        """Return what the update of a layer is held to."""
-        basis, options = self._bases[layer], self.options
-        allowed, budget = options.max_output_change, None
-        norm = math.inf if allowed is None or basis.tau == 0 else math.sqrt(allowed) / basis.tau
-        if self.has_budget:
-            matrix, c = self._views[layer].matrix(), self._covariances[layer]
-            directions = directions_of(basis, c, matrix.device)
-            over = num_earlier if options.budget_over == "task" else 1
-            b = options.budget_of(layer)
-            if self.chooses_budget:
-                b = allowance(self._spent.get(layer, 0.0))
-            budget = LayerBudget.of(b, directions, c, matrix, over)
-        return LayerLimits(basis, budget, norm)
 
     @torch.no_grad()
     def edit_gradients(self, step: TrainStep) -> None:
@@ -304,7 +239,7 @@ class Ness(MixingMethod, CovarianceMethod):
         learned = {name: self._learned(name) for name in self._limits}
         self.end_mixing(task)  # from here on task_view has it
         if self.chooses_budget and learned and task.valid is not None:
-            self._tighten(learned, task.valid)
+            self.tighten(learned, task.valid)
         for name, (previous, v) in learned.items():
             limits, layer = self._limits[name], self._views[name]
             v = limits.within(v)
@@ -312,7 +247,7 @@ class Ness(MixingMethod, CovarianceMethod):
             layer.set_matrix(limits.basis.recompose(previous, v))
             self._update[f"{name}.V"] = v
             if limits.budget is not None:
-                self._note_change(name, limits.budget, layer.matrix())
+                self.note_change(name, limits.budget, layer.matrix())
         self._factors, self._limits = {}, {}
         super().end_task(task)
 
@@ -325,35 +260,6 @@ class Ness(MixingMethod, CovarianceMethod):
             return layer.matrix().clone(), v
         previous = self._anchors[name]
         return previous, self._limits[name].basis.coefficients(layer.matrix() - previous)
-
-    @torch.no_grad()
-    def _tighten(
-        self, learned: Mapping[str, tuple[torch.Tensor, torch.Tensor]], images: Images
-    ) -> None:
-        """Leave every layer the part of its budget that validation images say the update needs."""
-
-        def losses(fraction: float) -> torch.Tensor:
-            for name, (previous, v) in learned.items():
-                limits = self._limits[name].tightened(fraction)
-                self._views[name].set_matrix(limits.basis.recompose(previous, limits.within(v)))
-            with self.task_view(images.task) as model:
-                batches = [images.batch(where) for where in self.batch_slices(images)]
-                return torch.cat(
-                    [functional.cross_entropy(model(b.x), b.y, reduction="none") for b in batches]
-                )
-
-        needed = smallest_sufficient(losses)
-        self._limits = {name: own.tightened(needed) for name, own in self._limits.items()}
-
-    def _note_change(self, name: str, budget: LayerBudget, matrix: torch.Tensor) -> None:
-        rho = budget.rho(matrix)
-        self._changes[name] = {"rho": rho, "budget": budget.limit}
-        self._spent[name] = self._spent.get(name, 0.0) + budget.num_tasks * rho**2
-
-    def measured(self) -> dict[str, Any]:
-        """Return, with a budget, rho of every layer, and the budget that it was held to."""
-        changes = {"output_change": self._changes} if self._changes else {}
-        return super().measured() | changes
 
     def basis_of(self, layer: str, found: Spectrum) -> SubspaceBasis:
         """Return what the threshold and the filter leave of a layer's directions."""

@@ -134,7 +134,7 @@ def test_a_budget_is_chosen_by_validation_of_what_the_task_computes_with(
         asked.append(losses(1.0))
         return 1.0
 
-    monkeypatch.setattr("ness_cli.methods.ness.smallest_sufficient", whole)
+    monkeypatch.setattr("ness_cli.methods.base_limited.smallest_sufficient", whole)
     train = {"optimizer": "adam", "lr": 0.05} if adam else {}
     method = _method(budget="auto", train=train, grouped=grouped)
     _train(method, 1)
