@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError
+from ness_cli.extensions import fingerprint_of
 from ness_cli.files import read_json
 from ness_cli.run_dir import RunDir
 
@@ -132,7 +133,7 @@ def read_state(run: RunDir) -> RunState:
     steps, stale = [], set[str]()
     for (task, step), record in records.items():
         why = (
-            next(_reasons(run, record, run_record["fingerprint"], made, stale), "")
+            next(_reasons(run, record, fingerprint_of(run_record, task), made, stale), "")
             if record
             else ""
         )

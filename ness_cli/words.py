@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number and what it counts: ``1 task``, ``2 tasks``.
@@ -12,6 +14,21 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         plural: What several are called, where that is not ``noun`` and an s.
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return numbers as ranges: ``1 to 3, 5``.
+
+    Args:
+        numbers: Ascending, each once.
+    """
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 1 else str(r[0]) for r in found)
 
 
 def fixed(value: float, digits: int = 2, *, signed: bool = False) -> str:

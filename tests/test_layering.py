@@ -14,6 +14,7 @@ ROWS = {
         (
             "settings",
             "registry",
+            "extensions",
             "files",
             "run_dir",
             "run_state",
@@ -38,8 +39,9 @@ INSIDE_ROW_1 = {
     "settings": {"registry"},
     "run_dir": {"files"},
     "workplace": {"console", "stop_request"},
-    "run_state": {"files", "run_dir"},
-    "results": {"files", "run_dir", "run_state", "settings"},
+    "extensions": {"files", "run_dir"},
+    "run_state": {"extensions", "files", "run_dir"},
+    "results": {"extensions", "files", "run_dir", "run_state", "settings"},
 }
 TORCH_FREE_STAGES = {"report.py"}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ness_cli.words import counted, fixed
+from ness_cli.words import counted, fixed, ranges
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,11 @@ def test_zero_has_no_sign(value, plain, signed):
 
 def test_the_decimals_are_as_many_as_asked_for():
     assert (fixed(-0.04, 1), fixed(-0.06, 1), fixed(2, 0)) == ("0.0", "-0.1", "2")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [([], ""), ([4], "4"), ([1, 2, 3, 5], "1 to 3, 5"), (range(2, 4), "2 to 3")],
+)
+def test_numbers_in_a_row_are_a_range(numbers, shown):
+    assert ranges(numbers) == shown

@@ -15,6 +15,7 @@ from ness_cli.cli.commands import (
     build_subspace,
     datasets,
     evaluate,
+    extend,
     inspect,
     methods,
     networks,
@@ -54,6 +55,7 @@ app.command("prepare", rich_help_panel=STEPS)(prepare.prepare)
 app.command("train-task", rich_help_panel=STEPS)(train_task.train_task)
 app.command("build-subspace", rich_help_panel=STEPS)(build_subspace.build_subspace)
 app.command("evaluate", rich_help_panel=STEPS)(evaluate.evaluate)
+app.command("extend", rich_help_panel=STEPS)(extend.extend)
 app.command("report", rich_help_panel=READING)(report.report)
 app.command("inspect", rich_help_panel=READING)(inspect.inspect)
 app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)

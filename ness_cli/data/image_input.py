@@ -57,14 +57,23 @@ class ImageInput:
         first = datasets[0]
         ways = {(each.fit, each.layout, each.protocol) for each in datasets}
         if len(ways) > 1 or (len(datasets) > 1 and first.protocol != "split"):
-            raise SettingsError(
-                "data.sources: the data sets treat images differently (fit, layout or protocol),"
-                " which new images do not tell",
-                "use a run of one data set, or of data sets with equal settings",
-            )
+            raise _differ("data.sources: the data sets")
         channels, height, width = image_shape
         form = Form(channels, size_of(first) or (height, width), first.fit)
-        return cls(form, task_changes(image_shape, len(tasks), first), tuple(tasks))
+        changes = task_changes(image_shape, len(tasks), first)
+        return cls(form, changes[: len(tasks)], tuple(tasks))
+
+    @classmethod
+    def joined(cls, parts: Sequence[ImageInput]) -> ImageInput:
+        """Return the input of several streams, one after another.
+
+        Raises:
+            SettingsError: If they bring images to the network in different ways.
+        """
+        if any(part.form != parts[0].form for part in parts):
+            raise _differ("data.fit: the tasks that were appended")
+        changes = tuple(change for part in parts for change in part.changes)
+        return cls(parts[0].form, changes, tuple(task for part in parts for task in part.tasks))
 
     def pixels(self, image: ImageLike) -> torch.Tensor:
         """Return one image in the form of the run, uint8 ``[c, h, w]``.
@@ -115,6 +124,13 @@ class ImageInput:
                 f"{path} cannot be read: {error.strerror or error}", "check the path"
             ) from error
         return self.pixels_of_file(io.BytesIO(data), str(path))
+
+
+def _differ(who: str) -> SettingsError:
+    return SettingsError(
+        f"{who} treat images differently (fit, layout or protocol), which new images do not tell",
+        "use a run of one data set, or of data sets with equal settings",
+    )
 
 
 def _planes(image: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.uint8]:

@@ -60,7 +60,7 @@ def _class_counts(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _small_tasks(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield that there is one task, or that tasks have one class only, or few test images."""
-    if len(tasks) == 1:
+    if [task["number"] for task in tasks] == [1]:
         yield "there is one task, so there is nothing to forget; see data.classes_per_task"
     alone = [f"{task['number']} ({task['classes'][0]})" for task in tasks if _is_alone(task)]
     if alone:

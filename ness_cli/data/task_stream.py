@@ -76,7 +76,7 @@ class TaskStream:
         self.image_shape: tuple[int, int, int] = tuple(manifest["image_shape"])
         self.shared_labels: bool = manifest["shared_labels"]
         self._tasks: list[Mapping[str, Any]] = manifest["tasks"]
-        self._folder = cache / self.key[:FOLDER_LENGTH]
+        self._cache = cache
         self._remedy = remedy
 
     @property
@@ -109,14 +109,31 @@ class TaskStream:
             InputError: If there is no such task, or its file is missing.
             DamagedError: If the file does not read back as it was written.
         """
-        record = self._task(task_number)["splits"][split]
+        task = self._task(task_number)
         tensors = tensor_files.read(
-            self._folder / record["file"],
-            {"kind": "images", "split": split, "stream": self.key, "task": task_number},
+            self._path(task, split),
+            {
+                "kind": "images",
+                "split": split,
+                "stream": self._key(task),
+                "task": task.get("number_in_stream", task_number),
+            },
             remedy=self._remedy,
-            sha256=record["sha256"],
+            sha256=task["splits"][split]["sha256"],
         )
         return Split(tensors["images"], tensors["labels"])
+
+    def has(self, task_number: int, split: str) -> bool:
+        """Return whether the images of one split of one task are in the cache."""
+        return self._path(self._task(task_number), split).exists()
+
+    def _path(self, task: Mapping[str, Any], split: str) -> Path:
+        name: str = task["splits"][split]["file"]
+        return self._cache / self._key(task)[:FOLDER_LENGTH] / name
+
+    def _key(self, task: Mapping[str, Any]) -> str:
+        """Return the key of the stream that a task was prepared with; one appended has its own."""
+        return str(task.get("stream", self.key))
 
     def _task(self, task_number: int) -> Mapping[str, Any]:
         if not 1 <= task_number <= self.num_tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Row = tuple[float, ...]
+Row = tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -13,13 +13,14 @@ class AccuracyMatrix:
     """A[t][i]: accuracy on task i after learning task t, percent.
 
     Attributes:
-        rows: Row t holds the accuracies on tasks 1..t; ``None`` where task t was not evaluated.
+        rows: Row t holds the accuracies on tasks 1..t; ``None`` where task t was not evaluated,
+            inside a row where the images of an earlier task were gone.
     """
 
     rows: tuple[Row | None, ...]
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[float] | None]) -> AccuracyMatrix:
+    def of(cls, rows: Sequence[Sequence[float | None] | None]) -> AccuracyMatrix:
         """Return the matrix with the given rows."""
         return cls(tuple(None if row is None else tuple(row) for row in rows))
 
@@ -34,6 +35,11 @@ class AccuracyMatrix:
         return self.rows[self.last - 1] or () if self.last else ()
 
     @property
+    def scored(self) -> tuple[int, ...]:
+        """Numbers of the tasks that the last row has accuracies of: ACC, BWT are over these."""
+        return tuple(i for i, value in enumerate(self.final, start=1) if value is not None)
+
+    @property
     def learned(self) -> tuple[float | None, ...]:
         """Accuracy on each task right after it was learned, up to the last row."""
         return tuple(None if row is None else row[-1] for row in self.rows[: self.last])
@@ -41,7 +47,7 @@ class AccuracyMatrix:
     @property
     def acc(self) -> float | None:
         """Mean of the last row (Lopez-Paz and Ranzato 2017)."""
-        return _mean(self.final)
+        return _mean([self.final[i - 1] for i in self.scored])
 
     @property
     def bwt(self) -> float | None:
@@ -49,13 +55,16 @@ class AccuracyMatrix:
 
         ``None`` for a single task, or while a diagonal entry has not been measured.
         """
-        return _mean(self.changes[:-1])
+        return _mean([self.changes[i - 1] for i in self.scored if i < self.last])
 
     @property
     def changes(self) -> tuple[float | None, ...]:
         """A[T][i] - A[i][i] for every task of the last row."""
         pairs = zip(self.final, self.learned, strict=True)
-        return tuple(None if learned is None else final - learned for final, learned in pairs)
+        return tuple(
+            None if learned is None or final is None else final - learned
+            for final, learned in pairs
+        )
 
     @property
     def forgetting(self) -> float | None:
@@ -65,8 +74,11 @@ class AccuracyMatrix:
         """
         falls: list[float | None] = []
         for i, final in enumerate(self.final[:-1]):
+            if final is None:
+                continue
             earlier = self.rows[i : self.last - 1]
-            known = [row[i] for row in earlier if row is not None]
+            found = [row[i] for row in earlier if row is not None]
+            known = [value for value in found if value is not None]
             falls.append(max(known) - final if len(known) == len(earlier) else None)
         return _mean(falls)
 

@@ -43,19 +43,20 @@ class Margins:
 
     @classmethod
     def of(
-        cls, accuracies: Sequence[float], counts: Sequence[int | None], *, are_disjoint: bool
+        cls, accuracies: Sequence[float | None], counts: Sequence[int | None], *, are_disjoint: bool
     ) -> Margins | None:
         """Return the margins of a row, or ``None`` where there is none or counts are unknown.
 
         Args:
-            accuracies: Percent, per task.
+            accuracies: Percent, per task; ``None`` where it is not known.
             counts: Test images, per task.
             are_disjoint: Whether no two tasks share test images.
         """
         known = [count for count in counts if count]
-        if not accuracies or len(known) < len(accuracies):
+        scored = [value for value in accuracies if value is not None]
+        if not scored or min(len(known), len(scored)) < len(accuracies):
             return None
-        own = tuple(map(wilson_half_width, accuracies, known))
+        own = tuple(map(wilson_half_width, scored, known))
         return cls(own, mean_half_width(own, are_disjoint=are_disjoint))
 
 

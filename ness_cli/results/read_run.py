@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError
+from ness_cli.extensions import Extension, read_extensions
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.margins import Margins
@@ -54,6 +55,11 @@ class RunResult:
         return method_label(self.record["method"], self.record["identity"])
 
     @property
+    def extensions(self) -> tuple[Extension, ...]:
+        """What was appended to it."""
+        return read_extensions(self.record)
+
+    @property
     def margins(self) -> Margins | None:
         """How far the last row of accuracies may be off; ``None`` if test counts are unknown."""
         row = self.task_incremental.final
@@ -85,7 +91,7 @@ class RunResult:
             for s in self.state.steps
             if s.status == "stale"
         ]
-        return [*self.record.get("notes", []), *stale]
+        return [*self.record.get("notes", []), *(each.words() for each in self.extensions), *stale]
 
     @property
     def results(self) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def read_run(path: Path) -> RunResult:
     run = RunDir(path)
     state = read_state(run)
     kinds = ("task_incremental", "class_incremental", "validation")
-    rows: dict[str, list[list[float] | None]] = {kind: [] for kind in kinds}
+    rows: dict[str, list[list[float | None] | None]] = {kind: [] for kind in kinds}
     note = ""
     for task_number in range(1, state.num_tasks + 1):
         step = state.of(task_number, "evaluate")
@@ -162,15 +168,16 @@ def read_run(path: Path) -> RunResult:
     )
 
 
-def _row(run: RunDir, task_number: int, key: str, values: Any) -> list[float] | None:
+def _row(run: RunDir, task_number: int, key: str, values: Any) -> list[float | None] | None:
     """Return a row of accuracies after checking that it can be one."""
     if values is None:
         return None
-    good = isinstance(values, list) and len(values) == task_number
-    if not good or not all(isinstance(v, int | float) and 0 <= v <= 100 for v in values):
+    good = isinstance(values, list) and len(values) == task_number and values[-1] is not None
+    known = [value for value in values if value is not None] if good else []
+    if not good or not all(isinstance(v, int | float) and 0 <= v <= 100 for v in known):
         path = run.task(task_number).record("accuracy")
         raise DamagedError(
             f"{path} is damaged: {key} is no list of {task_number} percentages",
             f"run: {command(run.path, 'evaluate', task_number)} --force",
         )
-    return [float(value) for value in values]
+    return [None if value is None else float(value) for value in values]

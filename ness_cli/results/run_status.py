@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Group
 
+from ness_cli.extensions import Extension, read_extensions
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.forgetting_meter_tables import meter_line, percent_of
 from ness_cli.results.plain_table import plain_table, titled
@@ -20,9 +21,10 @@ _NAME_WIDTH = 30
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Steps of a run, what its tasks are, and how far its updates moved earlier outputs."""
+    """Steps of a run, its tasks, what was appended, and how far updates moved earlier outputs."""
 
     state: RunState
+    extensions: tuple[Extension, ...]
     tasks: tuple[TaskFacts, ...]
     meter: ForgettingMeter
 
@@ -40,6 +42,7 @@ class RunStatus:
             labels = [facts.label(_NAME_WIDTH) for _ in names]
             table.add_row(str(task), *labels, *(s.status for s in steps), *cells)
             notes += [f"task {task}, {COMMANDS[s.step]}: stale, {s.why}" for s in steps if s.why]
+        notes += [each.words() for each in self.extensions]
         return titled(str(self.state.run.path), table, *notes)
 
     def document(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class RunStatus:
                 for s in self.state.steps
             ],
             "forgetting_meter": self.meter.document(),
+            "extensions": [each.document() for each in self.extensions],
             "complete": self.state.next() is None,
             "next": self.state.next_command(),
         }
@@ -66,5 +70,7 @@ def read_status(path: Path) -> RunStatus:
     """
     run = RunDir(path)
     state = read_state(run)
-    meter = ForgettingMeter.of(state, read_run_record(run)["identity"])
-    return RunStatus(state, tuple(read_tasks(run, state.num_tasks)), meter)
+    record = read_run_record(run)
+    meter = ForgettingMeter.of(state, record["identity"])
+    tasks = tuple(read_tasks(run, state.num_tasks))
+    return RunStatus(state, read_extensions(record), tasks, meter)

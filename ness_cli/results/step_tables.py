@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group
 
 from ness_cli.results.margins import Margins
+from ness_cli.results.number_formats import percent
 from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.tables import MARGIN, MARGIN_NOTE
 from ness_cli.results.task_facts import TaskFacts
@@ -33,7 +34,8 @@ def step_line(step: str, task: int | None, record: Mapping[str, Any], num_tasks:
         layers = record["layers"]
         ranks = ", ".join(f"{row['layer']} {row['rank']}/{row['d']}" for row in layers)
         return f"{start} built: {f'open {ranks}' if layers else _kept(record)}"
-    scores = record.get("task_incremental") or record.get("class_incremental") or []
+    row = record.get("task_incremental") or record.get("class_incremental") or []
+    scores = [value for value in row if value is not None]
     mean = f"{sum(scores) / len(scores):.2f} %" if scores else "nothing"
     return f"{start} evaluated: mean accuracy over tasks seen {mean}"
 
@@ -91,7 +93,7 @@ def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Gr
     kinds = {"task-incremental": "task_incremental", "class-incremental": "class_incremental"}
     kinds["validation"] = "validation"
     shown = {head: record[key] for head, key in kinds.items() if record.get(key) is not None}
-    tested: list[float] = next(
+    tested: list[float | None] = next(
         (values for head, values in shown.items() if head != "validation"), []
     )
     margins = Margins.of(tested, [facts.num_test for facts in tasks], are_disjoint=True)
@@ -99,7 +101,7 @@ def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Gr
     heads[1:1] = [MARGIN] * (margins is not None)
     table = plain_table("task", *["name"] * has_names, *heads, left=1 + has_names)
     for index, facts in enumerate(tasks):
-        cells = [f"{values[index]:.2f}" for values in shown.values()]
+        cells = [percent(values[index]) for values in shown.values()]
         cells[1:1] = [] if margins is None else [f"{margins.tasks[index]:.2f}"]
         table.add_row(str(facts.number), *[facts.label(36)] * has_names, *cells)
     note = record.get("class_incremental_note")

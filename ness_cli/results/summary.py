@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ness_cli.extensions import read_extensions
 from ness_cli.results.read_run import RunResult
 from ness_cli.settings.identity import completed, method_label
 from ness_cli.words import fixed
@@ -158,7 +159,11 @@ def groups(runs: Sequence[RunResult]) -> list[Group]:
         identity = {key: value for key, value in identity.items() if key != "seed"}
         # The files and not the stream: with data.split_seed=run every seed has a stream of its own.
         content = run.record.get("content", run.record["stream_key"])
-        key = json.dumps([identity, content], sort_keys=True)
+        added = [
+            [each.settings, each.stream["content"], each.num_tasks]
+            for each in read_extensions(run.record)
+        ]
+        key = json.dumps([identity, content, *added], sort_keys=True)
         found.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in found.values()]
 

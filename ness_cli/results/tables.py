@@ -16,7 +16,7 @@ from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_names import RunNames
 from ness_cli.results.summary import METRICS, Group, distinct_names
 from ness_cli.results.task_facts import TaskFacts
-from ness_cli.words import fixed
+from ness_cli.words import fixed, ranges
 
 _CELL = 6  # "100.0" and a space
 _ROW, _NAMED_ROW = 8, 15  # "task 10 ", and what a name needs
@@ -76,13 +76,14 @@ def _row_label(facts: TaskFacts, space: int) -> str:
     return f"{facts.number}: {facts.label(space - len('10: ') - 2)}"
 
 
-def _cells(row: Sequence[float] | None, num_tasks: int) -> list[str | Text]:
+def _cells(row: Sequence[float | None] | None, num_tasks: int) -> list[str | Text]:
     """Return a row of the triangle and its mean."""
     if row is None:
         return ["-", *[""] * (num_tasks - 1), "-"]
-    cells: list[str | Text] = [f"{value:.1f}" for value in row]
-    cells[-1] = Text(f"{row[-1]:.1f}", style="bold")
-    return [*cells, *[""] * (num_tasks - len(row)), f"{sum(row) / len(row):.1f}"]
+    cells: list[str | Text] = ["-" if value is None else f"{value:.1f}" for value in row]
+    cells[-1] = Text(str(cells[-1]), style="bold")
+    known = [value for value in row if value is not None]
+    return [*cells, *[""] * (num_tasks - len(row)), f"{sum(known) / len(known):.1f}"]
 
 
 def _per_task(
@@ -116,7 +117,8 @@ def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
             f"{run.num_done}/{run.state.num_tasks}",
             *(percent(summary[metric]) for metric in METRICS),
         )
-    return titled(names.title("Task-incremental, %"), table)
+    scopes = [_scope(run, run.task_incremental, names) for run in runs]
+    return titled(names.title("Task-incremental, %"), table, *scopes)
 
 
 def class_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
@@ -133,7 +135,8 @@ def class_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
             values = ["n/a", "n/a", "n/a"]
         table.add_row(names.name(run.path), run.method, *values)
     notes = dict.fromkeys(run.class_note for run in shown if run.class_note)
-    return titled(names.title("Class-incremental, %"), table, *notes)
+    scopes = [_scope(run, run.class_incremental, names) for run in shown]
+    return titled(names.title("Class-incremental, %"), table, *notes, *scopes)
 
 
 def validation_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
@@ -146,7 +149,21 @@ def validation_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None
         summary = run.validation.summary()
         values = (percent(summary[metric]) for metric in METRICS)
         table.add_row(names.name(run.path), run.method, *values)
-    return titled(names.title("On validation images, %"), table)
+    scopes = [_scope(run, run.validation, names) for run in shown]
+    return titled(names.title("On validation images, %"), table, *scopes)
+
+
+def _scope(run: RunResult, matrix: AccuracyMatrix, names: RunNames) -> str:
+    """Return over which tasks the means of a run are that was extended; nothing of any other."""
+    added = [t for each in run.extensions for t in range(each.first_task, each.last_task + 1)]
+    if not added or not matrix.last:
+        return ""
+    later = [t for t in added if t <= matrix.last]
+    gone = [t for t in range(1, matrix.last + 1) if t not in matrix.scored]
+    parts = [f"{names.name(run.path)}: means are over tasks {ranges(matrix.scored)}"]
+    parts += [f"{ranges(later)} added later"] * bool(later)
+    parts += [f"the images of {ranges(gone)} are gone"] * bool(gone)
+    return "; ".join(parts)
 
 
 def group_table(found: Sequence[Group]) -> Lines:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ness_cli.files import read_json
+from ness_cli.extensions import read_manifest
 from ness_cli.run_dir import RunDir
+from ness_cli.run_state import read_run_record
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def read_tasks(run: RunDir, num_tasks: int) -> tuple[TaskFacts, ...]:
     """
     if not run.stream.exists():
         return tuple(TaskFacts(task_number) for task_number in range(1, num_tasks + 1))
-    return facts_of(read_json(run.stream, remedy=f"run: ness prepare --out {run.path}"))
+    return facts_of(read_manifest(run, read_run_record(run)))
 
 
 def facts_of(manifest: Mapping[str, Any]) -> tuple[TaskFacts, ...]:

@@ -57,7 +57,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
     remedy = "prepare another run with a lower evaluate.batch_size, or narrower layers (net.adapt)"
     with run_log(context.run, f"build-subspace, task {task_number}"), short_of_memory(remedy):
         record = StepRecord(context, "build", task_number)
-        method = context.method(load_model(context, task_number, record.files))
+        method = context.method(load_model(context, task_number, record.files), task_number)
         require_disk_space(context, method, "build")
         record.files.load_memory(method, "build", task_number - 1)
         record.files.load_training(method, task_number)

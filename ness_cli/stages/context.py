@@ -12,7 +12,7 @@ from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
 from ness_cli.errors import DamagedError, InputError, SettingsError
-from ness_cli.files import read_json
+from ness_cli.extensions import extension_of, fingerprint_of, read_manifest
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.processes import current_processes
@@ -49,9 +49,8 @@ class RunContext:
         self.run_record = run_state.read_run_record(run)
         self.settings = read_settings(run, self.run_record)
         numerics.configure(self.settings.compute)
-        self.fingerprint: str = self.run_record["fingerprint"]
         prepare = f"run: ness prepare --out {run.path}"
-        manifest = read_json(run.stream, remedy=prepare)
+        manifest = read_manifest(run, self.run_record)
         if manifest.get("schema") != SCHEMA:
             raise InputError(
                 f"{run.path} was prepared by another version of ness ({manifest.get('schema')})",
@@ -65,7 +64,18 @@ class RunContext:
 
     def identity(self, kind: str, task: int) -> dict[str, Any]:
         """Return what the header of a tensor file of this run says."""
-        return {"kind": kind, "run": self.fingerprint, "task": task}
+        return {"kind": kind, "run": self.fingerprint(task), "task": task}
+
+    def fingerprint(self, task: int) -> str:
+        """Return a hash of all that the files of a task depend on."""
+        return fingerprint_of(self.run_record, task)
+
+    def settings_of(self, task: int) -> Settings:
+        """Return the settings that a task is learned with: appended ones may have their own."""
+        extension = extension_of(self.run_record, task)
+        if extension is None:
+            return self.settings
+        return build({**self.settings.to_dict(), **extension.settings})
 
     # -- data --------------------------------------------------------------------------------
 
@@ -102,9 +112,14 @@ class RunContext:
         kind: type[Method] = registry.load_class(METHODS, name, setting="method.name")
         return kind
 
-    def method(self, model: MultiHead) -> Method:
-        """Return the run's method around a model, remembering nothing yet."""
-        settings = self.settings
+    def method(self, model: MultiHead, task_number: int = 1) -> Method:
+        """Return the run's method around a model, remembering nothing yet.
+
+        Args:
+            model: The network.
+            task_number: Task whose settings of training count, where it trains or consolidates.
+        """
+        settings = self.settings_of(task_number)
         return self.method_kind(
             model,
             settings.options,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from ness_cli.data.batches import Images
 from ness_cli.engine.score import class_incremental_accuracy, task_incremental_accuracy
 from ness_cli.errors import SettingsError
+from ness_cli.extensions import extension_of
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.run_state import StepState, command
@@ -16,6 +18,7 @@ from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepRecord
 from ness_cli.stages.trained_model import trained_method
 from ness_cli.subspace.layer_inputs import calling_between_layers
+from ness_cli.words import ranges
 from ness_cli.workplace import stopping
 
 SHARED_HEAD = "not applicable: the tasks share one head"
@@ -40,7 +43,8 @@ def evaluate(
         force: Do it again although it is done.
 
     Returns:
-        What happened; ``record`` is the content of ``accuracy.json``, percent throughout.
+        What happened; ``record`` is the content of ``accuracy.json``, percent throughout, null
+        for tasks whose images are gone since the run was extended.
 
     Raises:
         InputError: If the task has not been trained, or files are missing.
@@ -97,8 +101,8 @@ def _score(
     size = context.settings.evaluate.batch_size
     shared = method.model.shared_head
     class_incremental = "class" in wanted and not shared
-    test = {t: context.images(t, "test") for t in seen}
-    valid = {t: context.images(t, "valid") for t in seen if "validation" in wanted}
+    test = _images(context, task_number, "test")
+    valid = _images(context, task_number, "valid") if "validation" in wanted else {}
     without = [str(t) for t, images in valid.items() if not len(images)]
     if without:
         raise SettingsError(
@@ -107,24 +111,47 @@ def _score(
         )
     passes = ("task" in wanted) + class_incremental * task_number
     total = passes * sum(map(len, test.values())) + sum(map(len, valid.values()))
-    scores: dict[str, Any] = {}
+    scores: dict[str, dict[int, float]] = {}
     title = f"task {task_number}/{context.stream.num_tasks}: evaluating"
     with ExitStack() as stack:
         track = stack.enter_context(context.workplace.progress.track(title, max(1, total)))
         advance = stopping(context.workplace, command(context.run.path, "evaluate"), track)
         stack.enter_context(calling_between_layers(method.model, lambda: advance(0)))
         if "task" in wanted:
-            scores["task_incremental"] = [
-                100 * task_incremental_accuracy(method, test[t], size, advance) for t in seen
-            ]
+            scores["task_incremental"] = {
+                t: task_incremental_accuracy(method, images, size, advance)
+                for t, images in test.items()
+            }
         if class_incremental:
-            scores["class_incremental"] = [
-                100 * class_incremental_accuracy(method, test[t], seen, size, advance) for t in seen
-            ]
+            scores["class_incremental"] = {
+                t: class_incremental_accuracy(method, images, seen, size, advance)
+                for t, images in test.items()
+            }
         if valid:
-            scores["validation"] = [
-                100 * task_incremental_accuracy(method, valid[t], size, advance) for t in seen
-            ]
+            scores["validation"] = {
+                t: task_incremental_accuracy(method, images, size, advance)
+                for t, images in valid.items()
+            }
+    rows: dict[str, Any] = {
+        key: [100 * found[t] if t in found else None for t in seen] for key, found in scores.items()
+    }
     if "class" in wanted and shared:
-        scores["class_incremental_note"] = SHARED_HEAD
-    return scores
+        rows["class_incremental_note"] = SHARED_HEAD
+    return rows
+
+
+def _images(context: RunContext, task_number: int, split: str) -> dict[int, Images]:
+    """Open the images of all tasks up to one that are there, by task.
+
+    Those of tasks before an extension may be gone, as their source may be: that is noted. Any other
+    file that is missing is refused when it is opened.
+    """
+    extension = extension_of(context.run_record, task_number)
+    others = range(1, 1 if extension is None else extension.first_task)
+    gone = [t for t in others if not context.stream.has(t, split)]
+    if gone:
+        which = f"task{'s' * (len(gone) > 1)} {ranges(gone)}"
+        context.workplace.progress.note(
+            f"{which}: the {split} images are gone, and so are not scored"
+        )
+    return {t: context.images(t, split) for t in range(1, task_number + 1) if t not in gone}

@@ -14,7 +14,8 @@ from ness_cli.data.store import prepared as prepared_data
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.stream_plan import content_hashes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
-from ness_cli.files import write_bytes, write_json
+from ness_cli.extensions import read_extensions
+from ness_cli.files import read_json, write_bytes, write_json
 from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.nets.pretrained import Pretrained, fetch
@@ -25,6 +26,7 @@ from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.sources.base import DataSettings
+from ness_cli.stages.appended_images import are_needed, prepare_appended
 from ness_cli.stages.context import run_log
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.plan import check_fit
@@ -32,9 +34,8 @@ from ness_cli.stages.source_check import Origin, checked
 from ness_cli.stages.step_record import versions
 from ness_cli.workplace import StoppableProgress, Workplace
 
-_SMALLER_DATA = (
-    "make the images smaller (data.size) or fewer (data.limit_per_class, data.num_tasks)"
-)
+SMALLER_DATA = "make the images smaller (data.size) or fewer (data.limit_per_class, data.num_tasks)"
+"""What helps where images do not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def prepare(
     what = "preparing starts over"
     progress = StoppableProgress(workplace.progress, workplace.stop, what, "the same command")
     if not run.run.exists():
-        with run_log(run, "prepare"), short_of_memory(_SMALLER_DATA):
+        with run_log(run, "prepare"), short_of_memory(SMALLER_DATA):
             settings = resolved.settings
             manifest = prepare_data(settings.stream, cache, progress)
             check_fit(settings, manifest, device)
@@ -98,7 +99,8 @@ def prepare(
             f"{run.path} was prepared with other settings: {'; '.join(changed)}",
             "choose another --out, or delete the folder",
         )
-    with run_log(run, "prepare"), short_of_memory(_SMALLER_DATA):
+    extensions = read_extensions(record)
+    with run_log(run, "prepare"), short_of_memory(SMALLER_DATA):
         origin = Origin(run, record)
         settings, was_compared = resolved.settings, True
         try:
@@ -109,13 +111,37 @@ def prepare(
             manifest = stored
             settings, was_compared = checked(resolved, origin, progress, everything=verify_data)
         else:
-            manifest = _prepare_again(settings.stream, origin, cache, progress, gone)
+            manifest, was_compared = _made_again(settings, origin, cache, progress, gone)
         check_fit(settings, manifest, device)
         _pretrained(settings, record.get("pretrained"), cache, progress)
+        for extension in extensions:
+            prepare_appended(run, extension, settings, cache, progress, verify_data=verify_data)
         if was_compared:
             record["places"] = settings.stream.locations()
         _write(run, settings, manifest, record)
-    return Prepared(record, manifest, was_there=True, was_compared=was_compared)
+    joined = {
+        **manifest,
+        "tasks": [*manifest["tasks"], *(t for e in extensions for t in e.tasks())],
+    }
+    return Prepared(record, joined, was_there=True, was_compared=was_compared)
+
+
+def _made_again(
+    settings: Settings, origin: Origin, cache: Path, progress: Progress, gone: str
+) -> tuple[dict[str, Any], bool]:
+    """Prepare images again, unless their files are gone and others came after them.
+
+    Returns:
+        The manifest, and whether files were compared with those of the run.
+    """
+    try:
+        return _prepare_again(settings.stream, origin, cache, progress, gone), True
+    except MissingFilesError as error:
+        run, extensions = origin.run, read_extensions(origin.record)
+        if not extensions or are_needed(run, settings, extensions[0].first_task - 1):
+            raise
+        progress.note(f"{error.what}; {run.path} goes on without them")
+        return read_json(run.stream, remedy="put the files back"), False
 
 
 def _prepare_again(

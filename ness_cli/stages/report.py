@@ -129,6 +129,8 @@ def _run_document(run: RunResult) -> dict[str, Any]:
         "tasks_done": run.num_done,
         **run.task_incremental.summary(),
         "matrix": run.task_incremental.as_json(),
+        "acc_tasks": list(run.task_incremental.scored),
+        "extensions": [each.document() for each in run.extensions],
         "margins": None if run.margins is None else list(run.margins.tasks),
         "acc_margin": None if run.margins is None else run.margins.mean,
         "tasks": [

@@ -96,10 +96,10 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
 def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
     if task_number == 1:
         model = new_model(context, pretrained_weights(context))
-        method = context.method(model)
+        method = context.method(model, task_number)
     else:
         model = load_model(context, task_number - 1, files)
-        method = context.method(model)
+        method = context.method(model, task_number)
         files.load_memory(method, "train", task_number - 1)
     add_head(context, model, task_number)
     refuse_nondeterministic(
@@ -113,7 +113,8 @@ def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
 
 
 def _fit(context: RunContext, method: Method, task: Task, checkpoint: CheckpointFile) -> FitState:
-    settings, workplace, folder = context.settings, context.workplace, context.run.task(task.number)
+    settings, workplace = context.settings_of(task.number), context.workplace
+    folder = context.run.task(task.number)
 
     def write_history(history: list[dict[str, Any]]) -> None:
         # Not durable: after a crash of the machine the checkpoint has what it is made of.

@@ -15,6 +15,7 @@ from ness_cli import numerics
 from ness_cli.data.batches import cut
 from ness_cli.data.image_input import ImageInput, ImageLike
 from ness_cli.errors import InputError
+from ness_cli.extensions import read_extensions
 from ness_cli.methods.base import Method
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.run_dir import RunDir
@@ -225,12 +226,22 @@ def load_trained(
         if not 1 <= value <= last:
             raise InputError(f"{name}: {value} is not between 1 and {last}", "choose one of them")
     method = trained_method(context, after, RunFiles(context))
-    tasks = [context.stream.info(t) for t in range(1, context.stream.num_tasks + 1)]
-    images = ImageInput.of_stream(
-        context.settings.stream.datasets(), context.stream.image_shape, tasks
-    )
+    images = _image_input(context)
     answering = range(1, after + 1) if task_number is None else [task_number]
     return TrainedModel(method, images, answering, after)
+
+
+def _image_input(context: RunContext) -> ImageInput:
+    """Return how images come to what the network knows; appended tasks may change their pixels."""
+    stream, first = context.stream, 1
+    parts = []
+    starts = [each.first_task for each in read_extensions(context.run_record)]
+    for end in (*starts, stream.num_tasks + 1):
+        tasks = [stream.info(t) for t in range(first, end)]
+        datasets = context.settings_of(first).stream.datasets()
+        parts.append(ImageInput.of_stream(datasets, stream.image_shape, tasks))
+        first = end
+    return ImageInput.joined(parts)
 
 
 def _newest(state: RunState) -> int:

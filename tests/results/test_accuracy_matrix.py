@@ -41,3 +41,15 @@ def test_a_missing_row_leaves_out_what_needs_it():
     assert gap.forgetting is None  # the best may have been in the missing row
     assert gap.as_json() == [[80.0, None, None], [None] * 3, [70.0, 88.0, 60.0]]
     json.dumps(gap.as_json(), allow_nan=False)
+
+
+def test_tasks_whose_images_are_gone_are_left_out_of_the_means():
+    gone = AccuracyMatrix.of([[80.0], [85.0, 90.0], [None, 88.0, 60.0]])
+    assert gone.scored == (2, 3)
+    assert gone.acc == pytest.approx((88 + 60) / 2)
+    assert gone.bwt == pytest.approx(88 - 90)
+    assert gone.forgetting == pytest.approx(90 - 88)
+    assert gone.learning_accuracy == pytest.approx((80 + 90 + 60) / 3)
+    assert gone.changes == (None, -2.0, 0.0)
+    alone = AccuracyMatrix.of([[80.0], [None, 90.0]])
+    assert (alone.acc, alone.bwt, alone.forgetting) == (90.0, None, None)

@@ -265,9 +265,10 @@ def _reordered(plans: list[_T], options: DatasetSettings) -> list[_T]:
     order = options.task_order
     if order is None:
         return plans
-    if sorted(order) != list(range(1, len(plans) + 1)):
+    if len(set(order)) < len(order) or not set(order) <= set(range(1, len(plans) + 1)):
         raise SettingsError(
-            f"data.task_order: {list(order)} does not name the tasks 1 to {len(plans)} once each",
-            "give a permutation, or leave it out",
+            f"data.task_order: {list(order)} names a task twice, or one that is not among the"
+            f" tasks 1 to {len(plans)}",
+            "name each at most once, or leave it out",
         )
     return [plans[number - 1] for number in order]

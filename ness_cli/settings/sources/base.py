@@ -79,7 +79,8 @@ class DatasetSettings(DataSettings):
     shuffled by it as numpy's legacy generator does (published miniImageNet runs), or a list of
     class names."""
     task_order: Counts | None = None
-    """Order of the tasks, each once, numbered from 1 in the order that they have when absent."""
+    """Order of the tasks, numbered from 1 in the order that they have when absent; those that are
+    not named are left out."""
     limit_per_class: int | None = Field(default=None, ge=1)
     """At most this many training images of each class, chosen by ``split_seed``, for quick trials;
     all when absent."""

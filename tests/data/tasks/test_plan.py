@@ -140,7 +140,10 @@ def test_tasks_in_another_order():
         ("c2", "c3"),
         ("c0", "c1"),
     ]
-    for order in ([1, 1], [1], [1, 3], [1, 2, 3]):
+    options = _options(task_order=[2])
+    (second,) = plan_tasks(_dataset(options), options)
+    assert (second.classes, second.name) == (("c2", "c3"), "classes-3-4")
+    for order in ([1, 1], [1, 3], [1, 2, 3]):
         options = _options(task_order=order)
         with pytest.raises(SettingsError, match=r"data\.task_order"):
             plan_tasks(_dataset(options), options)
