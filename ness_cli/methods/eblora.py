@@ -21,7 +21,8 @@ Source: Gu et al., "EBLoRA", ICML 2026 (arXiv 2602.00722). Departures from their
 those of the model as it is, not of the one before all tasks; steps are projected with D - Y sym(Y^T
 D), which leaves tangent vectors alone (theirs doubles rotations), and sized by the rows of a factor
 (StelLA), where theirs grow as the rank falls; ``step=published`` brings both back. Factors have no
-decay, which their projection cancels. Decompositions are exact and float64.
+decay, which their projection cancels, and no dropout (theirs 0.05) before A. Decompositions are
+exact and float64. No preset: their results are of a multimodal language model.
 """
 
 from __future__ import annotations

@@ -18,12 +18,13 @@ of the cost are kept, which gives each layer its rank. Then R, S, P and Q train 
 Once later tasks together would add more than a budget to the size of task 1's network, the smallest
 entries of P and Q of every task are pruned, the same fraction of each. This alone forgets.
 
-Remembered: per task R, S, P, Q and biases of every layer. A task must be known.
+Remembered: per task R, S, P, Q and biases of every layer, P and Q as they were before pruning: what
+a task keeps of them depends on how many follow. A task must be known.
 
 Source: Li, Zhou, Qu, Chen, Zhu, Wang, "Hessian Aware Low-Rank Perturbation for Order-Robust
 Continual Learning", IEEE TKDE 36(11), 2024. Departures from their code: biases and statistics of
 normalisation count as what a task adds; epochs are shuffled; statistics belong to tasks, and are
-those of the pruned weights; one rescaling of all rows at a time.
+those of the pruned weights; gradients, for Adam, are not multiplied by ten.
 """
 
 from __future__ import annotations
@@ -125,12 +126,12 @@ class Halrp(Method):
     def _weights_of(self, task_number: int) -> Iterator[None]:
         pieces = self._pieces.get(task_number, {})
         assert not (pieces and self._perturbations), "no other task is used while one is trained"
-        layers = self.layers if pieces else {}
+        layers, smallest = self.layers if pieces else {}, self._threshold(task_number)
         before = {p: p.detach().clone() for name in pieces for p in _parameters(layers[name])}
         with torch.no_grad():
             for name, own in pieces.items():
                 weight, bias = layers[name].weight, layers[name].module.bias
-                kept = {k: v.to(weight.device) for k, v in self._pruned(task_number, name).items()}
+                kept = {k: v.to(weight.device) for k, v in self._pruned(own, smallest).items()}
                 weight.copy_(perturbed_weight(weight, kept))
                 if bias is not None:
                     bias.copy_(own["bias"])
@@ -141,20 +142,20 @@ class Halrp(Method):
                 for parameter, value in before.items():
                     parameter.copy_(value)
 
-    def _pruned(self, task_number: int, layer: str) -> Tensors:
-        """Return the pieces of a layer in a task, with the smallest entries of P and Q zero."""
-        own = dict(self._pieces[task_number][layer])
-        if self._pruned_fraction is not None:
-            smallest = self._threshold(task_number, self._pruned_fraction)
-            for kind in ("P", "Q"):
-                own[kind] = torch.where(own[kind].abs() <= smallest, 0, own[kind])
-        return own
+    def _pruned(self, pieces: Tensors, smallest: float | None) -> Tensors:
+        """Return the pieces of a layer, with entries of P and Q up to a size zero."""
+        if smallest is None:
+            return pieces
+        pruned = {k: torch.where(pieces[k].abs() <= smallest, 0, pieces[k]) for k in ("P", "Q")}
+        return {**pieces, **pruned}
 
-    def _threshold(self, task_number: int, fraction: float) -> float:
-        """Return up to what size entries of P and Q of a task are pruned."""
-        layers = self._pieces[task_number].values()
+    def _threshold(self, task_number: int) -> float | None:
+        """Return up to what size entries of P and Q of a task are pruned; ``None`` for none."""
+        layers = self._pieces.get(task_number, {}).values()
+        if self._pruned_fraction is None or not layers:
+            return None
         entries = torch.cat([own[kind].flatten() for own in layers for kind in ("P", "Q")])
-        return max(self.options.prune_below, quantile(entries.abs(), fraction))
+        return max(self.options.prune_below, quantile(entries.abs(), self._pruned_fraction))
 
     # -- training ----------------------------------------------------------------------------
 
@@ -292,8 +293,9 @@ class Halrp(Method):
         added = 0
         for t in (t for t in self._pieces if t > 1):
             added += statistics + sum(p.numel() for p in model.own_parameters(t))
-            for name, of_layer in self._pieces[t].items():
-                kept = self._pruned(t, name) if is_pruned else of_layer
+            smallest = self._threshold(t) if is_pruned else None
+            for of_layer in self._pieces[t].values():
+                kept = self._pruned(of_layer, smallest)
                 added += sum(
                     int((v != 0).sum()) if k in "PQ" else v.numel() for k, v in kept.items()
                 )

@@ -20,9 +20,11 @@ Remembered: an embedding per unit and task; a task is evaluated with its own, it
 
 Source: Serra, Suris, Miron, Karatzoglou, "Overcoming Catastrophic Forgetting with Hard Attention to
 the Task", ICML 2018. Departures from their code: steps are masked, not gradients, which is the same
-without momentum and decay and protects with them, and with Adam, too; where every unit is taken R
-is zero (theirs divides by zero); gates stand behind each activation, before dropout and pooling,
-which is the same as behind them; units that are added up share their gates.
+without momentum and decay and protects with them, and with Adam, too; ``train.clip_norm`` sees the
+whole gradients; s rises with the share of steps, not of images, which differ by a smaller last
+batch; where every unit is taken R is zero (theirs divides by zero); gates stand behind each
+activation, before dropout and pooling, which is the same as behind them; units that are added up
+share their gates.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ Remembered: nothing; theta* is the model of the task before.
 
 Source: Li, Grandvalet, Davoine, "Explicit Inductive Bias for Transfer Learning with Convolutional
 Networks", ICML 2018, Eq. 2, where theta* is a pretrained network and there is one task; here every
-task starts from the one before. Departures from their code: per-task scales of normalisation are
-not decayed, since zero is no neutral value of a scale.
+task starts from the one before. The penalty takes the place of ``train.weight_decay``, which adds
+to it if set. Departures from their code: per-task scales of normalisation are not decayed, since
+zero is no neutral value of a scale.
 """
 
 from __future__ import annotations

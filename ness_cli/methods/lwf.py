@@ -15,7 +15,8 @@ augmentation and mixing, and would have to be in memory for every image and head
 Source: Li, Hoiem, "Learning without Forgetting", ECCV 2016, Eqs. 2-4; their warm-up of the new head
 is ``train.head_epochs``. Departures from their code: old heads are asked as they are evaluated,
 without dropout and with the normalisation of their own task, both before and now; that takes a pass
-of its own, and one for every earlier task if tasks are normalised differently.
+of its own, and one for every earlier task if tasks are normalised differently. Where batches are
+normalised by themselves, several processes do it by their own parts of a batch in these passes.
 """
 
 from __future__ import annotations

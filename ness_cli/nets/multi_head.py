@@ -75,9 +75,12 @@ class MultiHead(nn.Module):
     def smallest_batch(self, size: int) -> int:
         """Return how many images a batch of an evaluation needs, where ``size`` are asked for.
 
-        With batch statistics a small remainder would be normalised by next to nothing.
+        With batch statistics a small remainder would be normalised by next to nothing. A task in
+        training has no statistics yet, whatever they are to be: its batches have no single images.
         """
-        return max(2, size // 8) if self.statistics == "batch" else 1
+        if self.statistics == "batch":
+            return max(2, size // 8)
+        return 1 if all(norm.has_statistics(self.task) for norm in self.norms()) else 2
 
     def add_task(self, task_number: int, num_classes: int) -> None:
         """Make the head and normalisation state of a task; draws from torch's default RNG.

@@ -57,3 +57,14 @@ def test_passing_statistics_give_way_to_those_that_were_stored_even_after_an_err
         raise RuntimeError
     after = model.norms()[0].statistics_of(1)
     assert all(torch.equal(mine, other) for mine, other in zip(before, after, strict=True))
+
+
+def test_batches_that_normalise_by_themselves_have_no_single_images():
+    found = {}
+    for statistics in ("task", "batch"):
+        model = _model(statistics)
+        found[statistics] = [model.smallest_batch(64)]
+        with model.record_statistics():
+            model(torch.zeros(4, 1, 2, 2))
+        found[statistics].append(model.smallest_batch(64))
+    assert found == {"task": [2, 1], "batch": [8, 8]}

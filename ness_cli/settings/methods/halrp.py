@@ -49,8 +49,12 @@ class Options(MethodOptions):
         return True
 
     def adjustments(self, train: TrainSettings) -> Mapping[str, Any]:
-        """Return Adam at the authors' rate where the preset has SGD, with which factors diverge."""
-        return {} if train.is_adaptive else {"optimizer": "adam", "lr": 1e-3}
+        """Return Adam at the authors' rate where the preset has SGD, with which factors diverge.
+
+        And no decay beside that of ``methods.halrp.decay``, which is part of the loss.
+        """
+        found: dict[str, Any] = {} if train.is_adaptive else {"optimizer": "adam", "lr": 1e-3}
+        return {**found, "weight_decay": 0.0} if train.weight_decay else found
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that the probe needs epochs of its own, and heads none."""
