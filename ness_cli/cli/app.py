@@ -19,6 +19,7 @@ from ness_cli.cli.commands import (
     inspect,
     methods,
     networks,
+    predict,
     prepare,
     presets,
     report,
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 STEPS, READING, DISCOVERY = "Steps", "Reading results", "Discovery"
+USING = "Using the model"
 
 app.command("run", rich_help_panel=STEPS)(run.run)
 app.command("prepare", rich_help_panel=STEPS)(prepare.prepare)
@@ -60,6 +62,7 @@ app.command("report", rich_help_panel=READING)(report.report)
 app.command("inspect", rich_help_panel=READING)(inspect.inspect)
 app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)
 app.command("status", rich_help_panel=READING)(status.status)
+app.command("predict", rich_help_panel=USING)(predict.predict)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=DISCOVERY)
