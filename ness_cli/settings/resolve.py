@@ -22,6 +22,7 @@ from ness_cli.settings.precedence import (
     without_foreign_options,
 )
 from ness_cli.settings.reproduction import About
+from ness_cli.settings.sections import TrainSettings
 from ness_cli.settings.validate import refusal, validate
 from ness_cli.settings.values import flatten, group, merge, nest
 
@@ -59,7 +60,8 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
     layers = [*preset_layers(path), (COMMAND_LINE, command_line)]
     merged, origins = merge_layers(layers)
     located = partial(locate, path=path, typed=[key for key, _ in flatten(command_line)])
-    merged, origins, notes = _adjusted(merged, origins, settled(layers))
+    before, _ = merge_layers([layer for layer in layers if not is_own(layer[0])])
+    merged, origins, notes = _adjusted(merged, origins, settled(layers), before)
     settings = build(merged, list(unread.refused(merged, merged)), located)
     return Resolved(
         settings=settings,
@@ -91,32 +93,45 @@ def resolve_again(
     origins = {**about["origins"], **{key: COMMAND_LINE for key, _ in flatten(command_line)}}
     notes: tuple[str, ...] = ()
     if group(merged, "method") != group(stored, "method"):
-        merged, origins, notes = _adjusted(merged, origins, settled([(COMMAND_LINE, command_line)]))
+        kept = settled([(COMMAND_LINE, command_line)])
+        merged, origins, notes = _adjusted(merged, origins, kept, stored)
     settings = build(merged, list(unread.refused(command_line, merged)))
     notes += tuple(unread.noted(command_line, merged, is_typed=True))
     return Resolved(settings, origins, about["preset"], About(), notes)
 
 
 def _adjusted(
-    merged: dict[str, Any], origins: dict[str, str], kept: Collection[str]
+    merged: dict[str, Any],
+    origins: dict[str, str],
+    kept: Collection[str],
+    before: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
     """Return values and origins with what the method needs of training, and a note that says so.
+
+    Whoever types the optimiser that the method needs gets the rate that goes with it, as without;
+    whoever types one of another kind keeps the rate that there is.
 
     Args:
         merged: Nested plain values of all layers.
         origins: Where each comes from, by key.
         kept: Keys that the method leaves alone.
+        before: Nested plain values without what somebody wrote themselves.
     """
     settings = validate(Settings, merged, [])
     if settings is None:
         return merged, origins, ()  # what is wrong is said where it is validated again
     name, train = settings.method.name, settings.train
-    before = train.flat("train.")
-    wanted = dict(flatten({"train": settings.options.adjustments(train)}))
-    changed = {k: v for k, v in wanted.items() if k not in kept and before.get(k) != v}
+    now = train.flat("train.")
+    own = group(before, "train").get("optimizer", TrainSettings().optimizer)
+    asked = train.model_copy(update={"optimizer": own})
+    wanted = dict(flatten({"train": settings.options.adjustments(asked)}))
+    needed = train.model_copy(update={"optimizer": wanted.get("train.optimizer", own)})
+    if "train.optimizer" in kept and needed.is_adaptive != train.is_adaptive:
+        wanted.pop("train.lr", None)
+    changed = {k: v for k, v in wanted.items() if k not in kept and now.get(k) != v}
     for key, value in changed.items():
         merged = merge(merged, nest(key, value))
-    note = _adjustment_note(name, changed, before, origins)
+    note = _adjustment_note(name, changed, now, origins)
     return merged, {**origins, **dict.fromkeys(changed, f"method {name}")}, note
 
 

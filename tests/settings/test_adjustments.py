@@ -41,10 +41,38 @@ def test_what_is_typed_stays():
     assert "train.lr" not in resolved.notes[0]
 
 
+@pytest.mark.parametrize("name", ["adam-nscl", "halrp", "eblora"])
+def test_who_types_the_optimiser_that_a_method_needs_gets_its_rate(name):
+    options = ["train.optimizer=adamw", "net.hidden=[8]"]
+    resolved = resolve("digits", [f"method.name={name}", *options])
+    assert (resolved.settings.train.optimizer, resolved.settings.train.lr) == ("adamw", 1e-3)
+    assert resolved.origins["train.lr"] == f"method {name}"
+    assert f"{name} trains with train.lr=0.001" in resolved.notes[0]
+    own = resolve("digits", [f"method.name={name}", *options, "train.lr=0.02"])
+    assert own.settings.train.lr == 0.02
+
+
+def test_who_types_another_optimiser_keeps_the_rate_of_the_preset():
+    resolved = resolve("digits", ["method.name=adam-nscl", "train.optimizer=sgd"])
+    assert resolved.settings.train.lr == resolve("digits").settings.train.lr
+    assert resolved.notes == ()
+
+
+def test_a_method_that_needs_sgd_gets_its_rate_in_place_of_that_of_adam(monkeypatch):
+    monkeypatch.undo()
+    preset = "cifar100-resnet18-adam-nscl"
+    typed = resolve(preset, ["method.name=gpm", "train.optimizer=sgd"]).settings.train
+    assert typed == resolve(preset, ["method.name=gpm"]).settings.train
+    assert (typed.optimizer, typed.lr) == ("sgd", 0.01)
+    assert resolve("digits", ["method.name=gpm"]).notes == ()
+
+
 def test_a_file_of_ones_own_stays_and_what_it_extends_gives_way(tmp_path):
     own = _file(tmp_path, "extends: digits\ntrain: {optimizer: sgd}\n")
     resolved = resolve(own, ["method.name=gpm"])
-    assert (resolved.settings.train.optimizer, resolved.settings.train.lr) == ("sgd", 1e-3)
+    assert resolved.settings.train.optimizer == "sgd"
+    assert resolved.settings.train.lr == resolve("digits").settings.train.lr
+    assert not resolved.settings.train.is_adaptive
     assert resolved.origins["train.optimizer"] == "file mine.yaml"
 
 

@@ -20,6 +20,8 @@ from ness_cli.stages.build_subspace import closed_note
         (["methods.ness.threshold=knee"], "set methods.ness.scaling=bounded"),
         (["methods.ness.scaling=bounded"], "raise methods.ness.eps1"),
         (["method.name=gpm"], "lower methods.gpm.threshold or methods.gpm.threshold_increase"),
+        (["method.name=trgp"], "lower methods.trgp.threshold or methods.trgp.threshold_increase"),
+        (["method.name=dfgp"], "lower methods.dfgp.threshold or methods.dfgp.threshold_increase"),
         (["method.name=sgp"], "lower methods.sgp.threshold or methods.sgp.scale_coefficient"),
     ],
 )

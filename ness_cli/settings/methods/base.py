@@ -13,6 +13,11 @@ class MethodOptions(Section):
     """Options of a method; a method without options has none."""
 
     @property
+    def method_name(self) -> str:
+        """The method that the options are of, as settings name it: by the file of the class."""
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
+
+    @property
     def variant(self) -> str:
         """What tables put after the method's name where options make it another method."""
         return ""
@@ -45,7 +50,8 @@ class MethodOptions(Section):
         the method cannot work with it.
 
         Args:
-            train: The training settings as they are without.
+            train: The training settings as they are without; its optimiser is that of the preset,
+                whatever somebody typed.
         """
         return {}
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ness_cli.settings.methods.base import MethodOptions
-from ness_cli.settings.sections import TrainSettings
+from ness_cli.settings.methods.base_sgd import SgdOptions
 
 
-class Options(MethodOptions):
+class Options(SgdOptions):
     """Options of the method ``code-cl``; defaults are the authors' for CIFAR-100."""
 
     aperture: float = Field(default=6.0, gt=0)
@@ -45,12 +44,6 @@ class Options(MethodOptions):
         if not self.mix:
             return ()
         return ("every task mixes directions for itself: layers need to know the task",)
-
-    def problems(self, train: TrainSettings) -> tuple[str, ...]:
-        """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
-        if train.is_adaptive:
-            return ("train.optimizer: a projected gradient does not confine adam; use sgd",)
-        return ()
 
     def way_to_open(self) -> str:
         """Return that less is to be protected."""

@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from ness_cli.settings.methods.base_replay import ReplayOptions
+from ness_cli.settings.methods.base_sgd import SgdOptions
 from ness_cli.settings.sections import TrainSettings
 
 
-class Options(ReplayOptions):
+class Options(SgdOptions, ReplayOptions):
     """Options of the method ``fs-dgpm``: those of an episodic memory, and its own."""
 
     memory: int = Field(default=1000, ge=1)
@@ -55,9 +56,7 @@ class Options(ReplayOptions):
 
     def problems(self, train: TrainSettings) -> tuple[str, ...]:
         """Return that what the method does by itself is not done twice, and that it needs SGD."""
-        found = []
-        if train.is_adaptive:
-            found.append("train.optimizer: a projected gradient does not confine adam; use sgd")
+        found = list(super().problems(train))
         if train.sam.tasks != "none":
             found.append(
                 "train.sam.tasks: fs-dgpm goes uphill by itself, by methods.fs-dgpm.ascent_lr; use"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ness_cli.settings.methods.base import MethodOptions
-from ness_cli.settings.sections import TrainSettings
+from ness_cli.settings.methods.base_sgd import SgdOptions
 
 EnergyThreshold = (
     Annotated[float, Field(gt=0, le=1)]
@@ -17,7 +15,7 @@ EnergyThreshold = (
 """A share of energy for all layers, or one for each."""
 
 
-class Options(MethodOptions):
+class Options(SgdOptions):
     """Options of the method ``gpm``."""
 
     threshold: EnergyThreshold = 0.97
@@ -39,16 +37,7 @@ class Options(MethodOptions):
         """Return what is protected."""
         return "leading directions of every layer"
 
-    def adjustments(self, train: TrainSettings) -> Mapping[str, Any]:
-        """Return SGD, with a rate for it, where the preset of another method has Adam."""
-        return {"optimizer": "sgd", "lr": 0.01} if train.is_adaptive else {}
-
-    def problems(self, train: TrainSettings) -> tuple[str, ...]:
-        """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
-        if train.is_adaptive:
-            return ("train.optimizer: a projected gradient does not confine adam; use sgd",)
-        return ()
-
     def way_to_open(self) -> str:
         """Return that less is to be protected."""
-        return "lower methods.gpm.threshold or methods.gpm.threshold_increase"
+        own = f"methods.{self.method_name}"
+        return f"lower {own}.threshold or {own}.threshold_increase"

@@ -6,14 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ness_cli.settings.methods.base import MethodOptions
-from ness_cli.settings.sections import TrainSettings
+from ness_cli.settings.methods.base_sgd import SgdOptions
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class Options(MethodOptions):
+class Options(SgdOptions):
     """Options of the method ``owm``."""
 
     alpha: Positive | Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = 1.0
@@ -32,9 +31,3 @@ class Options(MethodOptions):
     def keeps(self) -> str:
         """Return the projectors."""
         return "a d x d projector per layer"
-
-    def problems(self, train: TrainSettings) -> tuple[str, ...]:
-        """Return that Adam is refused: its step leaves the subspace of a projected gradient."""
-        if train.is_adaptive:
-            return ("train.optimizer: a projected gradient does not confine adam; use sgd",)
-        return ()
