@@ -3,8 +3,8 @@
 The empty subclass is plain finetuning. A method gets a model, a task and batches; it never prints,
 opens files or parses arguments. The stages call the hooks in this order:
 
-    train-task       load_memory, begin_task; per phase begin_phase, parameter_groups; per step
-                     gradients (twice with SAM), edit_gradients, apply, after_step; per epoch
+    train-task       load_memory, prepare, begin_task; per phase begin_phase, parameter_groups; per
+                     step gradients (twice with SAM), edit_gradients, apply, after_step; per epoch
                      after_epoch; then end_task, outputs
     build-subspace   load_memory, consolidate, outputs
     evaluate         load_memory, task_view around every task scored
@@ -239,6 +239,18 @@ class Method:
             after: The same after it.
         """
         return {}
+
+    def preparation_work(self, task: Task) -> int:
+        """Return how much ``prepare`` will do, in its own units; 0 if next to nothing."""
+        return 0
+
+    def prepare(self, task: Task, advance: Callable[[int], None]) -> None:
+        """Work out, before ``begin_task``, what the training of a task needs and takes long.
+
+        Args:
+            task: The task.
+            advance: As of ``consolidate``.
+        """
 
     def begin_task(self, task: Task) -> None:
         """Decide what trains; attach what training needs."""

@@ -8,7 +8,7 @@ file ``mixing`` of a task holds what only that task computes with, so the task m
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -21,8 +21,9 @@ from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.optim.make import ParameterGroup
+from ness_cli.processes import current_processes
 from ness_cli.subspace import mixing
-from ness_cli.subspace.covariance import CovarianceAccumulator
+from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.mixing import MixedInput, MixedWeight, Mixing
 
 MIXING = MethodFile("mixing", made_by="train", needed="all", of_task=True)
@@ -32,7 +33,7 @@ class MixingMethod(ProjectedMethod):
     """Of a task: ``mixing`` (``<layer>.Q``, ``[d, K]``, ``<layer>.M``, ``[K, K]``, float32).
 
     ``begin_task`` calls ``begin_mixing`` last, when nothing else will parametrise layers, with what
-    ``directions_to_mix`` gave before anything did; ``end_task`` calls ``end_mixing``.
+    ``chosen_directions`` gave before anything did; ``end_task`` calls ``end_mixing``.
     """
 
     files: ClassVar[tuple[MethodFile, ...]] = (MIXING,)
@@ -44,6 +45,7 @@ class MixingMethod(ProjectedMethod):
         self._mixed: dict[str, MixedWeight | MixedInput] = {}
         self._own: dict[str, Mixing] = {}
         self._rates: dict[str, float] = {}
+        self._chosen: tuple[int, Tensors] | None = None  # for which task, by prepare
 
     @property
     @abstractmethod
@@ -56,11 +58,51 @@ class MixingMethod(ProjectedMethod):
         return self.num_mixed > 0
 
     @abstractmethod
-    def directions_to_mix(self, task: Task) -> Tensors:
+    def directions_to_mix(self, task: Task, advance: Callable[[int], None]) -> Tensors:
         """Return Q, ``[d, K]`` float32, of every layer that a task is to mix in.
 
         Asked before anything is attached; for the first task there is nothing to mix.
+        ``advance`` is as of ``consolidate``.
         """
+
+    @abstractmethod
+    def work_of_choosing(self, task: Task) -> int:
+        """Return how much ``directions_to_mix`` will do, in its own units."""
+
+    def preparation_work(self, task: Task) -> int:
+        """Return the work of choosing what to mix."""
+        return 0 if task.is_first or not self.mixes else self.work_of_choosing(task)
+
+    def prepare(self, task: Task, advance: Callable[[int], None]) -> None:
+        """Choose what a task mixes."""
+        mixes = self.mixes and not task.is_first
+        found = self.directions_to_mix(task, advance) if mixes else {}
+        self._chosen = task.number, self._of_main_process(found)
+
+    def chosen_directions(self, task: Task) -> Tensors:
+        """Return what ``prepare`` has chosen for a task, or choose now."""
+        if self._chosen is None or self._chosen[0] != task.number:
+            self.prepare(task, lambda _: None)
+        assert self._chosen is not None
+        (_, found), self._chosen = self._chosen, None
+        return found
+
+    def _of_main_process(self, directions: Tensors) -> Tensors:
+        """Return the directions that the first process has chosen: gradients of M are summed."""
+        processes = current_processes()
+        if processes.size == 1:
+            return directions
+        device, found = next(self.model.parameters()).device, {}
+        none = torch.empty(0, 0)
+        counts = [directions.get(name, none).shape[1] for name in self.layers]
+        for name, count in zip(self.layers, processes.of_main(*counts), strict=True):
+            width = self.layers[name].dim - self.layers[name].has_bias_column
+            q = torch.zeros(width, int(count), device=device)
+            if processes.is_main and count:
+                q.copy_(directions[name])
+            processes.sum_([q])
+            found[name] = q.cpu()
+        return {name: q for name, q in found.items() if q.shape[1]}
 
     def first_matrix(self, layer: str, size: int, task: Task) -> torch.Tensor:
         """Return the M that training starts from, ``[size, size]``."""
@@ -75,16 +117,21 @@ class MixingMethod(ProjectedMethod):
         return False
 
     @torch.no_grad()
-    def covariances_of_sample(self, task: Task, num_images: int, purpose: str) -> Tensors:
+    def covariances_of_sample(
+        self, task: Task, num_images: int, purpose: str, advance: Callable[[int], None]
+    ) -> Tensors:
         """Return X^T X of some of a task's images as the model is now, ``[d, d]`` by layer.
 
-        Without the constant of a bias. Every process passes the whole sample.
+        Without the constant of a bias. Every process passes the whole sample. ``advance`` is called
+        with ``work_per_image`` for every image.
         """
         generator = seeding.generator(self.seed, purpose, task.number)
         sample = torch.randperm(len(task.train), generator=generator)[:num_images]
-        accumulator = CovarianceAccumulator(self.layers)
+        progress = PassProgress(advance, self.work_per_image(task.train))
+        accumulator = CovarianceAccumulator(self.layers, tick=progress.chunk)
         with accumulator.accumulate(), self.task_view(task.number) as model:
             model(task.train.batch(sample).x)
+        progress.images(len(sample))
         found = accumulator.covariances()
         return {name: self.without_constant(name, c) for name, c in found.items()}
 

@@ -121,20 +121,28 @@ class CodeCl(MixingMethod):
 
     def begin_task(self, task: Task) -> None:
         """Choose what to mix, then confine every layer."""
-        directions = {} if task.is_first or not self.mixes else self.directions_to_mix(task)
+        directions = self.chosen_directions(task)
         super().begin_task(task)
         self.begin_mixing(task, directions)
 
-    def directions_to_mix(self, task: Task) -> Tensors:
+    def work_of_choosing(self, task: Task) -> int:
+        """Return the work of finding the conceptors of a sample."""
+        return self.consolidation_work(task)
+
+    def directions_to_mix(self, task: Task, advance: Callable[[int], None]) -> Tensors:
         """Return the leading directions that old and new inputs share, where they share much."""
         layers, found = self.layers, {}
-        for name, own in self._conceptors_of(task, lambda _: None).items():
+        for name, own in self._conceptors_of(task, advance).items():
+            advance(0)
             layer, old = layers[name], self._conceptors[name]
             new = own.conceptor.above(self.options.lowest)
             narrowest = _NARROWEST_LINEAR if is_linear(layer) else self.options.mix
-            if layer.dim <= narrowest or overlap(old, new) <= self.options.overlap:
+            if layer.dim <= narrowest:
                 continue
-            q = both(old, new).columns[:, : self.options.mix]
+            shared = both(old, new)
+            if overlap(shared, old) <= self.options.overlap:
+                continue
+            q = shared.columns[:, : self.options.mix]
             if layer.has_bias_column:
                 q = torch.linalg.qr(q[:-1])[0]  # the constant of a bias is not mixed
             found[name] = q.float().contiguous()

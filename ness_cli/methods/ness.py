@@ -24,6 +24,8 @@ projected gradient, which is the same thing for the price of plain training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -43,6 +45,7 @@ from ness_cli.subspace import factored
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, filtered_basis, read_bases
 from ness_cli.subspace.clip import spectral_norm
 from ness_cli.subspace.covariance import pooled
+from ness_cli.subspace.decomposition import work_of
 from ness_cli.subspace.layer_view import refuse_unmatched
 from ness_cli.subspace.limits import as_open
 from ness_cli.subspace.mixing import shared_directions
@@ -155,7 +158,7 @@ class Ness(MixingMethod, LimitedMethod):
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
         self._update = {}
-        directions = {} if task.is_first or not self.mixes else self.directions_to_mix(task)
+        directions = self.chosen_directions(task)
         super().begin_task(task)
         self.begin_limits(task)
         if self.is_factored and not task.is_first:
@@ -166,20 +169,21 @@ class Ness(MixingMethod, LimitedMethod):
             }
         self.begin_mixing(task, directions)
 
-    def directions_to_mix(self, task: Task) -> Tensors:
+    def work_of_choosing(self, task: Task) -> int:
+        """Return the most that a sample takes, and two decompositions of every layer."""
+        num_images = min(self.options.mix_samples, len(task.train))
+        decompositions = sum(2 * work_of(layer.dim) for layer in self.layers.values())
+        return num_images * self.work_per_image(task.train) + decompositions
+
+    def directions_to_mix(self, task: Task, advance: Callable[[int], None]) -> Tensors:
         """Return the leading directions that all earlier inputs and the task's own both use."""
         options = self.options
-        new = self.covariances_of_sample(task, options.mix_samples, "mixing-samples")
-        return {
-            name: shared_directions(
-                self.without_constant(name, pooled(self._covariances[name])),
-                c,
-                options.mix,
-                by=options.mix_by,
-                layer=name,
-            )
-            for name, c in new.items()
-        }
+        new = self.covariances_of_sample(task, options.mix_samples, "mixing-samples", advance)
+        old = {name: self.without_constant(name, pooled(self._covariances[name])) for name in new}
+        device = next(self.model.parameters()).device
+        return shared_directions(
+            old, new, options.mix, by=options.mix_by, advance=advance, device=device
+        )
 
     def rate_of(self, layer: str, directions: torch.Tensor) -> float:
         """Return 1 / ||W Q||_2^2, at most 1: a step of M moves W_eff no more than one of W would.

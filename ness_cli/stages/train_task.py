@@ -31,6 +31,7 @@ from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.resources import require_disk_space
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.stages.step_record import StepRecord
+from ness_cli.workplace import stopping
 
 
 def train_task(context: RunContext, task: int | None = None, *, force: bool = False) -> Outcome:
@@ -67,6 +68,11 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         method = _method(context, task_number, record.files)
         require_disk_space(context, method, "train")
         data = context.task(task_number, "train")
+        if work := method.preparation_work(data):
+            title = f"task {task_number}/{context.stream.num_tasks}: preparing"
+            resume = command(context.run.path, "train", task_number)
+            with context.workplace.progress.track(title, work) as advance:
+                method.prepare(data, stopping(context.workplace, resume, advance))
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
         processes = current_processes()

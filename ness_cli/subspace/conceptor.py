@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ness_cli.numerics import in_float64
+
 _RANGE = 1e-6  # what has less counts as out of reach
 _LOWEST, _HIGHEST = 1e-8, 0.9999999
 _GROWTH, _AT_A_TIME = 1.1, 32
@@ -82,7 +84,7 @@ def fitted(
         values = moments / (moments + apertures[:, None] ** -2)
         kept, total = torch.zeros_like(apertures), 0.0
         for part in rows():
-            squares = (part.double().cpu() @ columns).square()
+            squares = (in_float64(part).cpu() @ columns).square()
             kept += (squares @ values.square().T).sqrt().sum(dim=0)
             total += float(squares.sum(dim=1).sqrt().sum())
         enough = torch.nonzero(kept >= share * total)
@@ -110,10 +112,15 @@ def both(a: Conceptor, b: Conceptor) -> Conceptor:
     return found.above(_RANGE)
 
 
-def overlap(a: Conceptor, b: Conceptor) -> float:
-    """Return the sum of the values of A and B over that of A; 0 if A reaches nothing."""
-    total = float(a.values.sum())
-    return float(both(a, b).values.sum()) / total if total > 0 else 0.0
+def overlap(shared: Conceptor, whole: Conceptor) -> float:
+    """Return the sum of the values of A and B over that of A; 0 if A reaches nothing.
+
+    Args:
+        shared: A and B, as of ``both``.
+        whole: A.
+    """
+    total = float(whole.values.sum())
+    return float(shared.values.sum()) / total if total > 0 else 0.0
 
 
 def _joint_basis(a: Conceptor, b: Conceptor) -> torch.Tensor:

@@ -16,7 +16,7 @@ Source: Apolinario, Choudhary, Roy, "CODE-CL", ICCV 2025; Lin et al., "TRGP", IC
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,8 +26,9 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from ness_cli import numerics
+from ness_cli.subspace.decomposition import for_each_spectrum
 from ness_cli.subspace.layer_view import LayerView
-from ness_cli.subspace.spectrum import spectrum
+from ness_cli.subspace.spectrum import Spectrum
 
 _CHILD = "mixing"  # of a Linear layer, while a task is being trained
 _ENERGY = 0.95  # of the new inputs, in the directions that count as those they use most
@@ -180,35 +181,56 @@ def mixing(layers: Mapping[str, LayerView], mixings: Mapping[str, Mixing]) -> It
 
 @torch.no_grad()
 def shared_directions(
-    old: torch.Tensor, new: torch.Tensor, num: int, *, by: str, layer: str
-) -> torch.Tensor:
-    """Return the leading directions that old and new inputs both use.
+    old: Mapping[str, torch.Tensor],
+    new: Mapping[str, torch.Tensor],
+    num: int,
+    *,
+    by: str,
+    advance: Callable[[int], None],
+    device: torch.device,
+) -> dict[str, torch.Tensor]:
+    """Return the leading directions that old and new inputs both use, for every layer.
+
+    O(d^3) time: two decompositions, the second within what the new inputs use.
 
     Args:
-        old: Covariance of earlier inputs, ``[d, d]`` float64.
-        new: That of the new task's, alike.
+        old: Covariances of earlier inputs, ``[d, d]`` float64, by layer.
+        new: Those of the new task's, alike.
         num: K, at most so many: no more than both use.
         by: ``product``: eigenvectors of C_new^(1/2) C_old C_new^(1/2), in which both weigh alike.
             ``restricted``: those of C_old within the leading directions of the new inputs.
-        layer: Its name, for the message of an error. O(d^3) time.
+        advance: As of ``for_each_spectrum``.
+        device: Where the model is.
 
     Returns:
         Q, orthonormal ``[d, K]`` float32, the most shared first.
 
     Raises:
-        NumericalError: If C_new holds NaN or infinity.
+        NumericalError: If C_new holds NaN or infinity, naming the layer.
     """
-    found = spectrum(new, layer=layer)
-    energy, dim = found.sigma.square(), len(new)
-    used = int((energy > dim * torch.finfo(energy.dtype).eps * energy[-1]).sum())
+    used = for_each_spectrum(new, lambda _, found: _used(found, num, by), advance, device=device)
+    inside = {}
+    for name, (columns, scale) in used.items():
+        inside[name] = scale[:, None] * (columns.T @ old[name] @ columns) * scale
+        advance(0)
+
+    def leading(name: str, found: Spectrum) -> torch.Tensor:
+        columns, values = used[name][0], found.sigma.square()
+        dim, width = columns.shape
+        noise = dim * torch.finfo(values.dtype).eps * float(values[-1]) if width else 0.0
+        kept = min(num, int((values > noise).sum()))
+        shared: torch.Tensor = columns @ found.between(width - kept, width).flip(1)
+        return shared.float().contiguous()
+
+    return for_each_spectrum(inside, leading, advance, device=device)
+
+
+def _used(found: Spectrum, num: int, by: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the directions that new inputs use, ``[d, u]``, and what they weigh, ``[u]``."""
+    energy, dim = found.sigma.square(), len(found.sigma)
+    count = int((energy > dim * torch.finfo(energy.dtype).eps * energy[-1]).sum())
     if by == "restricted":
         leading = 1 + int((energy.flip(0).cumsum(0) < _ENERGY * energy.sum()).sum())
-        used = min(used, max(num, leading))
-    columns = found.between(dim - used, dim)
-    scale = found.sigma[dim - used :] if by == "product" else columns.new_ones(used)
-    inside = scale[:, None] * (columns.T @ old @ columns) * scale
-    values, vectors = torch.linalg.eigh((inside + inside.T) / 2)
-    largest = float(values[-1]) if used else 0.0
-    kept = min(num, int((values > dim * torch.finfo(values.dtype).eps * largest).sum()))
-    shared: torch.Tensor = columns @ vectors[:, used - kept :].flip(1)
-    return shared.float().contiguous()
+        count = min(count, max(num, leading))
+    columns = found.between(dim - count, dim)
+    return columns, found.sigma[dim - count :] if by == "product" else columns.new_ones(count)

@@ -199,6 +199,34 @@ def test_a_matrix_starts_as_the_identity_and_mixes_nothing():
     assert method._mixed.keys() == method.layers.keys()
 
 
+def test_what_to_mix_is_chosen_before_a_task_begins_and_can_be_stopped():
+    one, other = _method(), _method()
+    for method in (one, other):
+        _train(method, 1)
+        assert method.preparation_work(make_task(1)) == 0
+        add_task(method, 2)
+    task, done = make_task(2), []
+    one.prepare(task, done.append)
+    assert 0 < sum(done) <= one.preparation_work(task)
+    for method in (one, other):
+        method.begin_task(task)
+    for name, own in one._mixed.items():
+        assert torch.equal(own.directions, other._mixed[name].directions)
+
+    def stop(_):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        _after_one().prepare(task, stop)
+
+
+def _after_one():
+    method = _method()
+    _train(method, 1)
+    add_task(method, 2)
+    return method
+
+
 def test_decay_does_not_pull_the_matrices_toward_zero():
     method = _method(train={"weight_decay": 0.1})
     _train(method, 1)

@@ -87,10 +87,20 @@ def test_training_divided_in_two_is_training_to_rounding(learned, tmp_path):
         assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["agem", "er", "owm"])
+OF_METHODS = {
+    "agem": [],
+    "er": [],
+    "owm": [],
+    "trgp": [],
+    "adam-nscl": ["norm.affine=frozen", "methods.adam-nscl.norm_strength=10"],
+    "ness": ["methods.ness.mix=8"],
+}
+
+
+@pytest.mark.parametrize("method", OF_METHODS)
 def test_what_a_method_makes_of_a_step_is_the_same_divided_in_two(processes, tmp_path, method):
     out = tmp_path / "one"
-    settings = [*SETTINGS, "train.epochs=1", f"method.name={method}"]
+    settings = [*SETTINGS, "train.epochs=1", f"method.name={method}", *OF_METHODS[method]]
     ended = processes.ness("run", "--out", out, *settings, "--threads", 1)
     assert ended.code == 0, ended.err
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fake_device import on_device
 
 from ness_cli.subspace.conceptor import Conceptor, both, either, fitted, overlap
 
@@ -86,13 +87,24 @@ def test_the_aperture_grows_by_tenths_until_enough_is_kept(share, start):
     torch.testing.assert_close(_matrix(found), _plain(rows, expected))
 
 
+def test_inputs_on_a_device_without_float64_are_fitted_on_the_cpu():
+    rows = _rows(20, 4).float()
+    values, vectors = torch.linalg.eigh(_moment(rows.double()))
+    found, own = (
+        fitted(vectors, values, lambda x=x: [x], aperture=2.0, share=0.9)[0]
+        for x in (rows, on_device(rows))
+    )
+    assert torch.equal(found.columns, own.columns)
+    assert torch.equal(found.values, own.values)
+
+
 def test_inputs_of_zeros_have_an_empty_conceptor():
     found, _ = _fit(torch.zeros(4, 3).double(), aperture=2.0, share=0.95)
     assert found.values.numel() == 0
     other = _of(_plain(_rows(9, 3), 2.0))
     torch.testing.assert_close(_matrix(either(found, other)), _matrix(other), atol=1e-6, rtol=0)
-    assert overlap(found, other) == 0
-    assert overlap(other, found) == 0
+    assert overlap(both(found, other), found) == 0
+    assert overlap(both(other, found), other) == 0
 
 
 @pytest.mark.parametrize("ranks", [(6, 6), (6, 2), (2, 3), (4, 4), (1, 1), (3, 6)])
@@ -102,7 +114,7 @@ def test_and_and_or_are_the_authors(ranks):
     torch.testing.assert_close(_matrix(joined), _authors_or(a, b), atol=2e-7, rtol=0)
     torch.testing.assert_close(_matrix(shared), _authors_and(a, b), atol=2e-7, rtol=0)
     ratio = torch.linalg.svdvals(_authors_and(a, b)).mean() / torch.linalg.svdvals(a).mean()
-    assert overlap(_of(a), _of(b)) == pytest.approx(float(ratio), abs=1e-6)
+    assert overlap(both(_of(a), _of(b)), _of(a)) == pytest.approx(float(ratio), abs=1e-6)
 
 
 def test_or_is_the_conceptor_of_all_inputs_together():

@@ -33,6 +33,13 @@ def _covariance(dim, num_rows, seed):
     return rows.T @ rows
 
 
+def _shared(old, new, num, *, by):
+    found = shared_directions(
+        {"fc": old}, {"fc": new}, num, by=by, advance=lambda _: None, device=torch.device("cpu")
+    )
+    return found["fc"]
+
+
 def test_gradients_are_those_of_finite_differences():
     w = _random(3, 2, 2, 2).requires_grad_()
     m = _random(4, 4, seed=2).requires_grad_()
@@ -106,7 +113,7 @@ def test_directions_of_the_product_are_its_leading_eigenvectors(new_rows):
     root = torch.from_numpy(sqrtm((new + 1e-13 * torch.eye(8)).numpy()).real)
     values, vectors = torch.linalg.eigh(root @ old @ root)
     num = min(3, new_rows)
-    q = shared_directions(old, new, 3, by="product", layer="fc").double()
+    q = _shared(old, new, 3, by="product").double()
     assert q.shape == (8, num)
     torch.testing.assert_close(q.T @ q, torch.eye(num).double(), atol=1e-6, rtol=0)
     expected = vectors[:, -num:]
@@ -119,7 +126,7 @@ def test_restricted_directions_are_those_of_old_inputs_within_what_new_ones_use_
     basis = _orthonormal(6, 6)
     new = basis @ torch.diag(torch.tensor([100.0, 90, 80, 1e-3, 1e-3, 0]).double()) @ basis.T
     old = basis @ torch.diag(torch.tensor([1.0, 3, 2, 50, 50, 50]).double()) @ basis.T
-    q = shared_directions(old, new, 2, by="restricted", layer="fc").double()
+    q = _shared(old, new, 2, by="restricted").double()
     expected = basis[:, 1:3]
     torch.testing.assert_close(q @ q.T, expected @ expected.T, atol=1e-5, rtol=0)
     assert abs(q[:, 0] @ basis[:, 1]) > 1 - 1e-6
@@ -129,15 +136,15 @@ def test_restricted_directions_are_those_of_old_inputs_within_what_new_ones_use_
 def test_no_more_directions_are_mixed_than_both_use(by):
     basis = _orthonormal(6, 6)
     new, old = basis[:, :3] @ basis[:, :3].T, basis[:, 2:] @ basis[:, 2:].T
-    q = shared_directions(old, new, 20, by=by, layer="fc").double()
+    q = _shared(old, new, 20, by=by).double()
     assert q.shape == (6, 1)
     assert abs(q[:, 0] @ basis[:, 2]) > 1 - 1e-6
     zero = torch.zeros(6, 6).double()
-    assert shared_directions(old, zero, 4, by=by, layer="fc").shape == (6, 0)
-    assert shared_directions(zero, new, 4, by=by, layer="fc").shape == (6, 0)
+    assert _shared(old, zero, 4, by=by).shape == (6, 0)
+    assert _shared(zero, new, 4, by=by).shape == (6, 0)
 
 
 def test_inputs_that_are_not_finite_are_refused_by_layer():
     bad = torch.full((3, 3), torch.nan).double()
     with pytest.raises(NumericalError, match="layer fc"):
-        shared_directions(torch.eye(3).double(), bad, 2, by="product", layer="fc")
+        _shared(torch.eye(3).double(), bad, 2, by="product")
