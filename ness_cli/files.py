@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +52,59 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -
             if durable:
                 os.fsync(file.fileno())
         # mkstemp makes files private; a run is shared like any other folder of the user.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        _share(temporary, 0o666)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    if durable and os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if durable:
+        _flush(path.parent)
+
+
+def _share(path: str, mode: int) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, mode & ~umask)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the list of files of a folder, is on the disk."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to write into, that becomes ``path`` if nothing goes wrong.
+
+    What an earlier attempt at the same folder left when it was killed is removed.
+
+    Args:
+        path: A folder that does not exist, or is empty.
+
+    Raises:
+        OSError: If the system refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}."
+    for leftover in path.parent.glob(f"{prefix}*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=".tmp"))
+    try:
+        yield temporary
+        for written in temporary.rglob("*"):
+            _flush(written)
+        _share(str(temporary), 0o777)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _flush(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:

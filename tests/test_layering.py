@@ -29,7 +29,7 @@ ROWS = {
     **dict.fromkeys(("tensor_files", "seeding", "vision_libraries", "numerics", "processes"), 2),
     **dict.fromkeys(("data", "nets", "subspace", "optim"), 3),
     "methods": 4,
-    "engine": 5,
+    **dict.fromkeys(("engine", "export"), 5),
     "stages": 6,
     "cli": 7,
     "__main__": 8,

@@ -15,6 +15,7 @@ from ness_cli.cli.commands import (
     build_subspace,
     datasets,
     evaluate,
+    export,
     extend,
     inspect,
     methods,
@@ -63,6 +64,7 @@ app.command("inspect", rich_help_panel=READING)(inspect.inspect)
 app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)
 app.command("status", rich_help_panel=READING)(status.status)
 app.command("predict", rich_help_panel=USING)(predict.predict)
+app.command("export", rich_help_panel=USING)(export.export)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=DISCOVERY)

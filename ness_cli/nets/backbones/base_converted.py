@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -52,6 +52,7 @@ class ConvertedModel(nn.Module, ABC, Generic[Options]):
             _load(model, weights, options)
         self.model = self.prepared(model)
         self.prompts = make_prompts(self.attention_blocks(self.model), options)
+        self.options = options
         self.image_shape = tuple(image_shape)
         self._try(options)
         # Last of all: norms of each task's own have no scale before there is a task.
@@ -64,6 +65,17 @@ class ConvertedModel(nn.Module, ABC, Generic[Options]):
         Raises:
             SettingsError: If there is no such model, or it cannot take such images.
         """
+
+    @abstractmethod
+    def origin(self, num_classes: int) -> dict[str, Any]:
+        """Return how the library makes such a model with a classifier: plain values.
+
+        They are ``library``, ``model`` and the ``arguments`` of the model's function.
+        """
+
+    @abstractmethod
+    def remade(self, num_classes: int) -> nn.Module:
+        """Return the library's own model, as ``origin`` says, initialised."""
 
     def prepared(self, model: nn.Module) -> nn.Module:
         """Return the model with all layers such that they can be observed."""

@@ -33,21 +33,18 @@ class Timm(ConvertedModel[Options]):
                 f"{did_you_mean(options.model, known)}",
                 "see timm.list_models()",
             )
-        arguments: dict[str, Any] = {"in_chans": image_shape[0], **options.arguments}
-        config = timm.get_pretrained_cfg(options.model)
-        if config is not None and config.fixed_input_size:
-            arguments.setdefault("img_size", list(image_shape[1:]))
-        try:
-            model: nn.Module = timm.create_model(
-                options.model, pretrained=False, num_classes=0, **arguments
-            )
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            raise SettingsError(
-                f"net.arguments: {options.model}: {str(error).partition(chr(10))[0]}",
-                "correct net.arguments, or data.size",
-            ) from error
+        model = _create(options, image_shape, num_classes=0)
         _refuse_special_layers(model, options)
         return model
+
+    def origin(self, num_classes: int) -> dict[str, Any]:
+        """Return the name of the model and the arguments it is made with."""
+        arguments = {**_arguments(self.options, self.image_shape), "num_classes": num_classes}
+        return {"library": "timm", "model": self.options.model, "arguments": arguments}
+
+    def remade(self, num_classes: int) -> nn.Module:
+        """Return timm's own model, initialised."""
+        return _create(self.options, self.image_shape, num_classes)
 
     def attention_blocks(self, model: nn.Module) -> list[AttentionBlock]:
         """Return the blocks of a plain vision transformer; none of any other model."""
@@ -63,6 +60,28 @@ class Timm(ConvertedModel[Options]):
             for name, module in model.named_modules()
             if type(module) is kind and isinstance(module.attn.q_norm, nn.Identity)
         ]
+
+
+def _arguments(options: Options, image_shape: Sequence[int]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"in_chans": image_shape[0], **options.arguments}
+    config = import_timm().get_pretrained_cfg(options.model)
+    if config is not None and config.fixed_input_size:
+        arguments.setdefault("img_size", list(image_shape[1:]))
+    return arguments
+
+
+def _create(options: Options, image_shape: Sequence[int], num_classes: int) -> nn.Module:
+    arguments = _arguments(options, image_shape)
+    try:
+        model: nn.Module = import_timm().create_model(
+            options.model, pretrained=False, num_classes=num_classes, **arguments
+        )
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise SettingsError(
+            f"net.arguments: {options.model}: {str(error).partition(chr(10))[0]}",
+            "correct net.arguments, or data.size",
+        ) from error
+    return model
 
 
 def _refuse_special_layers(model: nn.Module, options: Options) -> None:

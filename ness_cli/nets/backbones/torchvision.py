@@ -54,6 +54,15 @@ class Torchvision(ConvertedModel[Options]):
         _take_off_classifier(model, options.model)
         return model
 
+    def origin(self, num_classes: int) -> dict[str, Any]:
+        """Return the name of the model and the arguments it is made with."""
+        arguments = {**_arguments(self.options, self.image_shape), "num_classes": num_classes}
+        return {"library": "torchvision", "model": self.options.model, "arguments": arguments}
+
+    def remade(self, num_classes: int) -> nn.Module:
+        """Return torchvision's own model, initialised."""
+        return _build(self.options, self.image_shape, num_classes)
+
     def prepared(self, model: nn.Module) -> nn.Module:
         """Return the model with attention whose projections can be observed."""
         return _with_watchable_attention(model)
@@ -63,18 +72,25 @@ class Torchvision(ConvertedModel[Options]):
         return _attention_blocks(model)
 
 
-def _build(options: Options, image_shape: Sequence[int]) -> nn.Module:
-    models = import_torchvision().models
-    known = list(models.list_models(module=models))
+def _arguments(options: Options, image_shape: Sequence[int]) -> dict[str, Any]:
     arguments: dict[str, Any] = dict(options.arguments)
     if options.model.startswith(("vit_", "VisionTransformer")):
-        if image_shape[1] != image_shape[2]:
-            raise SettingsError(
-                f"net.model: {options.model} takes square images, these are {image_shape[1]} x"
-                f" {image_shape[2]}",
-                f"set data.size={image_shape[1]}",
-            )
         arguments.setdefault("image_size", image_shape[1])
+    return arguments
+
+
+def _build(
+    options: Options, image_shape: Sequence[int], num_classes: int = _NUM_CLASSES
+) -> nn.Module:
+    models = import_torchvision().models
+    known = list(models.list_models(module=models))
+    arguments = _arguments(options, image_shape)
+    if "image_size" in arguments and image_shape[1] != image_shape[2]:
+        raise SettingsError(
+            f"net.model: {options.model} takes square images, these are {image_shape[1]} x"
+            f" {image_shape[2]}",
+            f"set data.size={image_shape[1]}",
+        )
     if options.model in _CLASSES:
         builder = getattr(models, options.model)
         if "block" in arguments:
@@ -88,7 +104,7 @@ def _build(options: Options, image_shape: Sequence[int]) -> nn.Module:
             "see torchvision.models",
         )
     try:
-        model: nn.Module = builder(num_classes=_NUM_CLASSES, **arguments)
+        model: nn.Module = builder(num_classes=num_classes, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise SettingsError(
             f"net.arguments: {options.model}: {str(error).partition(chr(10))[0]}",
