@@ -45,10 +45,12 @@ from ness_cli.nets.multi_head import MultiHead
 from ness_cli.settings.methods.halrp import Options
 from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.low_rank_perturbation import (
+    FACTORS,
     LowRankPerturbation,
     Rescaled,
+    empty_pieces,
     perturbed_weight,
-    quantile,
+    pruned,
     ranks_of,
     rescaled,
 )
@@ -124,15 +126,15 @@ class Halrp(Method):
 
     @contextmanager
     def _weights_of(self, task_number: int) -> Iterator[None]:
-        pieces = self._pieces.get(task_number, {})
+        pieces = self._pruned(task_number)
         assert not (pieces and self._perturbations), "no other task is used while one is trained"
-        layers, smallest = self.layers if pieces else {}, self._threshold(task_number)
+        layers = self.layers if pieces else {}
         before = {p: p.detach().clone() for name in pieces for p in _parameters(layers[name])}
         with torch.no_grad():
             for name, own in pieces.items():
                 weight, bias = layers[name].weight, layers[name].module.bias
-                kept = {k: v.to(weight.device) for k, v in self._pruned(own, smallest).items()}
-                weight.copy_(perturbed_weight(weight, kept))
+                on_device = {k: value.to(weight.device) for k, value in own.items()}
+                weight.copy_(perturbed_weight(weight, on_device))
                 if bias is not None:
                     bias.copy_(own["bias"])
         try:
@@ -142,20 +144,12 @@ class Halrp(Method):
                 for parameter, value in before.items():
                     parameter.copy_(value)
 
-    def _pruned(self, pieces: Tensors, smallest: float | None) -> Tensors:
-        """Return the pieces of a layer, with entries of P and Q up to a size zero."""
-        if smallest is None:
-            return pieces
-        pruned = {k: torch.where(pieces[k].abs() <= smallest, 0, pieces[k]) for k in ("P", "Q")}
-        return {**pieces, **pruned}
-
-    def _threshold(self, task_number: int) -> float | None:
-        """Return up to what size entries of P and Q of a task are pruned; ``None`` for none."""
-        layers = self._pieces.get(task_number, {}).values()
-        if self._pruned_fraction is None or not layers:
-            return None
-        entries = torch.cat([own[kind].flatten() for own in layers for kind in ("P", "Q")])
-        return max(self.options.prune_below, quantile(entries.abs(), self._pruned_fraction))
+    def _pruned(self, task_number: int) -> dict[str, Tensors]:
+        """Return the pieces of a task by layer, with what is pruned zero."""
+        own, fraction = self._pieces.get(task_number, {}), self._pruned_fraction
+        if not own or fraction is None:
+            return own
+        return pruned(own, fraction, below=self.options.prune_below)
 
     # -- training ----------------------------------------------------------------------------
 
@@ -189,13 +183,15 @@ class Halrp(Method):
         super().begin_phase(task, phase, is_resumed=is_resumed)
         if task.is_first or phase.name == PROBE:
             return
-        pieces = self._empty_pieces() if is_resumed else self._found_pieces(task)
+        pieces = {} if is_resumed else self._found_pieces(task)
         for name, layer in self.layers.items():
             weight = layer.weight
             with torch.no_grad():
                 weight.copy_(self._base[weight])  # a bias goes on from the probe
             weight.requires_grad_(False)
-            on_device = {k: value.to(weight.device) for k, value in pieces[name].items()}
+            # A checkpoint fills those of a resumed task, of the ranks that were found before.
+            own = pieces.get(name) or empty_pieces(weight.shape, self._ranks[name])
+            on_device = {k: value.to(weight.device) for k, value in own.items()}
             self._perturbations[name] = LowRankPerturbation(on_device)
             parametrize.register_parametrization(
                 layer.module, "weight", self._perturbations[name], unsafe=True
@@ -223,15 +219,6 @@ class Halrp(Method):
         h = {n: float(g.double().mean()) * len(images) / num_batches for n, g in squares.items()}
         return {n: own.positions * own.sigma.square() * h[n] for n, own in found.items()}
 
-    def _empty_pieces(self) -> dict[str, Tensors]:
-        """Return pieces of the ranks found before, for a checkpoint to fill."""
-        found = {}
-        for name, layer in self.layers.items():
-            (out, width), k = layer.weight.shape[:2], self._ranks[name]
-            shapes = {"R": (out,), "S": (width,), "P": (out, k), "Q": (k, width)}
-            found[name] = {kind: torch.zeros(shape) for kind, shape in shapes.items()}
-        return found
-
     def state_tensors(self) -> Tensors:
         """Return the ranks, which the shapes of pieces follow from."""
         return {name: torch.tensor(rank) for name, rank in self._ranks.items()}
@@ -248,15 +235,10 @@ class Halrp(Method):
                 return None
             squares = [layer.weight.square().sum() for layer in self.layers.values()]
             return options.decay / 2 * torch.stack(squares).sum()
+        weights = {"decay": options.decay, "sparsity": options.sparsity}
         goal = 1.0 if options.scales_decay_to == "one" else 0.0
-        terms = []
-        for own in self._perturbations.values():
-            for kind, piece in own.named_parameters():
-                is_scale = kind in ("R", "S")
-                from_goal = piece - goal if is_scale else piece
-                terms.append(options.decay / 2 * from_goal.square().sum())
-                if not is_scale:
-                    terms.append(options.sparsity * piece.abs().sum())
+        of_layers = self._perturbations.values()
+        terms = [each for own in of_layers for each in own.penalties(**weights, scales_to=goal)]
         return torch.stack(terms).sum()
 
     @torch.no_grad()
@@ -293,12 +275,9 @@ class Halrp(Method):
         added = 0
         for t in (t for t in self._pieces if t > 1):
             added += statistics + sum(p.numel() for p in model.own_parameters(t))
-            smallest = self._threshold(t) if is_pruned else None
-            for of_layer in self._pieces[t].values():
-                kept = self._pruned(of_layer, smallest)
-                added += sum(
-                    int((v != 0).sum()) if k in "PQ" else v.numel() for k, v in kept.items()
-                )
+            layers = self._pruned(t) if is_pruned else self._pieces[t]
+            for kind, value in (each for own in layers.values() for each in own.items()):
+                added += int((value != 0).sum()) if kind in FACTORS else value.numel()
         return added / (base + statistics)
 
     def measured(self) -> dict[str, Any]:

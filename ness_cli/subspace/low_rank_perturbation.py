@@ -15,6 +15,8 @@ from torch import nn
 
 from ness_cli import numerics
 
+FACTORS = ("P", "Q")
+"""The pieces of low rank; the others are scales."""
 _TINY = 1e-20
 
 
@@ -34,6 +36,51 @@ class LowRankPerturbation(nn.Module):
         """Return W, in the shape of W_base."""
         with numerics.full_float32(base.device):
             return perturbed_weight(base, dict(self.named_parameters()))
+
+    def penalties(self, *, decay: float, sparsity: float, scales_to: float) -> list[torch.Tensor]:
+        """Return what large pieces cost, scalars to be added.
+
+        Args:
+            decay: Factor of half the sum of squares, of R and S as far as they are from a goal.
+            sparsity: Factor of the sum of absolute values of P and Q.
+            scales_to: The goal of R and S.
+        """
+        terms = []
+        for name, piece in self.named_parameters():
+            is_scale = name not in FACTORS
+            from_goal = piece - scales_to if is_scale else piece
+            terms.append(decay / 2 * from_goal.square().sum())
+            if not is_scale:
+                terms.append(sparsity * piece.abs().sum())
+        return terms
+
+
+def empty_pieces(shape: torch.Size, rank: int) -> dict[str, torch.Tensor]:
+    """Return pieces of zeros for a weight of a shape, ``[out, in]`` or ``[out, in, kh, kw]``."""
+    out, width = shape[:2]
+    shapes = {"R": (out,), "S": (width,), "P": (out, rank), "Q": (rank, width)}
+    return {name: torch.zeros(own) for name, own in shapes.items()}
+
+
+def pruned(
+    pieces: Mapping[str, Mapping[str, torch.Tensor]], fraction: float, *, below: float
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Return pieces with the smallest entries of P and Q, of all layers together, zero.
+
+    Args:
+        pieces: By layer.
+        fraction: Of the entries, which are pruned.
+        below: Entries up to this size are in any case.
+    """
+    entries = torch.cat([own[kind].flatten() for own in pieces.values() for kind in FACTORS])
+    smallest = max(below, quantile(entries.abs(), fraction))
+    return {
+        layer: {
+            kind: torch.where(value.abs() <= smallest, 0, value) if kind in FACTORS else value
+            for kind, value in own.items()
+        }
+        for layer, own in pieces.items()
+    }
 
 
 def perturbed_weight(base: torch.Tensor, pieces: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -221,8 +221,8 @@ def test_every_task_is_pruned_by_the_same_fraction_once_the_budget_is_spent():
             layers = method._pieces[task]
             entries = torch.cat([own[k].flatten().abs() for own in layers.values() for k in "PQ"])
             limit = torch.quantile(entries.double(), fraction)
-            for own in layers.values():
-                kept = method._pruned(own, method._threshold(task))
+            for name, own in layers.items():
+                kept = method._pruned(task)[name]
                 for kind in "PQ":
                     expected = torch.where(own[kind].abs().double() <= limit, 0, own[kind])
                     assert torch.equal(kept[kind], expected)
@@ -237,7 +237,7 @@ def test_entries_up_to_a_size_go_only_where_anything_is_pruned():
         method = _method(budget=budget, prune_below=1e3)
         _learn(method, make_task(1))
         _learn(method, make_task(2))
-        kept = method._pruned(method._pieces[2]["fc1"], method._threshold(2))
+        kept = method._pruned(2)["fc1"]
         assert bool((kept["P"] == 0).all()) == is_pruned
 
 
