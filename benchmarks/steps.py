@@ -61,7 +61,6 @@ FAMILY = {
     for name in MEMBERS.names()
     if name not in ("finetune", "nsp2")  # prompts need a vision transformer
 }
-WARM_UP = 20  # steps of task 1, and of what comes before the last phase of task 2
 NUM_TASKS = 10  # of which memory is given
 
 
@@ -70,9 +69,11 @@ class SecondTask:
 
     Attributes:
         clock: What seconds are read from.
+        warm_up: Steps of task 1, and of what comes before the last phase of task 2.
     """
 
     clock = staticmethod(time.perf_counter)
+    warm_up = 20
 
     def __init__(self, net: str, overrides: list[str], cache: Path, device: str = "cpu") -> None:
         settings = _settings(net, overrides)
@@ -107,7 +108,7 @@ class SecondTask:
                 self.method.begin_phase(task, phase)
                 self.stepper = Stepper(self.method, task, phase.train)
                 if task_number == 1 or phase is not phases[-1]:
-                    self.seconds(WARM_UP)
+                    self.seconds(self.warm_up)
             if task_number == 1:
                 self.method.end_task(task)
                 record_statistics(self.method, self.method.statistics_sets(task))
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("--family", action="store_true", help="every method, with its defaults")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=5, help="steps per round")
+    parser.add_argument("--warm-up", type=int, default=20, help="steps of task 1")
     parser.add_argument(
         "--cpu-time",
         action="store_true",
@@ -242,6 +244,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to save the results as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    SecondTask.warm_up = arguments.warm_up
     if arguments.cpu_time:
         SecondTask.clock = PlainLoop.clock = staticmethod(time.process_time)
     sides = FAMILY if arguments.family else METHODS
