@@ -170,6 +170,14 @@ class Nsp2(Method):
             )
         return self.options.drift_weight * torch.stack(moved).sum()
 
+    def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
+        """Return the projected gradient of prompts, the gradient of any other parameter."""
+        gradient = super().ascent_direction(parameter)
+        for p, (left, right) in zip(self.prompts.tokens, self._projectors, strict=False):
+            if p is parameter:
+                return left @ gradient @ right
+        return gradient
+
     @torch.no_grad()
     def apply(self, step: TrainStep, optimizer: torch.optim.Optimizer) -> None:
         """Project the optimiser's step on the prompts."""

@@ -223,6 +223,25 @@ def test_adams_step_is_multiplied_by_both_projectors():
             torch.testing.assert_close(method.prompts.tokens[i].detach(), starts[i])
 
 
+def test_sam_goes_uphill_where_prompts_may_move():
+    method = _method(eta=0.9)
+    _learned(method, 1)
+    add_task(method, 2)
+    method.model.double()
+    method.begin_task(_task(2))
+    covariances = method.outputs("build")["covariance"]
+    generator = torch.Generator().manual_seed(1)
+    for parameter in method.trainable().values():
+        parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    for block, tokens in zip(method.prompts.blocks, method.prompts.tokens, strict=True):
+        left = _null_projector(covariances[f"{block.name}.aggregation"], 0.9)
+        right = _null_projector(covariances[f"{block.name}.affinity"], 0.9)
+        found = method.ascent_direction(tokens)
+        torch.testing.assert_close(found, left @ tokens.grad @ right)
+    head = method.model.head(2).weight
+    assert torch.equal(method.ascent_direction(head), head.grad)
+
+
 def test_the_penalty_is_the_way_of_means_and_deviations():
     method = _method(drift_weight=3.0)
     assert method.penalty(None) is None

@@ -30,6 +30,11 @@ VIT = {
 RESNET = {"model": "resnet18", "arguments": {"layers": [1, 1, 1, 1]}}
 
 
+def _vit(**more):
+    """A vision transformer with prompts that is no plain one."""
+    return {**VIT, "arguments": {**VIT["arguments"], **more}, "prompts": 2}
+
+
 def _build(shape=(3, 8, 8), weights=None, **options):
     torch.manual_seed(0)
     return build_model(Options.model_validate(options), NormSettings(), shape, weights)
@@ -125,6 +130,8 @@ def test_prompts_take_part_in_attention_and_queries_and_keys_are_timms():
             r"layer model\.stem\.conv is a StdConv2d",
         ),
         ({"model": "resnet18", "prompts": 2}, r"net\.prompts: resnet18 has no attention"),
+        (_vit(norm_layer="rmsnorm"), r"net\.prompts: vit_tiny_patch16_224 has no attention"),
+        (_vit(attn_layer="diff"), r"net\.prompts: vit_tiny_patch16_224 has no attention"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(options, words):

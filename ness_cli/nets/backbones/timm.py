@@ -47,8 +47,13 @@ class Timm(ConvertedModel[Options]):
         return _create(self.options, self.image_shape, num_classes)
 
     def attention_blocks(self, model: nn.Module) -> list[AttentionBlock]:
-        """Return the blocks of a plain vision transformer; none of any other model."""
-        kind = import_timm().models.vision_transformer.Block
+        """Return the blocks of a plain vision transformer; none of any other model.
+
+        Plain: layer norm, and attention by one softmax of queries times keys as they come out of
+        their layer, which is what covariances of what prompts do are made of.
+        """
+        timm = import_timm()
+        kind = timm.models.vision_transformer.Block
         return [
             AttentionBlock(
                 f"model.{name}",
@@ -58,7 +63,10 @@ class Timm(ConvertedModel[Options]):
                 module.attn.num_heads,
             )
             for name, module in model.named_modules()
-            if type(module) is kind and isinstance(module.attn.q_norm, nn.Identity)
+            if type(module) is kind
+            and isinstance(module.norm1, nn.LayerNorm)
+            and type(module.attn) is timm.layers.Attention
+            and isinstance(module.attn.q_norm, nn.Identity)
         ]
 
 
