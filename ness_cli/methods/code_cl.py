@@ -44,6 +44,7 @@ from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
 
 _NARROWEST_LINEAR = 50  # no linear layer with fewer inputs is mixed
+_MERE_CONSTANT = 1e-3  # what a direction has left without its constant, if it is only that
 _CLOSED = 0.999  # of a step along such a direction next to nothing is left
 
 
@@ -144,7 +145,9 @@ class CodeCl(MixingMethod):
                 continue
             q = shared.columns[:, : self.options.mix]
             if layer.has_bias_column:
-                q = torch.linalg.qr(q[:-1])[0]  # the constant of a bias is not mixed
+                # The constant of a bias is not mixed; it may have been one of the directions.
+                u, s, _ = torch.linalg.svd(q[:-1], full_matrices=False)
+                q = u[:, s > _MERE_CONSTANT]
             found[name] = q.float().contiguous()
         return found
 

@@ -22,7 +22,9 @@ the sigmoid of the weights anew in every step, so that they stay at 0.99995: ``s
 loss is the mean over the parts that there are (theirs divides by two a last batch of one image); a
 step is projected by the weights that it was computed with; images are stored when a task is
 learned, not in its first epoch, so that a task replays none of its own; those of a step are of one
-earlier task.
+earlier task; momentum goes on where the rate drops (theirs starts a new optimiser); a batch gives
+one step (theirs five on permuted MNIST); shared scales and shifts rest after task 1 (theirs train
+on, but for superclasses).
 """
 
 from __future__ import annotations

@@ -19,8 +19,10 @@ networks", Nature Machine Intelligence 2019, with the schedules of their code. D
 heads of single tasks, which train once, have no P; weights are chosen by validation images of the
 task or not at all, where theirs are the best on the test images of all classes over all tasks; P
 is float64, since float32 loses its sign at small alpha; decay is projected too. Momentum, as in
-their code, mixes in gradients projected with the larger P of earlier steps; SAM goes uphill along
-the raw gradient, and P learns the inputs at the weights themselves.
+their code, mixes in gradients projected with the larger P of earlier steps; norms are clipped after
+the projection if ``train.clip_norm`` is set (theirs: at 10), and nothing pulls weights to zero but
+decay (theirs: sum ||W||_F in an MLP). SAM goes uphill along the raw gradient, and P learns the
+inputs at the weights themselves.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ness_cli.engine.stepper import Stepper
 from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Task
 from ness_cli.methods.step import StepProgress
+from ness_cli.subspace.conceptor import Conceptor
 from ness_cli.subspace.layer_inputs import observed_inputs
 
 
@@ -145,6 +146,18 @@ def test_a_task_mixes_what_it_shares_with_earlier_ones_only():
     assert matrix.abs().max() <= bound
     assert matrix.std() > bound / 3
     method.end_task(task)
+
+
+def test_the_constant_of_a_bias_leaves_no_direction_behind(monkeypatch):
+    method = _after_one(net={"biases": True, "bias": "augmented"}, overlap=0.0)
+    columns = torch.zeros(65, 2, dtype=torch.float64)
+    columns[64, 0] = columns[7, 1] = 1
+    shared = Conceptor(columns, torch.tensor([0.9, 0.8]).double())
+    monkeypatch.setattr("ness_cli.methods.code_cl.both", lambda old, new: shared)
+    add_task(method, 2)
+    found = method.directions_to_mix(make_task(2, n=90), lambda _: None)["fc2"]
+    assert found.shape == (64, 1)
+    assert abs(float(found[7, 0])) == pytest.approx(1)
 
 
 def _after_one(**options):

@@ -31,7 +31,7 @@ class Options(gpm.Options):
     """Fraction of every batch that is mixed, drawn anew for each; less costs less, and estimates
     the same loss. Published: 1."""
     mix_rho: float = Field(default=0.05, ge=0)
-    """Length of the step uphill of the proportions of a batch."""
+    """Length of the step uphill of the proportions of a batch; none is made without ``rho``."""
     labels: Literal["matched", "swapped"] = "matched"
     """Weights of the two labels of a mixed image: ``matched`` are the proportions that it was mixed
     in. ``swapped``, as the authors' code has it, gives each label the mean proportion of the

@@ -29,7 +29,7 @@ class Options(gpm.Options):
 
     def keeps(self) -> str:
         """Return what is protected and what is scaled."""
-        return "leading directions of every layer, and scalings of every task"
+        return "leading directions of every layer; of every task which it uses, and scalings"
 
     def needs_task(self) -> bool:
         """Return ``True``: every task has scalings of its own."""
