@@ -59,7 +59,7 @@ def test_every_step_speaks_of_its_own_settings(place, run, monkeypatch):
     prepare(run, resolve("digits", SMALL), place)
     context = RunContext(run, place)
     with monkeypatch.context() as patch:
-        patch.setattr(Fit, "run", _exhausted)
+        patch.setattr(Fit, "train", _exhausted)
         assert "train.batch_size" in _remedy(lambda: train_task(context))
     train_task(context)
     with monkeypatch.context() as patch:
