@@ -100,11 +100,20 @@ def extension_of(run_record: Mapping[str, Any], task_number: int) -> Extension |
     return next(found, None)
 
 
-def fingerprint_of(run_record: Mapping[str, Any], task_number: int) -> str:
-    """Return the fingerprint that the files of a task carry.
+def fingerprint_of(run_record: Mapping[str, Any], task_number: int, step: str) -> str:
+    """Return the fingerprint that the files of a step carry.
 
-    It depends on what the task depends on: nothing that is appended changes it.
+    It depends on what the step depends on: nothing that is appended changes it, and a fork with
+    settings of its own has the training of task 1 from the run that it was forked from.
+
+    Args:
+        run_record: The content of ``run.json``.
+        task_number: The task.
+        step: ``train``, ``build`` or ``evaluate``.
     """
+    forked = run_record.get("forked")
+    if forked is not None and (task_number, step) == (1, "train"):
+        return str(forked["training_fingerprint"])
     extension = extension_of(run_record, task_number)
     return str(run_record["fingerprint"]) if extension is None else extension.fingerprint
 
@@ -133,3 +142,17 @@ def numbered(stream: Mapping[str, Any], first_task: int) -> list[dict[str, Any]]
         }
         for index, task in enumerate(stream["tasks"])
     ]
+
+
+def forked_words(run_record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what is to be said of a run that was forked from another one; nothing of others."""
+    forked = run_record.get("forked")
+    if forked is None:
+        return ()
+    after = forked["after"]
+    which = "task 1" if after == 1 else f"tasks 1 to {after}"
+    changed = f", and differs in {', '.join(forked['changed'])}" if forked["changed"] else ""
+    return (
+        f"forked from {forked['from']}: shares the training of {which}{changed}; the two are no"
+        " independent runs",
+    )

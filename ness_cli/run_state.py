@@ -133,7 +133,7 @@ def read_state(run: RunDir) -> RunState:
     steps, stale = [], set[str]()
     for (task, step), record in records.items():
         why = (
-            next(_reasons(run, record, fingerprint_of(run_record, task), made, stale), "")
+            next(_reasons(run, record, fingerprint_of(run_record, task, step), made, stale), "")
             if record
             else ""
         )

@@ -17,6 +17,7 @@ from ness_cli.cli.commands import (
     evaluate,
     export,
     extend,
+    fork,
     inspect,
     methods,
     networks,
@@ -59,6 +60,7 @@ app.command("train-task", rich_help_panel=STEPS)(train_task.train_task)
 app.command("build-subspace", rich_help_panel=STEPS)(build_subspace.build_subspace)
 app.command("evaluate", rich_help_panel=STEPS)(evaluate.evaluate)
 app.command("extend", rich_help_panel=STEPS)(extend.extend)
+app.command("fork", rich_help_panel=STEPS)(fork.fork)
 app.command("report", rich_help_panel=READING)(report.report)
 app.command("inspect", rich_help_panel=READING)(inspect.inspect)
 app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)

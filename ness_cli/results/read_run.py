@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError
-from ness_cli.extensions import Extension, read_extensions
+from ness_cli.extensions import Extension, forked_words, read_extensions
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.margins import Margins
@@ -91,7 +91,8 @@ class RunResult:
             for s in self.state.steps
             if s.status == "stale"
         ]
-        return [*self.record.get("notes", []), *(each.words() for each in self.extensions), *stale]
+        added = [each.words() for each in self.extensions]
+        return [*self.record.get("notes", []), *forked_words(self.record), *added, *stale]
 
     @property
     def results(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group
 
-from ness_cli.extensions import Extension, read_extensions
+from ness_cli.extensions import Extension, forked_words, read_extensions
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.forgetting_meter_tables import meter_line, percent_of
 from ness_cli.results.plain_table import plain_table, titled
@@ -25,6 +25,7 @@ class RunStatus:
 
     state: RunState
     extensions: tuple[Extension, ...]
+    forked: tuple[str, ...]
     tasks: tuple[TaskFacts, ...]
     meter: ForgettingMeter
 
@@ -42,7 +43,7 @@ class RunStatus:
             labels = [facts.label(_NAME_WIDTH) for _ in names]
             table.add_row(str(task), *labels, *(s.status for s in steps), *cells)
             notes += [f"task {task}, {COMMANDS[s.step]}: stale, {s.why}" for s in steps if s.why]
-        notes += [each.words() for each in self.extensions]
+        notes += [*self.forked, *(each.words() for each in self.extensions)]
         return titled(str(self.state.run.path), table, *notes)
 
     def document(self) -> dict[str, Any]:
@@ -73,4 +74,4 @@ def read_status(path: Path) -> RunStatus:
     record = read_run_record(run)
     meter = ForgettingMeter.of(state, record["identity"])
     tasks = tuple(read_tasks(run, state.num_tasks))
-    return RunStatus(state, read_extensions(record), tasks, meter)
+    return RunStatus(state, read_extensions(record), forked_words(record), tasks, meter)

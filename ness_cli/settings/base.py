@@ -28,6 +28,11 @@ def only_with(**needed: str | Sequence[str]) -> dict[str, Any]:
     }
 
 
+AFTER_TRAINING: dict[str, Any] = {"read_after_training": True}
+"""Marks an option of a method that the training of task 1 does not depend on: forks may change it.
+``Field(default=0.97, json_schema_extra=AFTER_TRAINING)``."""
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys and silent conversions.
 
@@ -51,12 +56,18 @@ class Section(BaseModel):
     @classmethod
     def needs(cls, name: str) -> Mapping[str, list[str]]:
         """Return what ``only_with`` says of a field, here or in a model that this one extends."""
+        found: Mapping[str, list[str]] | None = cls.marked(name, "only_with")
+        return found or {}
+
+    @classmethod
+    def marked(cls, name: str, mark: str) -> Any:
+        """Return what a mark says of a field, here or in a model that this one extends."""
         for model in cls.__mro__:
             field = getattr(model, "__pydantic_fields__", {}).get(name)
             extra = None if field is None else field.json_schema_extra
-            if isinstance(extra, Mapping) and "only_with" in extra:
-                return extra["only_with"]  # type: ignore[no-any-return]
-        return {}
+            if isinstance(extra, Mapping) and mark in extra:
+                return extra[mark]
+        return None
 
     def groups(self, prefix: str = "") -> Iterator[tuple[str, Section]]:
         """Yield this group and all inside it, each with what stands before its keys: ``train.``."""

@@ -29,17 +29,22 @@ def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         mine: That of a run.
         other: That of the settings asked for.
     """
+    run, asked = completed(mine), completed(other)
+    return [
+        f"{key}: {_shown(run, key)} in the run, {_shown(asked, key)} asked for"
+        for key in differing_keys(mine, other)
+    ]
+
+
+def differing_keys(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which two flat identities differ, as ``difference`` tells them."""
     absent, run, asked = object(), completed(mine), completed(other)
     if asked.get(_KEPT_BY_THE_RUN) is None:
         asked[_KEPT_BY_THE_RUN] = run[_KEPT_BY_THE_RUN]
     keys = [
         key for key in sorted({*mine, *other}) if run.get(key, absent) != asked.get(key, absent)
     ]
-    components = [key for key in keys if key in CHOICES]
-    return [
-        f"{key}: {_shown(run, key)} in the run, {_shown(asked, key)} asked for"
-        for key in components or keys
-    ]
+    return [key for key in keys if key in CHOICES] or keys
 
 
 def _shown(identity: Mapping[str, Any], key: str) -> str:

@@ -64,11 +64,16 @@ class RunContext:
 
     def identity(self, kind: str, task: int) -> dict[str, Any]:
         """Return what the header of a tensor file of this run says."""
-        return {"kind": kind, "run": self.fingerprint(task), "task": task}
+        return {"kind": kind, "run": self.fingerprint(task, self.made_by(kind)), "task": task}
 
-    def fingerprint(self, task: int) -> str:
-        """Return a hash of all that the files of a task depend on."""
-        return fingerprint_of(self.run_record, task)
+    def made_by(self, kind: str) -> str:
+        """Return the step that makes a tensor file: ``train`` or ``build``."""
+        made = {file.name: file.made_by for file in self.method_kind.files}
+        return made.get(kind, "train")  # the model, a checkpoint
+
+    def fingerprint(self, task: int, step: str) -> str:
+        """Return a hash of all that the files of a step depend on."""
+        return fingerprint_of(self.run_record, task, step)
 
     def settings_of(self, task: int) -> Settings:
         """Return the settings that a task is learned with: appended ones may have their own."""

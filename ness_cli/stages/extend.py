@@ -222,7 +222,7 @@ def _entry(
 ) -> dict[str, Any]:
     """Return what ``run.json`` holds of an extension."""
     settings, last = found.settings, record["num_tasks"]
-    parts = [fingerprint_of(record, last), settings.fingerprint(), added["key"]]
+    parts = [fingerprint_of(record, last, "build"), settings.fingerprint(), added["key"]]
     plain = settings.to_dict()
     # In the stream's own numbers: what is kept of it counts from first_task.
     tasks = [{**task, "number": task["number_in_stream"]} for task in added["tasks"]]

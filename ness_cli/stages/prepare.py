@@ -90,7 +90,7 @@ def prepare(
             for note in stream_notes(manifest):
                 progress.note(note)
             record = _record(resolved, manifest, _pretrained(settings, None, cache, progress))
-            _write(run, settings, manifest, record)
+            write_run(run, settings, manifest, record)
         return Prepared(record, manifest, was_there=False, was_compared=True)
     record = read_run_record(run)
     changed = difference(record["identity"], resolved.settings.identity())
@@ -118,7 +118,7 @@ def prepare(
             prepare_appended(run, extension, settings, cache, progress, verify_data=verify_data)
         if was_compared:
             record["places"] = settings.stream.locations()
-        _write(run, settings, manifest, record)
+        write_run(run, settings, manifest, record)
     joined = {
         **manifest,
         "tasks": [*manifest["tasks"], *(t for e in extensions for t in e.tasks())],
@@ -193,9 +193,10 @@ def _record(
     }
 
 
-def _write(
+def write_run(
     run: RunDir, settings: Settings, manifest: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
+    """Write what makes a folder a run; ``run.json``, the last file, decides."""
     header = "# Settings of this run, resolved; run.json says where each value came from.\n"
     write_bytes(run.settings, (header + yaml_files.dump(settings.to_dict())).encode())
     write_json(run.stream, manifest)

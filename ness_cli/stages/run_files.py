@@ -49,7 +49,7 @@ class RunFiles:
         path = run.task(task).tensors(name)
         relative = run.relative(path)
         sha256 = self._outputs(task).get(relative)
-        remedy = f"run: {command(run.path, self._made_by(name), task)} --force"
+        remedy = f"run: {command(run.path, self.context.made_by(name), task)} --force"
         identity = self.context.identity(name, task)
         tensors = tensor_files.read(path, identity, remedy=remedy, sha256=sha256)
         if is_input:
@@ -68,7 +68,7 @@ class RunFiles:
             DamagedError: If its header does not read back.
         """
         run = self.context.run
-        remedy = f"run: {command(run.path, self._made_by(name), task)} --force"
+        remedy = f"run: {command(run.path, self.context.made_by(name), task)} --force"
         return tensor_files.stored(run.task(task).tensors(name), remedy=remedy)
 
     def load_memory(self, method: Method, step: str, task: int) -> None:
@@ -82,7 +82,7 @@ class RunFiles:
             method.load_memory(self.read_all(task, method.reads(step)))
         for task_number in range(1, task + 1) if names else ():
             method.load_task_memory(task_number, self.read_all(task_number, names))
-        trained = [name for name in names if self._made_by(name) == "train"]
+        trained = [name for name in names if self.context.made_by(name) == "train"]
         if step == "build" and trained:
             method.load_task_memory(task + 1, self.read_all(task + 1, trained))
 
@@ -90,10 +90,6 @@ class RunFiles:
         """Give a method what consolidation needs of the training of the same task."""
         if names := method.reads_of_training():
             method.load_task_memory(task, self.read_all(task, names))
-
-    def _made_by(self, name: str) -> str:
-        made = {file.name: file.made_by for file in self.context.method_kind.files}
-        return made.get(name, "train")  # the model
 
     def _outputs_of(self, task: int) -> Mapping[str, Any]:
         """Return what the steps of a task recorded of their files."""

@@ -57,7 +57,7 @@ class StepRecord:
         record: dict[str, Any] = {
             "schema": f"ness.{name}/1",
             "task": self.task,
-            "fingerprint": context.fingerprint(self.task),
+            "fingerprint": context.fingerprint(self.task, self.step),
             "inputs": self.files.inputs,
             "outputs": self.outputs,
             "bytes": self.bytes,

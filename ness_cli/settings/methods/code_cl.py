@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ness_cli.settings.base import AFTER_TRAINING
 from ness_cli.settings.methods.base_sgd import SgdOptions
 
 
 class Options(SgdOptions):
     """Options of the method ``code-cl``; defaults are the authors' for CIFAR-100."""
 
-    aperture: float = Field(default=6.0, gt=0)
+    aperture: float = Field(default=6.0, gt=0, json_schema_extra=AFTER_TRAINING)
     """Where the aperture of every task's conceptor starts; the larger, the more is protected."""
     share: float = Field(default=0.95, ge=0, lt=1)
     """The aperture is multiplied by 1.1 until the conceptor keeps this much of the inputs' length,
     sum ||C x|| / sum ||x||."""
     lowest: float = Field(default=0.2, ge=0, lt=1)
     """Directions with a smaller value of the conceptor are left open altogether."""
-    samples: int = Field(default=125, ge=1)
+    samples: int = Field(default=125, ge=1, json_schema_extra=AFTER_TRAINING)
     """Training images that conceptors are taken from."""
     mix: int = Field(default=80, ge=0)
     """Directions, at most, that a task from the second on mixes in a layer by a matrix of its own,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ness_cli.settings.base import AFTER_TRAINING
 from ness_cli.settings.methods.base import MethodOptions
 
 
 class Options(MethodOptions):
     """Options of the method ``lwf``."""
 
-    strength: float = Field(default=1.0, ge=0)
+    strength: float = Field(default=1.0, ge=0, json_schema_extra=AFTER_TRAINING)
     """Factor lambda of the distillation loss, the sum over all earlier tasks; the authors' value.
     Larger holds on to old answers at the cost of the new task."""
-    temperature: float = Field(default=2.0, gt=0)
+    temperature: float = Field(default=2.0, gt=0, json_schema_extra=AFTER_TRAINING)
     """What logits are divided by before they are compared, the authors' value: above 1 small
     probabilities count for more."""
 

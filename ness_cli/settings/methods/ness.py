@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ness_cli.settings.base import ANYTHING, only_with
+from ness_cli.settings.base import AFTER_TRAINING, ANYTHING, only_with
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import TrainSettings
 
 _DEFAULT_EPS1 = 1e-3
-_WITH_EPS1 = only_with(threshold=("nuclear", "frobenius", "rms", "energy"))
+_WITH_EPS1 = only_with(threshold=("nuclear", "frobenius", "rms", "energy")) | AFTER_TRAINING
 
 
 class Options(MethodOptions):
@@ -27,52 +27,66 @@ class Options(MethodOptions):
         default={}, json_schema_extra=_WITH_EPS1
     )
     """Another ``eps1`` for some layers, by name, ``*`` allowed; the last that matches counts."""
-    threshold: Literal["nuclear", "frobenius", "rms", "energy", "knee"] = "nuclear"
+    threshold: Literal["nuclear", "frobenius", "rms", "energy", "knee"] = Field(
+        default="nuclear", json_schema_extra=AFTER_TRAINING
+    )
     """Directions with a singular value of at most tau are learned in. tau is ``eps1`` times the sum
     of the singular values (``nuclear``, as in every published run), their Frobenius norm (as the
     paper prints it) or their root mean square (``rms``); the singular value below which lies
     ``eps1`` of the ``energy``; or where the eigenvalues bend most (``knee``, without ``eps1``)."""
-    scaling: Literal["hard", "bounded", "conceptor", "none"] = "hard"
+    scaling: Literal["hard", "bounded", "conceptor", "none"] = Field(
+        default="hard", json_schema_extra=AFTER_TRAINING
+    )
     """``hard`` closes the directions above the threshold, as published. ``bounded`` slows them down
     to tau over their singular value, which keeps the same bound; ``conceptor`` slows every
     direction, as CODE-CL does: by 1 / (1 + (sigma / tau)^2). ``none`` slows nothing, and needs a
     ``budget`` to protect anything."""
-    gamma: float = Field(default=1.0, ge=1, json_schema_extra=only_with(scaling="bounded"))
+    gamma: float = Field(
+        default=1.0, ge=1, json_schema_extra=only_with(scaling="bounded") | AFTER_TRAINING
+    )
     """``bounded``: exponent of the slowing; the larger, the nearer to the hard cut."""
-    max_output_change: float | None = Field(default=None, gt=0)
+    max_output_change: float | None = Field(default=None, gt=0, json_schema_extra=AFTER_TRAINING)
     """Promise that no later task changes a layer's output on an earlier input, that its covariance
     holds, by more than the square root of this: after every epoch the singular values of V are
     clipped to sqrt(max_output_change) / tau. Off when absent; nothing is promised then."""
-    anchor: float = Field(default=0.0, ge=0)
+    anchor: float = Field(default=0.0, ge=0, json_schema_extra=AFTER_TRAINING)
     """Decay toward the previous weights along slowed and closed directions only, per step and in
     units of the learning rate: the more a direction is slowed, the stronger. 0 for none."""
-    budget: Annotated[float, Field(ge=0)] | Literal["auto"] | None = None
+    budget: Annotated[float, Field(ge=0)] | Literal["auto"] | None = Field(
+        default=None, json_schema_extra=AFTER_TRAINING
+    )
     """Limit on the root-mean-square relative change of every layer's outputs on earlier inputs, for
     one task: 0.1 allows a tenth. It is exact, from the covariance, and needs no data; the update is
     moved to the nearest one within it. ``auto`` starts from 0.1, gives later tasks a share of what
     the updates so far have left of 0.3 for all of them, and keeps of every update what validation
     images say it needs. Off when absent."""
     budget_over: Literal["task", "pool"] = Field(
-        default="task", json_schema_extra=only_with(budget=ANYTHING)
+        default="task", json_schema_extra=only_with(budget=ANYTHING) | AFTER_TRAINING
     )
     """Whose outputs: ``task`` allows every earlier task of average energy that much, so the limit
     on all together shrinks as tasks are added; ``pool`` is the limit on all together."""
-    layer_budget: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
+    layer_budget: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={}, json_schema_extra=AFTER_TRAINING
+    )
     """Another ``budget`` for some layers, by name, ``*`` allowed; the last that matches counts."""
-    budget_steps: int | None = Field(default=None, ge=1)
+    budget_steps: int | None = Field(default=None, ge=1, json_schema_extra=AFTER_TRAINING)
     """Apply the budget after every so many steps, besides at the end; once an epoch when absent."""
     mix: int = Field(default=0, ge=0)
     """Directions of every layer, at most, that a task from the second on mixes by a trained matrix
     of its own, ``[mix, mix]``: those that earlier inputs and its own both use. It starts at the
     identity, only its task uses it, and the task must be known. 0 for none; CODE-CL has 80."""
-    mix_by: Literal["product", "restricted"] = "product"
+    mix_by: Literal["product", "restricted"] = Field(
+        default="product", json_schema_extra=AFTER_TRAINING
+    )
     """Which directions: the leading ones of C_new^(1/2) C_old C_new^(1/2), in which old and new
     inputs weigh alike (``product``), or of C_old within the directions that hold 95 % of the new
     inputs' energy (``restricted``)."""
-    mix_samples: int = Field(default=500, ge=1)
+    mix_samples: int = Field(default=500, ge=1, json_schema_extra=AFTER_TRAINING)
     """Training images of the new task, passed through the network before its training, that the
     directions are chosen from."""
-    covariance: Literal["accumulate", "recompute"] = "accumulate"
+    covariance: Literal["accumulate", "recompute"] = Field(
+        default="accumulate", json_schema_extra=AFTER_TRAINING
+    )
     """``accumulate`` adds each task's inputs once and keeps no data. ``recompute`` passes all
     earlier training data through the current network after every task, as the published runs."""
     form: Literal["auto", "projected", "factored"] = "auto"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ness_cli.settings.base import AFTER_TRAINING
 from ness_cli.settings.methods import gpm
 
 
 class Options(gpm.Options):
     """Options of the method ``sgp``: those of ``gpm``, and how steeply importance rises."""
 
-    scale_coefficient: float = Field(default=10.0, ge=0)
+    scale_coefficient: float = Field(default=10.0, ge=0, json_schema_extra=AFTER_TRAINING)
     """Alpha of the importance (alpha + 1) s / (alpha s + max s); the larger, the more of the
     protected directions are closed altogether."""
 
