@@ -68,9 +68,31 @@ class Components:
             }
         return {"schema": f"ness.{self.kind}s/1", f"{self.kind}s": found}
 
+    def facts(self, name: str) -> list[str]:
+        """Return what is to be known of a component besides its options, as sentences."""
+        return []
+
+    def overview(self) -> Iterator[RenderableType]:
+        """Yield a table of all components, and one of the options that most of them have."""
+        every = [] if self.shared is None else list(options_of(self.shared, self.prefix))
+        common = [option.assignment for option in every if not option.is_required]
+        table = plain_table(self.kind, "what it is, and its options", left=2)
+        table.columns[0].no_wrap = True
+        for name in self.choice.names():
+            own = [option for option in self.options(name) if option.assignment not in common]
+            table.add_row(name, "\n".join([self.summary(name), *map(_line, own)]))
+        yield titled(f"{self.kind}s", table, f"explained: ness {self.command} NAME", " ")
+        if common:
+            below = plain_table(
+                f"options of nearly every {self.kind}, unless it says otherwise", left=1
+            )
+            for line in common:
+                below.add_row(f"  {_shell(line)}")
+            yield below
+
 
 def show_components(console: Console, components: Components, name: str | None) -> None:
-    """Show every component with its options and their defaults, or explain one.
+    """Show an overview of all components, or explain one.
 
     Raises:
         SettingsError: If there is no component of that name; names the nearest one.
@@ -78,31 +100,15 @@ def show_components(console: Console, components: Components, name: str | None) 
     names = components.choice.names() if name is None else [name]
     document = components.document(names)
     if name is None:
-        for table in _overview(components):
+        for table in components.overview():
             console.result(table)
     else:
         own = components.options(name)
         title = Text.assemble((f"{name}: ", "bold"), components.summary(name))
-        console.result(_apart([title, *map(explained, own)]))
+        facts = Text("\n".join(components.facts(name)))
+        head = Group(title, Padding(facts, (0, 0, 0, 2), expand=False)) if facts else title
+        console.result(_apart([head, *map(explained, own)]))
     console.document(document)
-
-
-def _overview(components: Components) -> Iterator[RenderableType]:
-    """Yield a table of all components, and one of the options that most of them have."""
-    kind, shared = components.kind, components.shared
-    every = [] if shared is None else list(options_of(shared, components.prefix))
-    common = [option.assignment for option in every if not option.is_required]
-    table = plain_table(kind, "what it is, and its options", left=2)
-    table.columns[0].no_wrap = True
-    for name in components.choice.names():
-        own = [option for option in components.options(name) if option.assignment not in common]
-        table.add_row(name, "\n".join([components.summary(name), *map(_line, own)]))
-    yield titled(f"{kind}s", table, f"explained: ness {components.command} NAME", " ")
-    if common:
-        below = plain_table(f"options of nearly every {kind}, unless it says otherwise", left=1)
-        for line in common:
-            below.add_row(f"  {_shell(line)}")
-        yield below
 
 
 def explain_settings(console: Console, key: str | None) -> None:

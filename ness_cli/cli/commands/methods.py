@@ -22,7 +22,7 @@ def methods(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List the methods and their options, or explain one; choose one with method.name=NAME.
+    """List the methods and what they cost, or explain one; choose one with method.name=NAME.
 
     [dim]Examples:[/dim]
 
@@ -30,9 +30,10 @@ def methods(
 
       ness methods ness
     """
-    from ness_cli.cli.components import Components, show_components
+    from ness_cli.cli.components import show_components
+    from ness_cli.cli.method_facts import Methods
     from ness_cli.settings.components import METHODS
 
     with session(json=json) as workplace:
-        found = Components("method", "methods", METHODS, "methods.{name}.")
+        found = Methods("method", "methods", METHODS, "methods.{name}.")
         show_components(workplace.console, found, name)
