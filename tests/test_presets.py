@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from itertools import takewhile
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +95,40 @@ def test_every_benchmark_has_the_three_references_and_a_quick_variant(stem):
     for method in ("finetune", "joint", "gpm"):
         assert resolve(f"{stem}-{method}").settings.method.name == method
     assert resolve(f"{stem}-quick").settings.method.name == "ness"
+
+
+NETWORKS = ("alexnet", "lenet", "resnet18", "mlp", "vit")
+OF_NESS = {"", "ness", *(f"ness-{variant}" for variant in ("sgdm", "sam", "bounded", "budget"))}
+OF_NESS |= {"bounded", "budget"}
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_preset_is_named_after_its_network_and_its_method(name):
+    settings = resolve(name).settings
+    words = name.split("-")
+    network = next((word for word in words if word in NETWORKS), None)
+    if network is None:  # digits, images, ...: a benchmark alone
+        assert settings.method.name == "ness"
+        return
+    kind = settings.net.name
+    assert kind == network or (network == "vit" and kind in ("torchvision", "timm"))
+    rest = words[words.index(network) + 1 :]
+    method = "-".join(word for word in rest if word not in ("parity", "quick"))
+    assert settings.method.name == ("ness" if method in OF_NESS else method)
+    if settings.method.name == "ness" or "quick" in rest:
+        assert settings.norm.statistics == ("batch" if "parity" in rest else "task")
+    assert not {"parity", "quick"} & set(rest[:-1])
+
+
+def test_the_readme_lists_every_method_and_every_benchmark():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    listed = readme[readme.index("## Methods") : readme.index("## Networks")]
+    rows = [line.split("`")[1] for line in listed.splitlines() if line.startswith("| `")]
+    assert sorted(rows) == METHODS.names()
+    benchmarks = readme[readme.index("## Presets") : readme.index("## Speed")]
+    for name in presets.names():
+        known = [word for word in benchmarks.split("`") if word and "*" in word]
+        assert f"`{name}`" in benchmarks or any(fnmatchcase(name, each) for each in known)
 
 
 @pytest.mark.parametrize("name", presets.names())
