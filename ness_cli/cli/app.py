@@ -13,6 +13,7 @@ import typer
 from ness_cli.cli.command_line import Commands
 from ness_cli.cli.commands import (
     build_subspace,
+    cache,
     datasets,
     evaluate,
     export,
@@ -24,12 +25,14 @@ from ness_cli.cli.commands import (
     predict,
     prepare,
     presets,
+    prune,
     report,
     reproduce,
     run,
     settings,
     status,
     train_task,
+    verify,
 )
 from ness_cli.cli.help_text import flow_help
 
@@ -52,7 +55,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 STEPS, READING, DISCOVERY = "Steps", "Reading results", "Discovery"
-USING = "Using the model"
+USING, KEEPING = "Using the model", "Keeping files"
 
 app.command("run", rich_help_panel=STEPS)(run.run)
 app.command("prepare", rich_help_panel=STEPS)(prepare.prepare)
@@ -67,6 +70,9 @@ app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)
 app.command("status", rich_help_panel=READING)(status.status)
 app.command("predict", rich_help_panel=USING)(predict.predict)
 app.command("export", rich_help_panel=USING)(export.export)
+app.command("verify", rich_help_panel=KEEPING)(verify.verify)
+app.command("prune", rich_help_panel=KEEPING)(prune.prune)
+app.add_typer(cache.app, name="cache", rich_help_panel=KEEPING)
 app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=DISCOVERY)

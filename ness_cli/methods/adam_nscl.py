@@ -55,8 +55,8 @@ class AdamNscl(ProjectedMethod):
 
     options: Options
     files = (
-        MethodFile("covariance", made_by="build", needed="newest"),
-        MethodFile("basis", made_by="build", needed="newest"),
+        MethodFile("covariance", made_by="build", needed="newest", symmetric=("C",)),
+        MethodFile("basis", made_by="build", needed="newest", orthonormal=("U", "Q")),
         MethodFile("norms", made_by="build", needed="newest"),
     )
     spectrum_file = "basis"

@@ -35,8 +35,8 @@ class CovarianceMethod(ProjectedMethod):
     """
 
     files: ClassVar[tuple[MethodFile, ...]] = (
-        MethodFile("covariance", made_by="build", needed="newest"),
-        MethodFile("basis", made_by="build", needed="all"),
+        MethodFile("covariance", made_by="build", needed="newest", symmetric=("C",)),
+        MethodFile("basis", made_by="build", needed="all", orthonormal=("U", "Q")),
     )
     spectrum_file = "basis"
 

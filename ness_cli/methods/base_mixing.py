@@ -26,7 +26,7 @@ from ness_cli.subspace import mixing
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.mixing import MixedInput, MixedWeight, Mixing
 
-MIXING = MethodFile("mixing", made_by="train", needed="all", of_task=True)
+MIXING = MethodFile("mixing", made_by="train", needed="all", of_task=True, orthonormal=("Q",))
 
 
 class MixingMethod(ProjectedMethod):

@@ -68,7 +68,7 @@ class CodeCl(MixingMethod):
     """Memory: ``memory`` (``<layer>.U``, ``[d, k]``, ``<layer>.value``, ``[k]``, float32)."""
 
     options: Options
-    files = (MethodFile("memory", made_by="build", needed="newest"), MIXING)
+    files = (MethodFile("memory", made_by="build", needed="newest", orthonormal=("U",)), MIXING)
 
     def start(self) -> None:
         """Begin with nothing protected."""

@@ -75,8 +75,8 @@ class Eblora(Method):
 
     options: Options
     files = (
-        MethodFile("memory", made_by="build", needed="newest"),
-        MethodFile("update", made_by="train", needed="all"),
+        MethodFile("memory", made_by="build", needed="newest", orthonormal=("F",)),
+        MethodFile("update", made_by="train", needed="all", orthonormal=("B",)),
     )
     recomposition = Recomposition(before=(), own=("update",), step=_add_updates)
 

@@ -26,6 +26,8 @@ class MethodFile:
         of_task: Whether its numbers serve the task that it was left with alone, as masks or scales
             of single tasks do.
         holds_images: Whether training images are in it: its tensors of type uint8.
+        orthonormal: Last parts of the names of its tensors whose columns are orthonormal.
+        symmetric: Last parts of the names of its tensors that are symmetric.
     """
 
     name: str
@@ -33,6 +35,8 @@ class MethodFile:
     needed: Literal["all", "newest"]
     of_task: bool = False
     holds_images: bool = False
+    orthonormal: tuple[str, ...] = ()
+    symmetric: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

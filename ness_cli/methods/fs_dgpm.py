@@ -61,7 +61,10 @@ class FsDgpm(ReplayMethod, ProjectedMethod):
 
     options: Options
     projects_rows = False
-    files = (*ReplayMethod.files, MethodFile("protected", made_by="build", needed="newest"))
+    files = (
+        *ReplayMethod.files,
+        MethodFile("protected", made_by="build", needed="newest", orthonormal=("M", "N")),
+    )
 
     def start(self) -> None:
         """Begin with no images, and nothing protected."""

@@ -43,7 +43,7 @@ class Gpm(ProjectedMethod):
 
     options: Options
     files: ClassVar[tuple[MethodFile, ...]] = (
-        MethodFile("memory", made_by="build", needed="newest"),
+        MethodFile("memory", made_by="build", needed="newest", orthonormal=("M", "N")),
     )
 
     def start(self) -> None:

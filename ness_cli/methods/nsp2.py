@@ -51,7 +51,11 @@ class Nsp2(Method):
     """
 
     options: Options
-    files = (MethodFile("covariance", made_by="build", needed="newest"),)
+    files = (
+        MethodFile(
+            "covariance", made_by="build", needed="newest", symmetric=("affinity", "aggregation")
+        ),
+    )
 
     def start(self) -> None:
         """Begin with nothing remembered."""

@@ -45,7 +45,7 @@ class Owm(ProjectedMethod):
     """Memory: ``projector`` (``<layer>.P``, ``[d, d]`` float64, symmetric)."""
 
     options: Options
-    files = (MethodFile("projector", made_by="train", needed="newest"),)
+    files = (MethodFile("projector", made_by="train", needed="newest", symmetric=("P",)),)
 
     def start(self) -> None:
         """Begin with everything open."""

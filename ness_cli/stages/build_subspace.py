@@ -86,7 +86,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
             }
         )
         if context.settings.storage.keep == "latest" and current_processes().is_main:
-            remove_older(context, context.state(), task_number)
+            remove_older(context, context.state(), method, task_number)
     if task_number < context.stream.num_tasks and (
         note := closed_note(rows, context.settings.options)
     ):

@@ -79,7 +79,7 @@ def evaluate(
                 "class_incremental": known.get("class_incremental"),
                 "class_incremental_note": known.get("class_incremental_note"),
                 "validation": known.get("validation"),
-                **_score(context, method, task_number, wanted),
+                **score(context, method, task_number, wanted),
             }
         )
     return Outcome(task_number, found)
@@ -94,9 +94,22 @@ def _missing(row: StepState, wanted: tuple[str, ...]) -> bool:
     )
 
 
-def _score(
+def score(
     context: RunContext, method: Method, task_number: int, wanted: tuple[str, ...]
 ) -> dict[str, Any]:
+    """Return rows of accuracies, percent, by the key that they have in ``accuracy.json``.
+
+    Args:
+        context: The run.
+        method: The method after the task.
+        task_number: The task.
+        wanted: ``task``, ``class`` and ``validation``, any of them.
+
+    Raises:
+        InputError: If images are gone from the cache.
+        SettingsError: If validation images are asked for and there are none.
+        StoppedError: If a stop was requested.
+    """
     seen = range(1, task_number + 1)
     size = context.settings.evaluate.batch_size
     shared = method.model.shared_head

@@ -140,8 +140,13 @@ def load_matrices(
         DamagedError: If a file does not read back.
     """
     if files.exists(task_number, MODEL) or not is_recomposable(context, task_number):
-        return _matrices(_keys(method), files.read(task_number, MODEL))
-    return _matrices(_keys(method), recompose_model(context, task_number, files))
+        return stored_matrices(method, files.read(task_number, MODEL))
+    return stored_matrices(method, recompose_model(context, task_number, files))
+
+
+def stored_matrices(method: Method, tensors: Tensors) -> Tensors:
+    """Return the matrix ``[out, d]`` of every adapted layer in the state dict of a model."""
+    return _matrices(_keys(method), tensors)
 
 
 def _keys(method: Method) -> dict[str, dict[str, str]]:

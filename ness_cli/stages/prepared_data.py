@@ -1,0 +1,112 @@
+"""What the cache holds of prepared images, and which of it runs need."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ness_cli.data.task_stream import FOLDER_LENGTH
+from ness_cli.errors import DamagedError
+from ness_cli.extensions import read_extensions
+from ness_cli.files import read_json
+from ness_cli.run_dir import RunDir
+from ness_cli.run_state import read_run_record
+
+
+@dataclass(frozen=True)
+class PreparedStream:
+    """The images of a stream in the cache.
+
+    Attributes:
+        folder: Where they lie.
+        source: Name of the data source; empty if the entry is not complete.
+        num_tasks: Number of tasks.
+        num_images: Number of images of all splits.
+        bytes: Size on the disk.
+    """
+
+    folder: Path
+    source: str
+    num_tasks: int
+    num_images: int
+    bytes: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its description is there and reads back."""
+        return bool(self.source)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "folder": str(self.folder),
+            "source": self.source or None,
+            "tasks": self.num_tasks,
+            "images": self.num_images,
+            "bytes": self.bytes,
+        }
+
+
+def prepared_streams(cache: Path) -> list[PreparedStream]:
+    """Return what the cache holds, the largest first; nothing where there is no cache."""
+    folders = [path for path in cache.iterdir() if _is_entry(path)] if cache.is_dir() else []
+    return sorted(map(_described, folders), key=lambda each: (-each.bytes, each.folder.name))
+
+
+def _is_entry(path: Path) -> bool:
+    """Return whether a folder of the cache is named as prepared streams are."""
+    is_key = len(path.name) == FOLDER_LENGTH and set(path.name) <= set("0123456789abcdef")
+    return is_key and path.is_dir()
+
+
+def _described(folder: Path) -> PreparedStream:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    path = folder / "stream.json"
+    if not path.exists():
+        return PreparedStream(folder, "", 0, 0, size)
+    try:
+        manifest = read_json(path, remedy="")
+        splits = [each for task in manifest["tasks"] for each in task["splits"].values()]
+        counts = sum(int(each["count"]) for each in splits)
+        return PreparedStream(folder, manifest["source"], len(manifest["tasks"]), counts, size)
+    except (DamagedError, KeyError, TypeError, ValueError, AttributeError):
+        return PreparedStream(folder, "", 0, 0, size)  # prepared anew when a run asks for it
+
+
+def needed_folders(runs: Iterable[Path]) -> set[str]:
+    """Return the names of the cache's folders that runs read images from.
+
+    Raises:
+        InputError: If a folder is no run.
+        DamagedError: If a run does not say; nothing may be removed then.
+    """
+    needed = set()
+    for path in runs:
+        record = read_run_record(RunDir(path))
+        try:
+            keys = [record["stream_key"], *(e.stream["key"] for e in read_extensions(record))]
+            needed |= {str(key)[:FOLDER_LENGTH] for key in keys}
+        except (KeyError, TypeError) as error:
+            raise DamagedError(
+                f"{RunDir(path).run} is damaged: it does not name its images",
+                "restore it, or leave the run out",
+            ) from error
+    return needed
+
+
+def remove(stream: PreparedStream) -> bool:
+    """Remove the images of a stream; return whether it was, or is being prepared right now."""
+    lock = filelock.FileLock(f"{stream.folder}.lock", timeout=0)
+    try:
+        with lock:
+            # First of all: what is removed halfway must not look complete.
+            (stream.folder / "stream.json").unlink(missing_ok=True)
+            shutil.rmtree(stream.folder)
+    except filelock.Timeout:
+        return False
+    return True
