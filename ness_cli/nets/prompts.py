@@ -81,7 +81,7 @@ class Prompts(nn.Module):
         self, position: int, _norm: nn.Module, args: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor]:
         (x,) = args
-        return (torch.cat([x, self.tokens[position].expand(len(x), -1, -1)], dim=1),)
+        return (torch.cat([x, self.tokens[position].expand(x.shape[0], -1, -1)], dim=1),)
 
     def _drop(self, _attention: nn.Module, _args: Any, output: Any) -> Any:
         if isinstance(output, tuple):

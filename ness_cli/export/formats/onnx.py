@@ -1,0 +1,59 @@
+"""``onnx``: a graph of ONNX, from pixels to probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import torch
+
+from ness_cli.export.formats.base import ExportFormat
+from ness_cli.export.probability_network import OUTPUTS, traced
+from ness_cli.export.subject import Subject
+
+GRAPH = "model.onnx"
+
+
+class Onnx(ExportFormat):
+    """``model.onnx``: any runtime of ONNX takes it."""
+
+    name = "onnx"
+    libraries = ("onnx", "onnxscript", "onnxruntime")
+
+    def write(self, subject: Subject, folder: Path) -> None:
+        """Write it; errors as in the base class."""
+        program = traced(subject, self.name)
+        # The exporter tells every step of its own, and warns of what it calls itself.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            graph = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=["images"],
+                output_names=list(OUTPUTS),
+                verbose=False,
+            )
+            assert graph is not None
+            graph.save(folder / GRAPH)
+
+    def logits(self, subject: Subject, folder: Path, task_number: int) -> torch.Tensor:
+        """Return the logits by onnxruntime, of the first image alone and of the others together."""
+        import onnxruntime  # takes a second that other formats need not wait
+
+        session = onnxruntime.InferenceSession(folder / GRAPH, providers=["CPUExecutionProvider"])
+        images = subject.images[task_number]
+        parts = [part.numpy() for part in (images[:1], images[1:]) if len(part)]
+        found = [session.run(["logits"], {"images": part})[0] for part in parts]
+        return torch.cat([torch.from_numpy(each) for each in found])
+
+    def usage(self, subject: Subject) -> str:
+        """Return how to run the graph."""
+        return (
+            "```python\nimport onnxruntime\n\n"
+            f'session = onnxruntime.InferenceSession("{GRAPH}")\n'
+            'probabilities, logits = session.run(None, {"images": images})'
+            "  # uint8, any number of images\n```\n\n"
+            "Normalisation is inside; resizing is not."
+        )

@@ -1,0 +1,38 @@
+"""``pt2``: a program of ``torch.export``, from pixels to probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ness_cli.export.formats.base import ExportFormat
+from ness_cli.export.probability_network import traced
+from ness_cli.export.subject import Subject
+
+PROGRAM = "model.pt2"
+
+
+class Pt2(ExportFormat):
+    """``model.pt2``: it needs nothing but torch."""
+
+    name = "pt2"
+
+    def write(self, subject: Subject, folder: Path) -> None:
+        """Write it; errors as in the base class."""
+        torch.export.save(traced(subject, self.name), folder / PROGRAM)
+
+    def logits(self, subject: Subject, folder: Path, task_number: int) -> torch.Tensor:
+        """Return the logits of the program, of the first image alone and of the others together."""
+        program, images = torch.export.load(folder / PROGRAM).module(), subject.images[task_number]
+        parts = [part for part in (images[:1], images[1:]) if len(part)]
+        return torch.cat([program(part)[1] for part in parts])
+
+    def usage(self, subject: Subject) -> str:
+        """Return how to run the program."""
+        return (
+            "```python\nimport torch\n\n"
+            f'model = torch.export.load("{PROGRAM}").module()\n'
+            "probabilities, logits = model(images)  # uint8, any number of images\n```\n\n"
+            "Normalisation is inside; resizing is not."
+        )
