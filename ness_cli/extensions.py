@@ -13,7 +13,7 @@ from typing import Any
 
 from ness_cli.files import read_json
 from ness_cli.run_dir import RunDir
-from ness_cli.words import ranges
+from ness_cli.words import tasks_in_words
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ class Extension:
     @property
     def which(self) -> str:
         """Its tasks in words: ``tasks 4 to 5``."""
-        numbers = ranges(range(self.first_task, self.last_task + 1))
-        return f"task{'s' * (self.num_tasks > 1)} {numbers}"
+        return tasks_in_words(range(self.first_task, self.last_task + 1))
 
     def document(self) -> dict[str, Any]:
         """Return which tasks it is, what was typed and what holds for them, as plain values."""
@@ -150,7 +149,7 @@ def forked_words(run_record: Mapping[str, Any]) -> tuple[str, ...]:
     if forked is None:
         return ()
     after = forked["after"]
-    which = "task 1" if after == 1 else f"tasks 1 to {after}"
+    which = tasks_in_words(range(1, after + 1))
     changed = f", and differs in {', '.join(forked['changed'])}" if forked["changed"] else ""
     return (
         f"forked from {forked['from']}: shares the training of {which}{changed}; the two are no"

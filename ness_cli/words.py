@@ -31,6 +31,11 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 1 else str(r[0]) for r in found)
 
 
+def tasks_in_words(numbers: Sequence[int]) -> str:
+    """Return which tasks they are: ``task 4``, ``tasks 1 to 3, 5``."""
+    return f"task{'s' * (len(numbers) > 1)} {ranges(numbers)}"
+
+
 def fixed(value: float, digits: int = 2, *, signed: bool = False) -> str:
     """Return a number with some decimals, and never ``-0.00``.
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ness_cli.words import counted, fixed, ranges
+from ness_cli.words import counted, fixed, ranges, tasks_in_words
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,7 @@ def test_the_decimals_are_as_many_as_asked_for():
 )
 def test_numbers_in_a_row_are_a_range(numbers, shown):
     assert ranges(numbers) == shown
+
+
+def test_tasks_are_named_with_their_numbers():
+    assert (tasks_in_words([4]), tasks_in_words([1, 2])) == ("task 4", "tasks 1 to 2")

@@ -16,7 +16,7 @@ from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_names import RunNames
 from ness_cli.results.summary import METRICS, Group, distinct_names
 from ness_cli.results.task_facts import TaskFacts
-from ness_cli.words import fixed, ranges
+from ness_cli.words import fixed, tasks_in_words
 
 _CELL = 6  # "100.0" and a space
 _ROW, _NAMED_ROW = 8, 15  # "task 10 ", and what a name needs
@@ -160,9 +160,9 @@ def _scope(run: RunResult, matrix: AccuracyMatrix, names: RunNames) -> str:
         return ""
     later = [t for t in added if t <= matrix.last]
     gone = [t for t in range(1, matrix.last + 1) if t not in matrix.scored]
-    parts = [f"{names.name(run.path)}: means are over tasks {ranges(matrix.scored)}"]
-    parts += [f"{ranges(later)} added later"] * bool(later)
-    parts += [f"the images of {ranges(gone)} are gone"] * bool(gone)
+    parts = [f"{names.name(run.path)}: means are over {tasks_in_words(matrix.scored)}"]
+    parts += [f"{tasks_in_words(later)} added later"] * bool(later)
+    parts += [f"the images of {tasks_in_words(gone)} are gone"] * bool(gone)
     return "; ".join(parts)
 
 

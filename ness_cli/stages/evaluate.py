@@ -18,7 +18,7 @@ from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepRecord
 from ness_cli.stages.trained_model import trained_method
 from ness_cli.subspace.layer_inputs import calling_between_layers
-from ness_cli.words import ranges
+from ness_cli.words import tasks_in_words
 from ness_cli.workplace import stopping
 
 SHARED_HEAD = "not applicable: the tasks share one head"
@@ -163,8 +163,7 @@ def _images(context: RunContext, task_number: int, split: str) -> dict[int, Imag
     others = range(1, 1 if extension is None else extension.first_task)
     gone = [t for t in others if not context.stream.has(t, split)]
     if gone:
-        which = f"task{'s' * (len(gone) > 1)} {ranges(gone)}"
         context.workplace.progress.note(
-            f"{which}: the {split} images are gone, and so are not scored"
+            f"{tasks_in_words(gone)}: the {split} images are gone, so they are not scored"
         )
     return {t: context.images(t, split) for t in range(1, task_number + 1) if t not in gone}

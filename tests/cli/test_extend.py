@@ -67,6 +67,6 @@ def test_the_report_says_over_which_tasks_its_means_are(run):
     _ness("extend", run, "data.num_tasks=1")
     assert _ness("run", "--out", run).exit_code == 0
     report = " ".join(_ness("report", run).stdout.split())
-    assert "means are over tasks 1 to 2; 2 added later" in report
+    assert "means are over tasks 1 to 2; task 2 added later" in report
     document = json.loads(_ness("report", run, "--json").stdout)["runs"][0]
     assert (document["acc_tasks"], document["tasks_done"]) == ([1, 2], 2)

@@ -144,6 +144,15 @@ def test_a_run_extended_ends_with_the_tensors_of_one_that_knew_all_tasks(
     assert next(final) == next(final)
 
 
+@pytest.mark.parametrize("method", ["gpm", "er", "hat", "joint"])
+def test_every_kind_of_memory_goes_on_with_appended_tasks(tmp_path, workplace, method):
+    words = [*FEW, f"method.name={method}"]
+    expected = _prepared(tmp_path / "expected", workplace, *words, "data.num_tasks=2")
+    run = _trained(_prepared(tmp_path / "run", workplace, *words, "data.num_tasks=1"), workplace)
+    _extended(run, workplace, "data.num_tasks=1")
+    _assert_same_tensors(_trained(run, workplace), _trained(expected, workplace))
+
+
 def test_what_was_done_stays_done_and_keeps_its_bytes(tmp_path, workplace):
     run = _prepared(tmp_path / "run", workplace, "data.num_tasks=2", "data.limit_per_class=5")
     _trained(run, workplace)
