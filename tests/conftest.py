@@ -13,6 +13,11 @@ hypothesis.settings.register_profile("ness", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ness")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_for_shared_fixtures() -> None:
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _one_deterministic_thread() -> None:
     # For every test anew: a command run in this process sets what its run asks for.
