@@ -43,3 +43,21 @@ def test_it_waits_for_the_disk_only_if_asked_to(tmp_path, monkeypatch, durable):
     write_bytes(tmp_path / "a", b"new", durable=durable)
     assert (tmp_path / "a").read_bytes() == b"new"
     assert bool(synced) == durable
+
+
+def test_a_folder_appears_as_a_whole_or_not_at_all(tmp_path):
+    (tmp_path / ".out.killed.tmp").mkdir()
+
+    def stop_halfway():
+        with files.whole_folder(tmp_path / "out") as folder:
+            (folder / "half").write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        stop_halfway()
+    assert not list(tmp_path.iterdir())
+    with files.whole_folder(tmp_path / "out") as folder:
+        (folder / "whole").write_text("whole")
+        assert not (tmp_path / "out").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "whole").read_text() == "whole"

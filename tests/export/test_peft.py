@@ -38,14 +38,14 @@ def test_the_factors_of_a_change_are_exact_and_as_few_as_its_rank(shape):
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (out, d))
     change = (left @ right.T).reshape(shape)
-    a, b = factorised(change)
+    a, b = factorised(change, 1e-3)
     assert len(a) == b.shape[1] == 3
     found = (b.double().flatten(1) @ a.double().flatten(1)).reshape(shape)
     torch.testing.assert_close(found, change, rtol=1e-5, atol=1e-5)
 
 
 def test_what_did_not_change_has_no_factors():
-    a, b = factorised(torch.zeros(4, 5, dtype=torch.float64))
+    a, b = factorised(torch.zeros(4, 5, dtype=torch.float64), 0.0)
     assert a.shape == (0, 5)
     assert b.shape == (4, 0)
     with pytest.raises(SettingsError, match="nothing"):
@@ -54,7 +54,7 @@ def test_what_did_not_change_has_no_factors():
 
 def test_layers_whose_names_end_alike_keep_ranks_of_their_own():
     ranks = {"conv1": 2, "layer1.0.conv1": 3}
-    factors = {name: factorised(_rank(r)) for name, r in ranks.items()}
+    factors = {name: factorised(_rank(r), 1.0) for name, r in ranks.items()}
     config, tensors = adapter(factors, one_rank=False)
     assert config["rank_pattern"] == {"^conv1": 2, r"^layer1\.0\.conv1": 3}
     assert config["alpha_pattern"] == config["rank_pattern"]

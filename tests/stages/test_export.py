@@ -62,6 +62,23 @@ def test_the_card_says_what_hubs_and_people_read(run, tmp_path):
     assert str(tmp_path) not in text
 
 
+@pytest.mark.parametrize("form", ["pt2", "merged"])
+def test_programs_are_written_from_a_run(run, form, tmp_path):
+    result = _ness("export", run, tmp_path / "a", "--to", form, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["task"] == (None if form == "merged" else 2)
+    assert sorted(found["classes"]) == (["1", "2"] if form == "merged" else ["2"])
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["README.md", "model.pt2"]
+
+
+@pytest.mark.parametrize("options", [["torch", "--one-rank"], ["merged", "--task", "1"]])
+def test_options_that_a_format_does_not_have_are_refused(run, options, tmp_path):
+    result = _ness("export", run, tmp_path / "a", "--to", *options)
+    assert result.exit_code == 2
+    assert options[1] in result.stderr
+
+
 def test_what_is_there_is_never_overwritten(run, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine").touch()

@@ -62,7 +62,7 @@ class Peft(ExportFormat):
         write_network(first, folder / BASE, config_of(subject))
         before, after = _library(first), _library(now)
         factors = {
-            name: factorised(change)
+            name: factorised(change, float(before.get_parameter(f"{name}.weight").abs().max()))
             for name, change in _changes(before, after, head=_head_name(before, first)).items()
         }
         saved = [_head_name(after, now), *(n for n, m in after.named_modules() if _is_norm(m))]
@@ -120,16 +120,18 @@ class Peft(ExportFormat):
 # -- the adapter -------------------------------------------------------------------------------
 
 
-def factorised(change: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def factorised(change: torch.Tensor, size: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return A ``[r, ...]`` and B ``[out, r]`` (``[out, r, 1, 1]``), float32, with B A = change.
 
+    Both matrices of a difference were rounded to float32; a singular value that the rounding of
+    one of its entries explains is none of the update's. O(out d min(out, d)) time.
+
     Args:
-        change: ``[out, d]`` or ``[out, c, kh, kw]`` float64; r is its numerical rank in float32.
-            O(out d min(out, d)) time.
+        change: What was added, ``[out, d]`` or ``[out, c, kh, kw]`` float64.
+        size: The largest absolute value among the weights that it was added to.
     """
     p, s, qt = torch.linalg.svd(change.flatten(1), full_matrices=False)
-    largest = float(s[0]) if len(s) else 0.0
-    rank = int((s > largest * torch.finfo(torch.float32).eps / 16).sum())
+    rank = int((s > size * torch.finfo(torch.float32).eps / 2).sum())
     root = s[:rank].sqrt()
     a, b = root[:, None] * qt[:rank], p[:, :rank] * root
     if change.dim() == 4:
