@@ -26,9 +26,14 @@ def _sizes_of_batches(method, pass_images):
     return sizes
 
 
-@pytest.mark.parametrize(("statistics", "sizes"), [("batch", [16, 9, 8]), ("task", [16, 16, 1])])
-def test_a_remainder_of_one_is_not_normalised_by_itself(statistics, sizes):
+@pytest.mark.parametrize(
+    ("statistics", "recorded", "sizes"),
+    [("batch", False, [16, 9, 8]), ("task", False, [16, 9, 8]), ("task", True, [16, 16, 1])],
+)
+def test_a_remainder_of_one_is_not_normalised_by_itself(statistics, recorded, sizes):
     method, images = _method(statistics), make_images(1, 33)
+    if recorded:
+        record_statistics(method, [images])
     found = []
 
     def pass_images():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
 from ness_cli.methods import ness
+from ness_cli.subspace.basis import filtered_basis
 
 SMALL = [
     *("--preset", "digits", "data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"),
@@ -31,8 +31,8 @@ def _tensors(run, task, name):
     return load_file(run / f"task-{task:02d}" / f"{name}.safetensors")
 
 
-def _keeping_open(make, *arguments, keep_open):
-    return make(*arguments, keep_open=True)
+def _keeping_open(*arguments, keep_open, **others):
+    return filtered_basis(*arguments, keep_open=True, **others)
 
 
 @pytest.fixture(scope="module", params=["hard", "bounded"])
@@ -40,9 +40,7 @@ def old(request, tmp_path_factory):
     """A run whose first task was built as earlier versions did."""
     out = tmp_path_factory.mktemp("old") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("null_basis", "bounded_basis"):
-            make = functools.partial(_keeping_open, getattr(ness, name))
-            patch.setattr(ness, name, make)
+        patch.setattr(ness, "filtered_basis", _keeping_open)
         _ness("run", "--out", out, *SMALL, "--until", 1, f"methods.ness.scaling={request.param}")
     assert "fc1.U" in _tensors(out, 1, "basis")
     return out

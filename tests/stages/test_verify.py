@@ -79,7 +79,7 @@ def test_a_run_of_three_tasks_in_numbers(run):
     assert found["matrices"] == 3 * 2 * 2
     assert found["spectra"] == 3 * 2
     assert (found["updates"], found["rows"]) == (2, 0)
-    assert "all is as it was written" in _good("verify", run).stdout
+    assert "all is as it was written" in " ".join(_good("verify", run).stdout.split())
 
 
 def test_a_changed_byte_and_a_missing_file_are_named(run):
@@ -112,7 +112,7 @@ def _rewrite(run, task, name, change):
 
 
 def _lengthen(tensors):
-    key = next(k for k in tensors if k.endswith((".U", ".Q")))
+    key = next(k for k in tensors if k.endswith((".U", ".Q")) and tensors[k].numel())
     tensors[key] = tensors[key] * 1.01
 
 
