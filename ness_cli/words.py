@@ -48,3 +48,19 @@ def fixed(value: float, digits: int = 2, *, signed: bool = False) -> str:
     rounded = round(value, digits) + 0.0
     sign = "+" if signed and rounded > 0 else ""
     return f"{sign}{rounded:.{digits}f}"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return text whose control characters, and what no encoding can write, are spelled out.
+
+    The name of a file may have a line break in it, or codes that a terminal obeys.
+
+    Args:
+        text: Any text.
+        keep: Characters that stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )

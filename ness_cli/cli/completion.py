@@ -46,6 +46,14 @@ def devices(incomplete: str) -> list[str]:
     return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
 
 
+def report_formats(incomplete: str) -> list[str]:
+    """Return the formats of a report that begin so."""
+    from ness_cli.registry import names
+
+    known = names("ness_cli.results.formats")
+    return [name for name in known if name.startswith(incomplete)]
+
+
 def settings(incomplete: str) -> list[Offer]:
     """Return the sections and settings that begin so."""
     from ness_cli.settings.explain import all_options

@@ -15,7 +15,7 @@ from rich.text import Text
 from ness_cli import registry
 from ness_cli.console import Console
 from ness_cli.errors import SettingsError
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import plain_table, titled
 from ness_cli.settings.base import Section
 from ness_cli.settings.components import Component
 from ness_cli.settings.explain import Option, all_options, options_of, plain

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
-
 from ness_cli.cli.targets import Target, show_notes
 from ness_cli.console import Console
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.task_stream import SPLITS
 from ness_cli.errors import MissingFilesError
 from ness_cli.results.plan_tables import disk_table, layers_table, settings_table, tasks_table
+from ness_cli.results.table import Table
 from ness_cli.stages.plan import Plan, plan_run
 
 
@@ -58,7 +57,7 @@ def _missing_files(manifest: Mapping[str, Any]) -> MissingFilesError | None:
     )
 
 
-def _disk_table(plan: Plan, keep: str) -> Group:
+def _disk_table(plan: Plan, keep: str) -> Table:
     return disk_table(
         plan.manifest,
         plan.bytes_per_task,

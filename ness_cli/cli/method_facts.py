@@ -13,7 +13,7 @@ from rich.console import RenderableType
 
 from ness_cli.cli.components import Components
 from ness_cli.results.number_formats import human_bytes
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import plain_table, titled
 from ness_cli.settings.components import METHODS
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.words import counted, fixed

@@ -61,8 +61,7 @@ def run_targets(found: Sequence[Target], workplace: Session, extent: Extent) -> 
         extent = replace(extent, verify_data=False)
     documents = [_run_one(target, workplace, extent) for target in found]
     result = report([target.run.path for target in found])
-    for renderable in result.renderables(workplace.console.width):
-        workplace.console.result(renderable)
+    workplace.console.result(result)
     return {"schema": "ness.run-result/1", "runs": documents, "report": result.document()}
 
 

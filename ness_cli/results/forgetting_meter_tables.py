@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Group as Lines
-
 from ness_cli.results.forgetting_meter import ForgettingMeter
-from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.run_names import RunNames
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.words import counted
 
 if TYPE_CHECKING:  # it brings all settings along, and ``ness status`` needs none
@@ -45,7 +43,7 @@ def meter_line(meter: ForgettingMeter) -> str:
     return "; ".join(parts)
 
 
-def updates_table(meter: ForgettingMeter) -> Lines | None:
+def updates_table(meter: ForgettingMeter) -> Table | None:
     """Return a row per update; nothing if none is known."""
     if not meter.updates:
         return None
@@ -60,7 +58,7 @@ def updates_table(meter: ForgettingMeter) -> Lines | None:
     return titled(_TITLE, table, _SUMS, _POOLED if meter.is_pooled else "", _missing(meter))
 
 
-def meters_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
+def meters_table(runs: Sequence[RunResult], names: RunNames) -> Table | None:
     """Return a row per run of which something is known; nothing if there is none."""
     shown = [run for run in runs if run.meter.updates]
     if not shown:
@@ -79,7 +77,7 @@ def meters_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
     return titled(names.title(_TITLE), table, _SUMS, pooled)
 
 
-def layers_table(meter: ForgettingMeter, width: int) -> Lines | None:
+def layers_table(meter: ForgettingMeter, width: int) -> Table | None:
     """Return a row per layer and a column per update, as many as fit ``width`` columns.
 
     Nothing if no update is known.

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from rich.console import Group
-
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import Table, plain_table, titled
 
 _MOST = 20  # rows of a table
 
 
 def classes_table(
     path: str, counts: Mapping[str, Mapping[str, int]], splits: Sequence[str]
-) -> Group:
+) -> Table:
     """Return the table of images by class and split.
 
     Args:
@@ -30,7 +28,7 @@ def classes_table(
     return titled(f"{path}: {len(counts)} classes", table)
 
 
-def sizes_table(sizes: Counter[tuple[int, int]], modes: Counter[str]) -> Group:
+def sizes_table(sizes: Counter[tuple[int, int]], modes: Counter[str]) -> Table:
     """Return the table of images by ``(height, width)``, and below how pixels are stored."""
     table = plain_table("height x width", "images")
     for (height, width), count in sizes.most_common(_MOST):
@@ -41,7 +39,7 @@ def sizes_table(sizes: Counter[tuple[int, int]], modes: Counter[str]) -> Group:
     return titled("Sizes", table, f"stored as: {stored}" if stored else "")
 
 
-def repeated_table(groups: Sequence[Sequence[str]]) -> Group:
+def repeated_table(groups: Sequence[Sequence[str]]) -> Table:
     """Return the table of images with the same pixels: paths, a row per group."""
     table = plain_table("the same pixels", left=1)
     for group in groups[:_MOST]:

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.forgetting_meter_tables import layers_table
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.words import counted
 
 _MOST_ROWS = 60
@@ -106,17 +103,13 @@ class Inspection:
             "violations": self.violations,
         }
 
-    def renderables(self, width: int) -> list[RenderableType]:
-        """Return the tables, for a console of ``width`` columns, an empty line between them."""
+    def tables(self, width: int) -> list[Table]:
+        """Return the tables, for lines of ``width`` characters."""
         meter = layers_table(self.meter, width)
-        tables = [self._room_table(), meter, self._update_table(), self._drift_table()]
-        shown = [table for table in tables if table is not None]
-        found: list[RenderableType] = []
-        for table in shown:
-            found += [table, Text("")]
-        return found[:-1]
+        found = [self._room_table(), meter, self._update_table(), self._drift_table()]
+        return [table for table in found if table is not None]
 
-    def _room_table(self) -> Group | None:
+    def _room_table(self) -> Table | None:
         if not self.rooms:
             return None
         last = max(room.task for room in self.rooms)
@@ -143,7 +136,7 @@ class Inspection:
             )
         return titled(f"{self.path}: {self.method}, room after task {last}", table, *notes)
 
-    def _update_table(self) -> Group | None:
+    def _update_table(self) -> Table | None:
         if not self.updates:
             return None
         table = plain_table(
@@ -179,13 +172,13 @@ class Inspection:
             promise,
         )
 
-    def _drift_table(self) -> Group | None:
+    def _drift_table(self) -> Table | None:
         if not self.drift:
             return None
         shown = {row["task"] for row in self.drift}
         left_out = ", ".join(str(task) for task in range(1, self.last) if task not in shown)
         table = plain_table("task", "logits moved", "predictions changed", "layer moved most", "by")
-        table.columns[3].justify = "left"
+        table.columns[3].is_text = True
         for row in self.drift:
             layer = max(row["layers"], key=row["layers"].__getitem__)
             table.add_row(

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
-
 from ness_cli.results.number_formats import human_bytes
-from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.step_tables import frozen_note
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.yaml_files import typed
 from ness_cli.words import counted
 
 
-def settings_table(resolved: Resolved) -> Group:
+def settings_table(resolved: Resolved) -> Table:
     """Return the table of all settings, as they are typed, and where each comes from.
 
     A null that stands for a value is shown as that value.
@@ -30,7 +28,7 @@ def settings_table(resolved: Resolved) -> Group:
     return titled("Settings", table)
 
 
-def tasks_table(manifest: Mapping[str, Any], splits: Sequence[str], title: str) -> Group:
+def tasks_table(manifest: Mapping[str, Any], splits: Sequence[str], title: str) -> Table:
     """Return the table of tasks: classes, counts, bytes, and what is missing.
 
     Args:
@@ -56,7 +54,7 @@ def tasks_table(manifest: Mapping[str, Any], splits: Sequence[str], title: str) 
     return titled(f"{title}: {what}", table)
 
 
-def layers_table(layers: Sequence[Mapping[str, Any]], frozen: Mapping[str, int]) -> Group:
+def layers_table(layers: Sequence[Mapping[str, Any]], frozen: Mapping[str, int]) -> Table:
     """Return the table of layers that tasks after the first train in.
 
     Args:
@@ -77,7 +75,7 @@ def disk_table(
     keep: str,
     total: int,
     build_memory: int,
-) -> Group:
+) -> Table:
     """Return the table of what a run takes on disk and in memory.
 
     Args:

@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group
-from rich.text import Text
-
 from ness_cli.results.number_formats import percent
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.words import counted
 
 _MOST_CONFUSIONS = 10
@@ -75,7 +72,7 @@ class Confusion:
             "outside": dict(self.outside),
         }
 
-    def tables(self, width: int) -> Group:
+    def tables(self, width: int) -> Table:
         """Return accuracy and confusions: all of them if they fit, else the most frequent."""
         title = f"{self.num_right} of {counted(self.num_images, 'image')} right"
         if self.accuracy is not None:
@@ -89,7 +86,7 @@ class Confusion:
             return titled(title, self._matrix(names), *notes)
         return titled(title, self._most_frequent(), *notes)
 
-    def _matrix(self, names: Sequence[str]) -> Any:
+    def _matrix(self, names: Sequence[str]) -> Table:
         table = plain_table("class", *names)
         for true in dict.fromkeys(true for true, _ in self.counts):
             row = (self.counts.get((true, found), 0) for found in names)
@@ -104,7 +101,7 @@ class Confusion:
         return table
 
 
-def prediction_table(rows: Sequence[Mapping[str, Any]], title: str) -> Group:
+def prediction_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Return a line per image: its file, and what it may be.
 
     Args:
@@ -118,5 +115,5 @@ def prediction_table(rows: Sequence[Mapping[str, Any]], title: str) -> Group:
             f"{each['label']} {100 * each['confidence']:.1f}" for each in row["top"][1:]
         )
         cells = [row["file"], row["label"], *([rest] if others else []), str(row["task"])]
-        table.add_row(*map(Text, cells), f"{100 * row['confidence']:.1f}")
+        table.add_row(*cells, f"{100 * row['confidence']:.1f}")
     return titled(title, table)

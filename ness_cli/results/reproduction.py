@@ -6,11 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group as Lines
-from rich.table import Table
-
-from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.summary import Group, Spread
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.settings.reproduction import About
 from ness_cli.words import fixed
 
@@ -97,7 +94,7 @@ class Reproduction:
             ],
         }
 
-    def table(self) -> Lines:
+    def table(self) -> Table:
         """Return the table of verdicts."""
         table = plain_table(
             *("metric", "verdict", "measured", "published", "difference", "allowed"), left=2
@@ -108,7 +105,7 @@ class Reproduction:
             row = (str(each.measured), published, difference, f"{each.allowed:.2f}")
             table.add_row(each.metric, each.verdict, *row)
         if not self.comparisons:
-            table = Table(box=None, show_header=False)
+            table = plain_table()
         seeds = ", ".join(map(str, self.seeds)) or "none to the end"
         return titled(f"{self.preset}: {self.verdict} (seeds: {seeds})", table, self.note)
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group
-
 from ness_cli.extensions import Extension, forked_words, read_extensions
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.forgetting_meter_tables import meter_line, percent_of
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.results.task_facts import TaskFacts, read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import COMMANDS, STEPS, RunState, read_run_record, read_state
@@ -29,7 +27,7 @@ class RunStatus:
     tasks: tuple[TaskFacts, ...]
     meter: ForgettingMeter
 
-    def table(self) -> Group:
+    def table(self) -> Table:
         """Return a row per task, and below why steps are stale."""
         names = ["name"] * any(facts.words for facts in self.tasks)
         rhos = {update.task: percent_of(update.largest[1]) for update in self.meter.updates}

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
-
 from ness_cli.results.margins import Margins
 from ness_cli.results.number_formats import percent
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.results.tables import MARGIN, MARGIN_NOTE
 from ness_cli.results.task_facts import TaskFacts
 from ness_cli.words import counted
 
 
-def step_table(step: str, record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:
+def step_table(step: str, record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Table:
     """Return a table of what a step recorded; ``tasks`` is what is known of the run's tasks."""
     if step == "evaluate":
         return _accuracy_table(record, tasks)
@@ -40,7 +38,7 @@ def step_line(step: str, task: int | None, record: Mapping[str, Any], num_tasks:
     return f"{start} evaluated: mean accuracy over tasks seen {mean}"
 
 
-def _train_table(record: Mapping[str, Any]) -> Group:
+def _train_table(record: Mapping[str, Any]) -> Table:
     table = plain_table("epochs", "steps", "loss", "validation", "s", left=0)
     loss, valid = record["train_loss"], record.get("valid_accuracy")
     table.add_row(
@@ -53,7 +51,7 @@ def _train_table(record: Mapping[str, Any]) -> Group:
     return titled(f"Task {record['task']}: training", table)
 
 
-def _layer_table(record: Mapping[str, Any]) -> Group:
+def _layer_table(record: Mapping[str, Any]) -> Table:
     title = f"Task {record['task']}: open to the next task"
     table = plain_table("layer", "d", "rank", "open", "threshold", "rule", "energy in it")
     for row in record["layers"]:
@@ -87,7 +85,7 @@ def frozen_note(frozen: Mapping[str, int]) -> str:
     return f"trained in task 1 only, {counted(sum(frozen.values()), 'number')}: {shown}{more}"
 
 
-def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Group:
+def _accuracy_table(record: Mapping[str, Any], tasks: Sequence[TaskFacts]) -> Table:
     tasks = tasks[: int(record["task"])]
     has_names = any(facts.words for facts in tasks)
     kinds = {"task-incremental": "task_incremental", "class-incremental": "class_incremental"}

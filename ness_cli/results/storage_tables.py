@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
-
 from ness_cli.results.number_formats import human_bytes
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.words import counted
 
 
-def cache_table(streams: Sequence[Mapping[str, Any]], title: str) -> Group:
+def cache_table(streams: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Return a line per prepared stream, and how much they are together."""
     table = plain_table("images of", "folder", "tasks", "images", "size", left=2)
     for each in streams:
@@ -24,7 +22,7 @@ def cache_table(streams: Sequence[Mapping[str, Any]], title: str) -> Group:
     return titled(title, table, f"{counted(len(streams), 'stream')}, {human_bytes(total)}")
 
 
-def removal_table(files: Mapping[str, int], title: str) -> Group:
+def removal_table(files: Mapping[str, int], title: str) -> Table:
     """Return a line per file and its bytes, and how much they are together."""
     table = plain_table("file", "size")
     for name, size in sorted(files.items()):
@@ -33,7 +31,7 @@ def removal_table(files: Mapping[str, int], title: str) -> Group:
     return titled(title, table, f"{counted(len(files), 'file')}, {total}")
 
 
-def verified_table(found: Mapping[str, Any], title: str) -> Group:
+def verified_table(found: Mapping[str, Any], title: str) -> Table:
     """Return a line per kind of check, and how often it was made."""
     table = plain_table("checked", "number")
     size = human_bytes(found["bytes"])

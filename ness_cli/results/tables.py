@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich.console import Group as Lines
-from rich.text import Text
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.costs import Costs
 from ness_cli.results.margins import Margins
 from ness_cli.results.number_formats import human_bytes, human_count, human_seconds, percent
-from ness_cli.results.plain_table import plain_table, titled
 from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_names import RunNames
-from ness_cli.results.summary import METRICS, Group, distinct_names
+from ness_cli.results.summary import BETTER, METRICS, Group, distinct_names
+from ness_cli.results.table import Cell, Table, plain_table, titled
 from ness_cli.results.task_facts import TaskFacts
 from ness_cli.words import fixed, tasks_in_words
 
@@ -36,7 +34,7 @@ def accuracy_table(
     width: int,
     tasks: Sequence[TaskFacts] = (),
     margins: Margins | None = None,
-) -> Lines:
+) -> Table:
     """Return the accuracy triangle, or one line per task where the triangle does not fit.
 
     Args:
@@ -51,13 +49,13 @@ def accuracy_table(
     if space < _ROW:
         return _per_task(matrix, title, known, margins)
     table = plain_table("after", *map(str, range(1, matrix.last + 1)), "mean")
-    table.columns[-1].style = "bold"
+    table.columns[-1].is_bold = True
     has_names = space >= _NAMED_ROW
     for facts, row in zip(known, matrix.rows, strict=False):
         table.add_row(_row_label(facts, space if has_names else 0), *_cells(row, matrix.last))
     if margins is not None:
         numbers = (f"{value:.1f}" for value in (*margins.tasks, margins.mean))
-        table.add_row(MARGIN, *numbers, style="dim")
+        table.add_row(MARGIN, *numbers, is_faint=True)
     return titled(title, table)
 
 
@@ -76,19 +74,19 @@ def _row_label(facts: TaskFacts, space: int) -> str:
     return f"{facts.number}: {facts.label(space - len('10: ') - 2)}"
 
 
-def _cells(row: Sequence[float | None] | None, num_tasks: int) -> list[str | Text]:
+def _cells(row: Sequence[float | None] | None, num_tasks: int) -> list[str | Cell]:
     """Return a row of the triangle and its mean."""
     if row is None:
         return ["-", *[""] * (num_tasks - 1), "-"]
-    cells: list[str | Text] = ["-" if value is None else f"{value:.1f}" for value in row]
-    cells[-1] = Text(str(cells[-1]), style="bold")
+    cells = [Cell("-" if value is None else f"{value:.1f}", value) for value in row]
+    cells[-1] = replace(cells[-1], is_bold=True)
     known = [value for value in row if value is not None]
     return [*cells, *[""] * (num_tasks - len(row)), f"{sum(known) / len(known):.1f}"]
 
 
 def _per_task(
     matrix: AccuracyMatrix, title: str, tasks: Sequence[TaskFacts], margins: Margins | None
-) -> Lines:
+) -> Table:
     has_names = any(facts.words for facts in tasks)
     columns = ["task", *["name"] * has_names, "learned", "final"]
     columns += [*[MARGIN] * (margins is not None), "change"]
@@ -102,12 +100,13 @@ def _per_task(
     return titled(title, table)
 
 
-def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
+def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Table:
     """Return the runs side by side."""
     table = plain_table(
         *("run", "method", "seed", "tasks", "ACC", "BWT", "forgetting", "learned"),
         left=2,
     )
+    _mark_better(table, METRICS)
     for run in runs:
         summary = run.task_incremental.summary()
         table.add_row(
@@ -115,42 +114,51 @@ def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
             run.method,
             str(run.record["seed"]),
             f"{run.num_done}/{run.state.num_tasks}",
-            *(percent(summary[metric]) for metric in METRICS),
+            *_percents(summary, METRICS),
         )
     scopes = [_scope(run, run.task_incremental, names) for run in runs]
     return titled(names.title("Task-incremental, %"), table, *scopes)
 
 
-def class_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
+def class_table(runs: Sequence[RunResult], names: RunNames) -> Table | None:
     """Return class-incremental results of the runs that have any, or say why not."""
     shown = [run for run in runs if run.class_incremental.last or run.class_note]
     if not shown:
         return None
     table = plain_table("run", "method", "ACC", "BWT", "forgetting", left=2)
+    _mark_better(table, METRICS[:3])
     for run in shown:
-        if run.class_incremental.last:
-            summary = run.class_incremental.summary()
-            values = [percent(summary[metric]) for metric in METRICS[:3]]
-        else:
-            values = ["n/a", "n/a", "n/a"]
+        summary = run.class_incremental.summary()
+        found = _percents(summary, METRICS[:3])
+        values = found if run.class_incremental.last else [Cell("n/a")] * 3
         table.add_row(names.name(run.path), run.method, *values)
     notes = dict.fromkeys(run.class_note for run in shown if run.class_note)
     scopes = [_scope(run, run.class_incremental, names) for run in shown]
     return titled(names.title("Class-incremental, %"), table, *notes, *scopes)
 
 
-def validation_table(runs: Sequence[RunResult], names: RunNames) -> Lines | None:
+def validation_table(runs: Sequence[RunResult], names: RunNames) -> Table | None:
     """Return results on validation images of the runs that have any."""
     shown = [run for run in runs if run.validation.last]
     if not shown:
         return None
     table = plain_table("run", "method", "ACC", "BWT", "forgetting", "learned", left=2)
+    _mark_better(table, METRICS)
     for run in shown:
-        summary = run.validation.summary()
-        values = (percent(summary[metric]) for metric in METRICS)
+        values = _percents(run.validation.summary(), METRICS)
         table.add_row(names.name(run.path), run.method, *values)
     scopes = [_scope(run, run.validation, names) for run in shown]
     return titled(names.title("On validation images, %"), table, *scopes)
+
+
+def _mark_better(table: Table, metrics: Sequence[str]) -> None:
+    """Say of the last columns, which have these metrics, whether more is better."""
+    for column, metric in zip(table.columns[-len(metrics) :], metrics, strict=True):
+        column.better = BETTER[metric]
+
+
+def _percents(summary: Mapping[str, float | None], metrics: Sequence[str]) -> list[Cell]:
+    return [Cell(percent(summary[metric]), summary[metric]) for metric in metrics]
 
 
 def _scope(run: RunResult, matrix: AccuracyMatrix, names: RunNames) -> str:
@@ -166,22 +174,24 @@ def _scope(run: RunResult, matrix: AccuracyMatrix, names: RunNames) -> str:
     return "; ".join(parts)
 
 
-def group_table(found: Sequence[Group]) -> Lines:
+def group_table(found: Sequence[Group]) -> Table:
     """Return mean ± sample standard deviation over seeds."""
     table = plain_table(
         *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
     )
+    _mark_better(table, METRICS)
     title, presets = "Mean ± sample standard deviation over seeds, %", {g.preset for g in found}
     common = f"{presets.pop()}, " if len(presets) == 1 and len(found) > 1 else ""
     for group, name in zip(found, distinct_names(found), strict=True):
         behind = f" ({len(group.seeds_behind)} behind)" if group.seeds_behind else ""
         seeds = f"{len(group.seeds)}{behind}" if len(group.seeds) > 1 else f"1 only{behind}"
-        values = (str(group.spread(metric)) for metric in METRICS)
+        spreads = [group.spread(metric) for metric in METRICS]
+        values = [Cell(str(spread), spread.mean) for spread in spreads]
         table.add_row(name.removeprefix(common), seeds, *values)
     return titled(f"{title}; preset {common[:-2]}" if common else title, table)
 
 
-def cost_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
+def cost_table(runs: Sequence[RunResult], names: RunNames) -> Table:
     """Return time and bytes of the runs."""
     table = plain_table("run", "train", "build", "evaluate", "on disk", "peak RAM")
     for run in runs:
@@ -204,7 +214,7 @@ def cost_table(runs: Sequence[RunResult], names: RunNames) -> Lines:
     )
 
 
-def kept_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Lines:
+def kept_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Table:
     """Return what the runs keep and need, and what a step of theirs costs."""
     columns = ("run", "weights", "memory", "images", "own", "task", "passes", "step")
     table = plain_table(*columns)
@@ -223,7 +233,7 @@ def kept_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunName
     return titled(title, table, *_KEPT_NOTES, step_note)
 
 
-def steps_table(run: RunResult) -> Lines:
+def steps_table(run: RunResult) -> Table:
     """Return time and bytes of every step of a run."""
     table = plain_table("task", "train", "build", "evaluate", "bytes written")
     columns = [run.seconds(step) for step in ("train", "build", "evaluate")]

@@ -48,7 +48,10 @@ def inspect(
 
       ness inspect runs/a --images 500 --plot spectra.png
     """
+    from rich.console import Group
+
     from ness_cli.results.spectrum_plot import check_plot, plot_spectra
+    from ness_cli.results.table import apart
     from ness_cli.run_dir import RunDir
     from ness_cli.stages.context import RunContext
     from ness_cli.stages.inspect import inspect as make_inspection
@@ -64,8 +67,7 @@ def inspect(
         if plot is not None:
             plot_spectra(found.spectra, plot)
             workplace.console.note(f"spectra drawn into {plot}")
-        for renderable in found.renderables(workplace.console.width):
-            workplace.console.result(renderable)
+        workplace.console.result(Group(*apart(found.tables(workplace.console.width))))
         if found.left_out:
             workplace.console.note(found.left_out)
         workplace.console.document(found.document())

@@ -20,7 +20,7 @@ def list_presets(json: options.Json = False) -> None:
     """List the presets by benchmark, one line each."""
     from itertools import groupby
 
-    from ness_cli.results.plain_table import plain_table, titled
+    from ness_cli.results.table import plain_table, titled
     from ness_cli.settings import presets
     from ness_cli.settings.resolve import about_of
 

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from ness_cli.cli import options
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import completion, options
 from ness_cli.cli.session import session
 
 
 def report(
     runs: options.Runs,
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="text, or what other programs read: json, csv, markdown, latex. "
+            "Only the document goes to stdout.",
+            autocompletion=completion.report_formats,
+        ),
+    ] = "text",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder to write report.json, .csv, .md, .tex into, besides.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -22,14 +43,25 @@ def report(
 
       ness report runs/a runs/ft --json
 
-      ness report runs
-    """
-    from ness_cli.stages.report import report as make_report
+      ness report runs --format latex > table.tex
 
-    with session(json=json, quiet=quiet) as workplace:
-        result = make_report(runs)
-        for line in result.left_out:
-            workplace.console.note(line)
-        for renderable in result.renderables(workplace.console.width):
-            workplace.console.result(renderable)
-        workplace.console.document(result.document())
+      ness report runs --save results
+    """
+    from ness_cli.stages import report as stage
+
+    chosen = "json" if json else format_name
+    with session(json=chosen == "json", quiet=quiet) as workplace:
+        console = workplace.console
+        wanted = stage.report_format(chosen)
+        found = stage.report(runs)
+        for line in found.left_out:
+            console.note(line)
+        if save is not None:
+            for path in stage.save(found, save):
+                console.note(f"written: {path}")
+        if chosen == "text":
+            console.result(found)
+        elif chosen == "json":
+            console.document(found.document())
+        else:
+            console.plain(wanted.render(found))

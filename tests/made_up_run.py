@@ -1,0 +1,54 @@
+"""Runs that are made up: records on disk, nothing trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+NUM_TASKS = 10
+
+
+def made_up(
+    folder: Path,
+    seed: int,
+    *,
+    method: str = "ness",
+    settings: dict[str, object] | None = None,
+    more: dict[str, object] | None = None,
+    **options: object,
+) -> Path:
+    """Write the records of a finished run of ten tasks of two classes, forty test images each.
+
+    Args:
+        folder: Where to write them.
+        seed: The run's.
+        method: The run's.
+        settings: More of its identity.
+        more: More of the record of every step.
+        **options: Options of the method.
+    """
+    folder.mkdir(parents=True)
+    settings = {f"methods.{method}.{k}": v for k, v in options.items()} | (settings or {})
+    identity = {"seed": seed, "method.name": method, "net.name": "mlp", **settings}
+    identity |= {"data.source": "digits", "data.protocol": "split"}
+    record = {"fingerprint": "f", "identity": identity, "preset": "mine", "method": method}
+    record |= {"seed": seed, "num_tasks": NUM_TASKS, "stream_key": "k", "notes": []}
+    (folder / "run.json").write_text(json.dumps(record))
+    tasks = [
+        {
+            "name": f"classes-{2 * t + 1}-{2 * t + 2}",
+            "classes": [f"animal-{t}", f"plant-{t}"],
+            "splits": {"test": {"count": 40}},
+        }
+        for t in range(NUM_TASKS)
+    ]
+    (folder / "stream.json").write_text(json.dumps({"tasks": tasks, "shared_labels": False}))
+    for t in range(1, NUM_TASKS + 1):
+        task = folder / f"task-{t:02d}"
+        task.mkdir()
+        for name in ("train", "subspace", "accuracy"):
+            record = {"fingerprint": "f", "seconds": 4000.0, "bytes": {"x": 10**9}}
+            record |= {"memory_bytes": 10**9, "peak_memory_bytes": 10**10, **(more or {})}
+            record["task_incremental"] = [100.0 - 2.5 * seed] * t
+            (task / f"{name}.json").write_text(json.dumps(record))
+    return folder

@@ -1,0 +1,130 @@
+"""Every format of a report says the same, and no name of a folder breaks one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from made_up_run import made_up
+
+from ness_cli.registry import names
+from ness_cli.results.formats.csv import COLUMNS
+from ness_cli.results.table import Cell, plain_table, titled
+from ness_cli.stages.report import FORMATS, report, report_format, save
+
+UGLY = "a|b & 50% $x_1$ {#} ~^ <b>*[1]*\\n \x1b[31m\nnew--line é `c` \\\\"
+TEXTUAL = ["csv", "latex", "markdown", "text"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Three seeds of one method, two of another, in folders of the worst names."""
+    parent = tmp_path_factory.mktemp("runs")
+    for seed in (1, 2, 3):
+        made_up(parent / UGLY / f"seed-{seed}", seed)
+    for seed in (1, 2):
+        made_up(parent / "gpm" / f"seed-{seed}", seed, method="gpm")
+    return parent
+
+
+def test_all_formats_are_found_by_their_files():
+    assert set(names(FORMATS)) >= {"csv", "json", "latex", "markdown", "text"}
+
+
+@pytest.mark.parametrize("name", TEXTUAL)
+def test_control_characters_of_names_are_spelled_out(runs, name):
+    text = report_format(name).render(report([runs]))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
+    shown = text.replace(r"\textbackslash{}", "\\").replace("\\\\", "\\")
+    assert r"\x1b" in shown
+
+
+def test_every_row_of_markdown_has_the_cells_of_its_head(runs):
+    text = report_format("markdown").render(report([runs]))
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    assert len(tables) > 6
+    for lines in tables:
+        counts = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines}
+        assert len(counts) == 1
+        assert re.fullmatch(r"(\| (:--|--:) )+\|", lines[1])
+
+
+def test_latex_has_no_open_group_and_its_rows_have_the_cells_of_their_columns(runs):
+    text = report_format("latex").render(report([runs]))
+    bare = re.sub(r"\\[&%$#_{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert not re.search(r"[~^|<>\"]", re.sub(r"(?m)^%.*$", "", bare))
+    for table in re.findall(r"(?s)\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", bare):
+        spec, body = table
+        rows = re.findall(r"(?m)^(.*) \\\\$", body)
+        assert rows
+        assert {row.count(" & ") for row in rows if "& 50" not in row} <= {len(spec) - 1}
+        # A bracket or star after the end of a row would be its argument.
+        assert not [row for row in rows if row.lstrip().startswith(("[", "*"))]
+
+
+def test_csv_has_a_row_per_run_and_per_group_with_the_numbers_of_the_document(runs):
+    found = report([runs])
+    rows = list(csv.DictReader(io.StringIO(report_format("csv").render(found))))
+    document = json.loads(report_format("json").render(found))
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["kind"] for row in rows] == ["run"] * 5 + ["group"] * 2
+    for row, run in zip(rows, document["runs"], strict=False):
+        assert float(row["acc"]) == run["acc"]
+        assert float(row["train_seconds"]) == sum(run["seconds"]["train"])
+        assert (row["class_acc"], row["acc_std"]) == ("", "")
+    for row, group in zip(rows[5:], document["groups"], strict=True):
+        assert float(row["acc"]) == group["acc"]["mean"]
+        assert float(row["acc_std"]) == group["acc"]["std"]
+        assert int(row["num_seeds"]) == len(group["seeds"])
+
+
+def test_saving_writes_every_format_that_is_a_file_and_equal_bytes_again(runs, tmp_path):
+    found = report([runs])
+    written = save(found, tmp_path / "new" / "folder")
+    assert {path.name for path in written} >= {f"report.{s}" for s in ("csv", "json", "md", "tex")}
+    before = {path: path.read_bytes() for path in written}
+    assert save(report([runs]), tmp_path / "new" / "folder") == written
+    assert {path: path.read_bytes() for path in written} == before
+
+
+def _scores(better: int, values: list[float | None]):
+    table = plain_table("run", "score")
+    table.columns[1].better = better
+    for value in values:
+        table.add_row("r", Cell("-" if value is None else f"{value:.1f}", value))
+    return table
+
+
+@pytest.mark.parametrize(
+    ("better", "values", "best"),
+    [
+        (1, [1.0, 3.0, 2.0], [1]),
+        (-1, [1.0, 3.0, 2.0], [0]),
+        (0, [1.0, 3.0, 2.0], []),
+        (1, [3.01, 3.02, 2.0], [0, 1]),  # they read the same
+        (1, [2.0, 2.0], []),  # none is better than another
+        (1, [None, 2.0], []),
+        (1, [None, 2.0, 1.0], [1]),
+    ],
+)
+def test_the_best_stands_out_where_there_is_something_to_compare(better, values, best):
+    table = _scores(better, values)
+    assert [table.rows.index(row) for row in table.best(1)] == sorted(set(best))[: len(best)]
+
+
+def test_the_best_of_a_column_is_bold_in_latex(runs):
+    text = report_format("latex").render(report([runs]))
+    (compared,) = [t for t in text.split(r"\begin{table}") if "Task-incremental" in t]
+    rows = re.findall(r"seed-(\d).*", compared)
+    bold = re.findall(r"seed-(\d).*\\textbf\{97\.50\}", compared)
+    assert (rows, bold) == (["1", "2", "3", "1", "2"], ["1", "1"])
+
+
+def test_a_title_and_notes_are_free_of_control_characters():
+    table = titled("a\x07b", plain_table("x\ty"), "", "n\x1bn")
+    assert (table.title, table.columns[0].name, table.notes) == (r"a\x07b", r"x\ty", (r"n\x1bn",))
