@@ -9,6 +9,7 @@ from typing import Any
 from ness_cli.errors import SettingsError
 from ness_cli.settings import presets, unread
 from ness_cli.settings.components import SOURCES
+from ness_cli.settings.explain import all_options
 from ness_cli.settings.model import Settings
 from ness_cli.settings.precedence import (
     Layer,
@@ -19,6 +20,8 @@ from ness_cli.settings.precedence import (
 )
 from ness_cli.settings.resolve import build
 from ness_cli.settings.sources.base import SHARED_LABEL_TASKS, PublicSettings
+from ness_cli.settings.suggest import unknown_key
+from ness_cli.settings.validate import refusal
 from ness_cli.settings.values import flatten, group, merge
 
 _OWN = ("data", "train")  # what tasks may have for themselves
@@ -94,7 +97,7 @@ def resolve_extension(
         layers = [("", {"data": _given(group(stored, "data"), _SHAPE)}), *_data_of(preset)]
         data = dict(group(merge_layers(layers)[0], "data"))
     elif continues:
-        data = _next_tasks(group(stored, "data"), typed, learned)
+        data = _next_tasks(stored, command_line, learned)
         command_line = merge(command_line, {"data": {"num_tasks": data["num_tasks"]}})
     else:
         data = _without_choice(_below(group(stored, "data"), typed, learned))
@@ -108,17 +111,25 @@ def resolve_extension(
 
 
 def _refuse_settings_of_the_run(command_line: Mapping[str, Any]) -> None:
-    keys = [
-        key
-        for key, _ in flatten(command_line)
-        if (section := key.partition(".")[0]) in Settings.model_fields and section not in _OWN
+    """Refuse what only the run as a whole has, and what no run has.
+
+    Raises:
+        SettingsError: If there is any.
+    """
+    keys = [key for key, _ in flatten(command_line) if key.partition(".")[0] not in _OWN]
+    if not keys:
+        return
+    known = tuple(f"{option.key}." for option in all_options())
+    unknown = [
+        key for key in keys if key not in Settings.model_fields and not f"{key}.".startswith(known)
     ]
-    if keys:
-        what = "belong to the whole run" if len(keys) > 1 else "belongs to the whole run"
-        raise SettingsError(
-            f"{', '.join(keys)}: {what}; new tasks may have their own data.* and train.* only",
-            "leave it out, or prepare another run: ness prepare --out RUN2 KEY=VALUE",
-        )
+    if unknown:
+        raise refusal([unknown_key(key) for key in unknown])
+    what = "belong to the whole run" if len(keys) > 1 else "belongs to the whole run"
+    raise SettingsError(
+        f"{', '.join(keys)}: {what}; new tasks may have their own data.* and train.* only",
+        "leave it out, or prepare another run: ness prepare --out RUN2 KEY=VALUE",
+    )
 
 
 def _data_of(preset: str) -> list[Layer]:
@@ -170,16 +181,16 @@ def _constants(data: Mapping[str, Any], learned: Learned) -> dict[str, Any]:
 
 
 def _next_tasks(
-    data: Mapping[str, Any], typed: Mapping[str, Any], learned: Learned
+    stored: Mapping[str, Any], command_line: Mapping[str, Any], learned: Learned
 ) -> dict[str, Any]:
     """Return the run's own data with the tasks that come after those that it has.
 
     Raises:
         SettingsError: If nothing says how many, or all classes are taken.
     """
-    number = typed.get("num_tasks")
+    data, number = group(stored, "data"), group(command_line, "data").get("num_tasks")
     if number is None or SOURCES.chosen(data) == "sequence":
-        build({"data": {**data, **typed}})  # a mistyped key says more
+        build(merge(stored, command_line))  # a mistyped key says more
         raise SettingsError("nothing says which tasks to add", _SAY_WHAT)
     if not isinstance(number, int) or number < 1:
         raise SettingsError(f"data.num_tasks: {number!r} should be a whole number of at least 1")
