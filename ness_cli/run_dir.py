@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -90,23 +91,24 @@ class RunDir:
         try:
             lock.acquire()
         except filelock.Timeout:
-            who = "another process"
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                content = json.loads(holder.read_text())
-                who = f"process {content['pid']} on {content['host']}"
+            known = _content(holder)
+            who = f"process {known['pid']} on {known['host']}" if known else "another process"
             raise LockedError(
                 f"{self.path} is in use by {who}", "wait for it to end, or stop it"
             ) from None
+        own = {"host": socket.gethostname(), "pid": os.getpid()}
         try:
             remove_leftovers(self.path)
-            write_json(holder, {"host": socket.gethostname(), "pid": os.getpid()})
+            write_json(holder, own)
             yield
         finally:
-            holder.unlink(missing_ok=True)
-            if not self.run.exists():
-                self._remove_leavings(is_new=is_new)
+            # Of another process if the folder was deleted under this one, and made again.
+            if _content(holder) in (own, {}):
+                holder.unlink(missing_ok=True)
+                if not self.run.exists():
+                    self._remove_leavings(is_new=is_new)
             lock.release()
-            if is_new and not any(self.path.iterdir()):
+            if is_new and self.path.is_dir() and not any(self.path.iterdir()):
                 self.path.rmdir()
 
     def _remove_leavings(self, *, is_new: bool) -> None:
@@ -115,3 +117,11 @@ class RunDir:
             (self.path / ".lock").unlink()
         if is_new:
             self.log.unlink(missing_ok=True)
+
+
+def _content(holder: Path) -> dict[str, Any]:
+    """Return who holds a run, empty where that is not known."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(holder.read_text())
+        return {key: found[key] for key in ("host", "pid")}
+    return {}

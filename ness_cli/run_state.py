@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import DamagedError
+from ness_cli.errors import DamagedError, InputError
 from ness_cli.extensions import fingerprint_of
 from ness_cli.files import read_json
 from ness_cli.run_dir import RunDir
@@ -95,6 +95,37 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
         return read_json(run.run, remedy=_way_to_a_run(run.path))
     except DamagedError as error:
         raise DamagedError(error.what, "restore it, or start over in another folder") from error
+
+
+def require_same_run(run: RunDir, record: Mapping[str, Any]) -> None:
+    """Refuse to go on in a run folder that was deleted, or replaced, since it was opened.
+
+    A lock does not tell: it is a file of the folder, and went with it.
+
+    Args:
+        run: The run folder.
+        record: What ``run.json`` was when it was opened.
+
+    Raises:
+        InputError: If there is none any more, or that of another run, or of the same prepared anew.
+        DamagedError: If it does not read back.
+    """
+    if not run.run.exists():
+        how = "is gone"
+    elif _when_made(read_run_record(run)) != _when_made(record):
+        how = "is another run now"
+    else:
+        return
+    raise InputError(
+        f"{run.path} {how}: the run that this process worked on was deleted or replaced",
+        "nothing was written there; to see what is there now: ness status"
+        f" {shlex.quote(str(run.path))}",
+    )
+
+
+def _when_made(record: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return what no other run has alike, whatever is appended to it."""
+    return record.get("fingerprint"), record.get("created")
 
 
 def _way_to_a_run(path: Path) -> str:

@@ -7,7 +7,7 @@ counters, schedule and history as JSON in the header.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,17 @@ class CheckpointFile:
         path: The file.
         identity: Run and task, and hashes of the inputs the training started from.
         remedy: What to do about a damaged file, for error messages.
+        before_save: Called before the file is written; raises where it must not be.
     """
 
     path: Path
     identity: Mapping[str, Any]
     remedy: str
+    before_save: Callable[[], None] = lambda: None
 
     def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Write tensors and plain values, atomically."""
+        self.before_save()
         tensor_files.write(self.path, tensors, {**self.identity, "state": state})
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:

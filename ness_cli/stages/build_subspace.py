@@ -71,6 +71,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
             )
         # Only now, with everything read and computed by all processes, does the old state go.
         current_processes().wait()
+        context.require_same_run()
         if current_processes().is_main:
             context.run.task(task_number).record(RECORDS["build"]).unlink(missing_ok=True)
         outputs = method.outputs("build")

@@ -59,8 +59,21 @@ class RunContext:
         self.stream = TaskStream(manifest, workplace.cache, remedy=prepare)
 
     def state(self) -> RunState:
-        """Return which steps are done, read anew."""
+        """Return which steps are done, read anew.
+
+        Raises:
+            InputError: If the folder holds another run by now, or none.
+        """
+        self.require_same_run()
         return run_state.read_state(self.run)
+
+    def require_same_run(self) -> None:
+        """Refuse to go on in a folder that was deleted, or holds another run by now.
+
+        Raises:
+            InputError: If it is so.
+        """
+        run_state.require_same_run(self.run, self.run_record)
 
     def identity(self, kind: str, task: int) -> dict[str, Any]:
         """Return what the header of a tensor file of this run says."""

@@ -21,7 +21,7 @@ from ness_cli.files import write_json
 from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import read_run_record
+from ness_cli.run_state import read_run_record, require_same_run
 from ness_cli.settings.extension import ExtensionSettings, Learned, resolve_extension
 from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.stages.context import read_settings, run_log
@@ -82,7 +82,8 @@ def extend(
     Raises:
         SettingsError: If a setting belongs to the whole run, or settings do not fit each other, the
             data or the run: images of another shape, other classes under a shared head.
-        InputError: If the folder is no run, or images cannot be read.
+        InputError: If the folder is no run, or not the same when the images are prepared, or images
+            cannot be read.
         DamagedError: If a file of the run does not read back.
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; the run is as it was then.
@@ -100,6 +101,7 @@ def extend(
         entry = _entry(found, added, record)
         total = record["num_tasks"] + len(added["tasks"])
         extensions = [*record.get("extensions", ()), entry]
+        require_same_run(run, record)
         write_json(run.run, {**record, "extensions": extensions, "num_tasks": total})
     return Extended(added, found.typed, _notes(found, added, before))
 

@@ -163,7 +163,7 @@ def _record(
         "identity": settings.identity(),
         "origins": dict(found.resolved.origins),
         "notes": settings.notes,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
     if not found.changed:
         return {**made, "identity": record["identity"]}

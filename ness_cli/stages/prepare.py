@@ -20,7 +20,7 @@ from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import read_run_record
+from ness_cli.run_state import read_run_record, require_same_run
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
@@ -74,7 +74,7 @@ def prepare(
     Raises:
         SettingsError: If the settings do not fit each other or the data.
         InputError: If the images cannot be read, or the run was prepared with other settings or
-            from other files.
+            from other files; or if the folder was deleted or replaced meanwhile.
         DamagedError: If a file of a run that was prepared does not read back.
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; nothing half made is left.
@@ -90,6 +90,7 @@ def prepare(
             for note in stream_notes(manifest):
                 progress.note(note)
             record = _record(resolved, manifest, _pretrained(settings, None, cache, progress))
+            _refuse_a_place_taken(run)
             write_run(run, settings, manifest, record)
         return Prepared(record, manifest, was_there=False, was_compared=True)
     record = read_run_record(run)
@@ -118,12 +119,27 @@ def prepare(
             prepare_appended(run, extension, settings, cache, progress, verify_data=verify_data)
         if was_compared:
             record["places"] = settings.stream.locations()
+        require_same_run(run, record)
         write_run(run, settings, manifest, record)
     joined = {
         **manifest,
         "tasks": [*manifest["tasks"], *(t for e in extensions for t in e.tasks())],
     }
     return Prepared(record, joined, was_there=True, was_compared=was_compared)
+
+
+def _refuse_a_place_taken(run: RunDir) -> None:
+    """Refuse to make a run in a folder that was deleted while its images were prepared.
+
+    Raises:
+        InputError: If it is gone, or another process has made a run there since.
+    """
+    if run.run.exists() or not run.path.is_dir():
+        how = "holds another run now" if run.run.exists() else "is gone"
+        raise InputError(
+            f"{run.path} {how}: it was deleted while its images were prepared",
+            "type the same command again: they are in the cache",
+        )
 
 
 def _made_again(
@@ -189,7 +205,7 @@ def _record(
         "origins": dict(resolved.origins),
         "notes": settings.notes,
         "versions": versions(),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
 
 

@@ -41,9 +41,14 @@ class StepRecord:
             torch.cuda.reset_peak_memory_stats(context.device)
 
     def write(self, name: str, tensors: Tensors) -> None:
-        """Write a tensor file of the task and remember its hash and size."""
+        """Write a tensor file of the task and remember its hash and size.
+
+        Raises:
+            InputError: If the folder holds another run by now, or none.
+        """
         if not current_processes().is_main:
             return
+        self.context.require_same_run()
         path = self.context.run.task(self.task).tensors(name)
         sha256 = tensor_files.write(path, tensors, self.context.identity(name, self.task))
         relative = self.context.run.relative(path)
@@ -51,7 +56,7 @@ class StepRecord:
         self.bytes[relative] = path.stat().st_size
 
     def finish(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the record, last of all, and return it."""
+        """Write the record, last of all, and return it; errors as in ``write``."""
         context = self.context
         name = run_state.RECORDS[self.step]
         record: dict[str, Any] = {
@@ -72,6 +77,7 @@ class StepRecord:
             **more,
         }
         if current_processes().is_main:
+            context.require_same_run()
             write_json(context.run.task(self.task).record(name), record)
         return record
 

@@ -16,7 +16,6 @@ from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method, Task
 from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.processes import current_processes
-from ness_cli.run_dir import TaskDir
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
 from ness_cli.stages.models import (
@@ -46,7 +45,8 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         What happened; ``record`` is the content of ``train.json``.
 
     Raises:
-        InputError: If the steps before are not done, or files are missing.
+        InputError: If the steps before are not done, files are missing, or the folder came to hold
+            another run meanwhile, or none.
         DamagedError: If a file does not read back.
         SettingsError: If the network cannot be trained on the device as deterministically as asked.
         NumericalError: If the loss is not finite.
@@ -76,6 +76,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
         processes = current_processes()
+        context.require_same_run()
         if processes.is_main and (force or step.status == "stale"):
             folder.checkpoint.unlink(missing_ok=True)
         if processes.is_main:
@@ -85,11 +86,12 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
             folder.checkpoint,
             context.identity("checkpoint", task_number) | {"inputs": record.files.inputs},
             remedy=f"delete it and run: {command(context.run.path, 'train', task_number)}",
+            before_save=context.require_same_run,
         )
         fitted = _fit(context, method, data, checkpoint)
         method.end_task(data)
         record_statistics(method, method.statistics_sets(data))
-        _write_history(folder, fitted.history, durable=True)
+        _write_history(context, task_number, fitted.history, durable=True)
         record.write(MODEL, state_dict(method.model))
         for name, tensors in method.outputs("train").items():
             record.write(name, tensors)
@@ -120,11 +122,10 @@ def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
 
 def _fit(context: RunContext, method: Method, task: Task, checkpoint: CheckpointFile) -> FitState:
     settings, workplace = context.settings_of(task.number), context.workplace
-    folder = context.run.task(task.number)
 
     def write_history(history: list[dict[str, Any]]) -> None:
         # Not durable: after a crash of the machine the checkpoint has what it is made of.
-        _write_history(folder, history, durable=False)
+        _write_history(context, task.number, history, durable=False)
 
     fit = Fit(
         method,
@@ -147,10 +148,13 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
         return fit.train()
 
 
-def _write_history(folder: TaskDir, history: list[dict[str, Any]], *, durable: bool) -> None:
+def _write_history(
+    context: RunContext, task_number: int, history: list[dict[str, Any]], *, durable: bool
+) -> None:
     if current_processes().is_main:
+        context.require_same_run()
         lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
-        write_bytes(folder.history, lines.encode(), durable=durable)
+        write_bytes(context.run.task(task_number).history, lines.encode(), durable=durable)
 
 
 def _results(fitted: FitState, context: RunContext) -> dict[str, Any]:
