@@ -112,6 +112,10 @@ class Console(Progress):
         if not self._quiet:
             self._err.print(Text(text), soft_wrap=True)
 
+    def complaint(self, text: str) -> None:
+        """Print a line on stderr that ``--quiet`` does not silence."""
+        self._err.print(Text(text), soft_wrap=True)
+
     def next(self, command: str) -> None:
         """Print the next command to type."""
         if not self._quiet:

@@ -129,6 +129,11 @@ class Group:
         return [run for run in self.independent if run.task_incremental.last == last]
 
     @property
+    def tasks_done(self) -> int:
+        """The last task that the runs which have come furthest were evaluated after."""
+        return self._last
+
+    @property
     def _last(self) -> int:
         return max(run.task_incremental.last for run in self.runs)
 
@@ -143,6 +148,7 @@ class Group:
         return {
             "preset": record["preset"],
             "method": record["method"],
+            "tasks_done": self.tasks_done,
             "seeds": self.seeds,
             "seeds_behind": self.seeds_behind,
             "repeats": [repeat.as_json() for repeat in self.repeats],
@@ -172,17 +178,24 @@ def groups(runs: Sequence[RunResult]) -> list[Group]:
 
 def distinct_names(found: Sequence[Group]) -> list[str]:
     """Return a name for every group; those of equal names say in which settings they differ."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for group in found:
+        alike.setdefault(group.name, []).append(group.identity)
+    differing = {name: _differing(identities) for name, identities in alike.items()}
     names = []
     for group in found:
-        alike = [other.identity for other in found if other.name == group.name]
-        keys = sorted({*(key for identity in alike for key in identity)})
-        differing = [
-            key
-            for key in keys
-            if any(other.get(key) != group.identity.get(key) for other in alike) and key != "seed"
-        ]
+        own = group.identity
         settings = ", ".join(
-            f"{key.rpartition('.')[2]}={group.identity.get(key)}" for key in differing
+            f"{key.rpartition('.')[2]}={own.get(key)}" for key in differing[group.name]
         )
         names.append(f"{group.name} ({settings})" if settings else group.name)
     return names
+
+
+def _differing(identities: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the settings but the seed that not all have alike, sorted."""
+    keys = {key for identity in identities for key in identity} - {"seed"}
+    first = identities[0]
+    return sorted(
+        key for key in keys if any(other.get(key) != first.get(key) for other in identities)
+    )

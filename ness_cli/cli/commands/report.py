@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import completion, options
+from ness_cli.cli import completion, gate_options, options
 from ness_cli.cli.session import session
 
 
@@ -29,13 +29,22 @@ def report(
             show_default=False,
         ),
     ] = None,
+    min_acc: gate_options.MinAcc = None,
+    min_bwt: gate_options.MinBwt = None,
+    max_forgetting: gate_options.MaxForgetting = None,
+    baseline: gate_options.Baseline = None,
+    tolerance: gate_options.Tolerance = None,
+    require_complete: gate_options.RequireComplete = False,
+    github: gate_options.Github = False,
+    junit: gate_options.Junit = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show accuracies, ACC, BWT, forgetting, time and bytes of one run or several.
 
     Runs that differ only in their seed are also shown as mean ± sample standard deviation. Works on
-    unfinished runs. Of folders that are no runs the runs below count, at any depth.
+    unfinished runs. Of folders that are no runs the runs below count, at any depth. With gates, for
+    CI: a line on stderr for each that failed, and exit code 3.
 
     [dim]Examples:[/dim]
 
@@ -46,14 +55,24 @@ def report(
       ness report runs --format latex > table.tex
 
       ness report runs --save results
+
+      ness report runs --min-acc 90 --max-forgetting 2 --require-complete
+
+      ness report runs --baseline report.json --tolerance 0.5 --junit gates.xml
     """
+    from ness_cli.cli.gates import Announcement
+    from ness_cli.results.gates import Limits, judge
     from ness_cli.stages import report as stage
 
     chosen = "json" if json else format_name
     with session(json=chosen == "json", quiet=quiet) as workplace:
         console = workplace.console
         wanted = stage.report_format(chosen)
+        limits = Limits(min_acc, min_bwt, max_forgetting, baseline, tolerance, require_complete)
+        announcement = Announcement(github, junit)
+        announcement.refuse_without(limits)
         found = stage.report(runs)
+        verdicts = judge(limits, found.runs, found.groups, found.left_out)
         for line in found.left_out:
             console.note(line)
         if save is not None:
@@ -62,6 +81,8 @@ def report(
         if chosen == "text":
             console.result(found)
         elif chosen == "json":
-            console.document(found.document())
+            passed = {"gates": [each.as_json() for each in verdicts]} if limits else {}
+            console.document({**found.document(), **passed})
         else:
             console.plain(wanted.render(found))
+        announcement.make(verdicts, console)
