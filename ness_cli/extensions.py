@@ -102,17 +102,19 @@ def extension_of(run_record: Mapping[str, Any], task_number: int) -> Extension |
 def fingerprint_of(run_record: Mapping[str, Any], task_number: int, step: str) -> str:
     """Return the fingerprint that the files of a step carry.
 
-    It depends on what the step depends on: nothing that is appended changes it, and a fork with
-    settings of its own has the training of task 1 from the run that it was forked from.
+    It depends on what the step depends on: nothing that is appended changes it, and what a fork
+    shares has that of the run that it was forked from.
 
     Args:
         run_record: The content of ``run.json``.
         task_number: The task.
         step: ``train``, ``build`` or ``evaluate``.
     """
-    forked = run_record.get("forked")
-    if forked is not None and (task_number, step) == (1, "train"):
-        return str(forked["training_fingerprint"])
+    forked = run_record.get("forked", {})
+    # Forks of earlier versions know that of the first training only.
+    known = forked.get("fingerprints") or {"train 1": forked.get("training_fingerprint")}
+    if shared := known.get(f"{step} {task_number}"):
+        return str(shared)
     extension = extension_of(run_record, task_number)
     return str(run_record["fingerprint"]) if extension is None else extension.fingerprint
 

@@ -28,9 +28,12 @@ def only_with(**needed: str | Sequence[str]) -> dict[str, Any]:
     }
 
 
-AFTER_TRAINING: dict[str, Any] = {"read_after_training": True}
+AFTER_TRAINING: dict[str, Any] = {"read_after_training": 1}
 """Marks an option of a method that the training of task 1 does not depend on: forks may change it.
 ``Field(default=0.97, json_schema_extra=AFTER_TRAINING)``."""
+AFTER_SECOND_TRAINING: dict[str, Any] = {"read_after_training": 2}
+"""Marks one that nothing depends on before the consolidation of task 2: a fork may share that too.
+"""
 
 
 class Section(BaseModel):

@@ -19,7 +19,7 @@ class ForkSettings:
     Attributes:
         resolved: All of them.
         changed: Keys that decide numbers and differ from those of the run: the consolidation of
-            task 1 is made anew where there are any.
+            the last task shared is made anew where there are any.
     """
 
     resolved: Resolved
@@ -32,8 +32,8 @@ def resolve_fork(
     """Return the settings of a fork after a task.
 
     A fork ends as a run that was prepared with its settings would. So a setting may change only if
-    no step that is shared depends on it: most decide the training of task 1, some options of
-    methods are read from its consolidation on.
+    no step that is shared depends on it: most decide the training of task 1; some options of
+    methods are read from its consolidation on, which decides the training of task 2.
 
     Args:
         stored: The content of the run's ``settings.yaml``.
@@ -47,23 +47,22 @@ def resolve_fork(
     """
     resolved = resolve_again(stored, record, overrides, None)
     changed = differing_keys(record["identity"], resolved.settings.identity())
-    early = [key for key in changed if not is_read_after_training(key)]
-    if early:
+    least = min(map(trainings_before, changed), default=after)
+    if least < after:
+        keys = [key for key in changed if trainings_before(key) == least]
+        decides = "decides" if len(keys) == 1 else "decide"
         raise SettingsError(
-            f"{', '.join(early)}: {_decides(early)} the training of task 1, which a fork shares",
-            "leave it out, or prepare another run: ness prepare --out RUN2 KEY=VALUE",
-        )
-    if changed and after > 1:
-        raise SettingsError(
-            f"{', '.join(changed)}: {_decides(changed)} the consolidation of task 1, which a fork"
-            f" after task {after} shares",
-            "fork it with --after 1",
+            f"{', '.join(keys)}: {decides} the training of task {least + 1}, which a fork after"
+            f" task {after} shares",
+            f"fork it with --after {least}"
+            if least
+            else "leave it out, or prepare another run: ness prepare --out RUN2 KEY=VALUE",
         )
     return ForkSettings(resolved, tuple(changed))
 
 
-def is_read_after_training(key: str) -> bool:
-    """Return whether nothing that the training of task 1 writes depends on a setting.
+def trainings_before(key: str) -> int:
+    """Return how many tasks are trained before anything depends on a setting.
 
     Args:
         key: As it is typed: ``methods.ness.eps1``.
@@ -71,10 +70,6 @@ def is_read_after_training(key: str) -> bool:
     section, _, rest = key.partition(".")
     name, _, option = rest.partition(".")
     if section != "methods" or not METHODS.has(name):
-        return False
+        return 0
     model = METHODS.model(name, setting="method.name")
-    return bool(model.marked(option.partition(".")[0], "read_after_training"))
-
-
-def _decides(keys: Sequence[str]) -> str:
-    return "decides" if len(keys) == 1 else "decide"
+    return int(model.marked(option.partition(".")[0], "read_after_training") or 0)

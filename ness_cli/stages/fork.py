@@ -79,7 +79,7 @@ def fork(
         for step in shared:
             _share(run, half_made, step)
         own_tasks = {**manifest, "tasks": manifest["tasks"][: _num_prepared(record)]}
-        forked = _record(run, record, found, after)
+        forked = _record(run, record, found, shared, after=after)
         write_run(half_made, found.resolved.settings, own_tasks, forked)
         os.replace(half_made.path, out.path)
     except BaseException:
@@ -100,17 +100,23 @@ def _shared(state: RunState, after: int, found: ForkSettings) -> Iterator[StepSt
                     f"--after {after}: {step.step} of task {task} {how}",
                     f"run: {command(state.run.path, step.step, task)}",
                 )
-        done = [train] if found.changed else [train, built, evaluated]
+        done = [train] if found.changed and task == after else [train, built, evaluated]
         for step in done:
             gone = step.record.get("removed", [])
-            if gone and task == after and step.step != "evaluate":
+            if gone and _is_read(step, after, found):
                 raise InputError(
-                    f"--after {after}: {gone[0]} is not kept (storage.keep=latest), and task"
-                    f" {after + 1} needs it",
+                    f"--after {after}: {gone[0]} is not kept (storage.keep=latest), and what comes"
+                    " next needs it",
                     "fork after the last task that is done, or a run with storage.keep=all",
                 )
             if step.is_done:
                 yield step
+
+
+def _is_read(step: StepState, after: int, found: ForkSettings) -> bool:
+    """Return whether a step that is shared leaves what the first own step of a fork reads."""
+    is_built_on = bool(found.changed) and (step.task, step.step) == (after - 1, "build")
+    return is_built_on or (step.task == after and step.step != "evaluate")
 
 
 def _share(run: RunDir, other: RunDir, step: StepState) -> None:
@@ -147,15 +153,23 @@ def _num_prepared(record: Mapping[str, Any]) -> int:
 
 
 def _record(
-    run: RunDir, record: Mapping[str, Any], found: ForkSettings, after: int
+    run: RunDir,
+    record: Mapping[str, Any],
+    found: ForkSettings,
+    shared: Sequence[StepState],
+    *,
+    after: int,
 ) -> dict[str, Any]:
     """Return the content of a fork's ``run.json``."""
-    settings, training = found.resolved.settings, fingerprint_of(record, 1, "train")
+    settings = found.resolved.settings
     about = {
         "from": str(run.path),
         "after": after,
         "changed": list(found.changed),
-        "training_fingerprint": training,
+        "fingerprints": {
+            f"{each.step} {each.task}": fingerprint_of(record, each.task, each.step)
+            for each in shared
+        },
     }
     made = {
         **record,
@@ -167,7 +181,8 @@ def _record(
     }
     if not found.changed:
         return {**made, "identity": record["identity"]}
-    made["fingerprint"] = sha256_of_text("/".join([training, settings.fingerprint()]))
+    parts = [fingerprint_of(record, after, "train"), settings.fingerprint()]
+    made["fingerprint"] = sha256_of_text("/".join(parts))
     if "extensions" in record:
         made["extensions"] = list(_extensions(record, settings, made["fingerprint"]))
     return made

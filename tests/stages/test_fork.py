@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 
 from ness_cli.console import Progress
 from ness_cli.errors import DamagedError, InputError, SettingsError
+from ness_cli.files import write_json
 from ness_cli.results.read_run import read_run
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record, read_state
 from ness_cli.settings import yaml_files
 from ness_cli.settings.components import METHODS
+from ness_cli.settings.fork import trainings_before
 from ness_cli.settings.resolve import resolve, resolve_again
 from ness_cli.stages import fork as stage
 from ness_cli.stages.context import RunContext
@@ -143,6 +145,52 @@ def test_a_fork_ends_as_a_run_with_its_settings_would(tmp_path, workplace, metho
     assert _bytes(run) == before
 
 
+@pytest.mark.parametrize(
+    ("method", "change", "back", "early"),
+    [
+        ("gpm", "threshold_increase=0.3", "threshold_increase=0.003", "threshold=0.3"),
+        ("ewc", "merge=online", "merge=mean", "strength=3.0"),
+    ],
+)
+def test_more_is_shared_where_nothing_of_it_depends_on_the_setting(
+    tmp_path, workplace, method, change, back, early
+):
+    change, back, early = (f"methods.{method}.{each}" for each in (change, back, early))
+    words = ["data.num_tasks=3", f"method.name={method}"]
+    expected = _trained(_prepared(tmp_path / "expected", workplace, *words, change), workplace)
+    run = _trained(_prepared(tmp_path / "run", workplace, *words), workplace, until=2)
+    before = _bytes(run)
+    with pytest.raises(SettingsError, match="decides the training of task 2") as refused:
+        _forked(run, tmp_path / "fork", workplace, early, change, after=2)
+    assert refused.value.remedy == "fork it with --after 1"
+    other, shared = _forked(run, tmp_path / "fork", workplace, change, after=2)
+    assert shared == [("train", 1), ("build", 1), ("evaluate", 1), ("train", 2)]
+    done = [step.status for step in read_state(other).steps]
+    assert done == ["done"] * 4 + ["pending"] * 5
+    # A branch of the fork has them from the first run, too.
+    third, _ = _forked(other, tmp_path / "third", workplace)
+    for each in (other, third):
+        _assert_same_tensors(_trained(each, workplace), expected)
+        assert read_state(each).next() is None
+    assert _bytes(run) == before
+    mine, theirs = _tensors(run), _tensors(other)
+    kept = [(value, theirs[name].get(key)) for name in mine for key, value in mine[name].items()]
+    assert not all(x is None or torch.equal(value, x) for value, x in kept)
+    with pytest.raises(SettingsError, match="decides the training of task 3"):
+        _forked(expected, tmp_path / "late", workplace, back, after=3)
+
+
+def test_a_fork_of_an_earlier_version_reads_as_it_did(tmp_path, workplace):
+    run = _trained(_prepared(tmp_path / "run", workplace, "data.num_tasks=1"), workplace)
+    other, _ = _forked(run, tmp_path / "fork", workplace, "methods.ness.eps1=0.2")
+    _trained(other, workplace)
+    record = read_run_record(other)
+    found = record["forked"].pop("fingerprints")
+    record["forked"]["training_fingerprint"] = found["train 1"]
+    write_json(other.run, record)
+    assert read_state(other).next() is None
+
+
 def test_a_branch_shares_all_that_is_done_and_may_be_extended_otherwise(tmp_path, workplace):
     words = ["data.num_tasks=3", "method.name=ness"]
     run = _trained(_prepared(tmp_path / "run", workplace, *words), workplace)
@@ -195,7 +243,7 @@ def test_records_say_that_forks_are_no_independent_runs(tmp_path, workplace):
         (["seed=7", "methods.ness.eps1=0.2"], 1, r"^seed: decides"),
         (["method.name=gpm"], 1, r"^method\.name: decides"),
         (["methods.ness.mix=2"], 1, r"^methods\.ness\.mix: decides"),
-        (["methods.ness.eps1=0.2"], 2, "decides the consolidation of task 1"),
+        (["methods.ness.eps1=0.2"], 2, r"^methods\.ness\.eps1: decides the training of task 2"),
     ],
 )
 def test_a_setting_that_decides_a_shared_step_is_refused(
@@ -221,6 +269,15 @@ def test_what_is_not_there_cannot_be_shared(tmp_path, workplace):
     other, _ = _forked(run, tmp_path / "fork", workplace, after=2)
     _trained(run, workplace)
     _assert_same_tensors(_trained(other, workplace), run)
+
+
+def test_what_a_fork_consolidates_anew_needs_the_memory_before(tmp_path, workplace):
+    words = ["data.num_tasks=3", "method.name=gpm", "storage.keep=latest"]
+    run = _trained(_prepared(tmp_path / "run", workplace, *words), workplace, until=2)
+    change = "methods.gpm.threshold_increase=0.3"
+    with pytest.raises(InputError, match=r"task-01/memory\.safetensors is not kept"):
+        _forked(run, tmp_path / "fork", workplace, change, after=2)
+    _forked(run, tmp_path / "fork", workplace, after=2)
 
 
 def test_a_damaged_file_is_not_shared_and_nothing_half_made_is_left(tmp_path, workplace):
@@ -254,18 +311,40 @@ def test_every_option_that_forks_may_change_is_among_those_tried_here():
     assert {name: set(options) for name, options in CHANGED.items()} == marked
 
 
-@pytest.mark.parametrize("method", sorted(CHANGED))
-def test_the_first_training_reads_no_option_that_forks_may_change(tmp_path, workplace, method):
-    few = ["data.num_tasks=1", f"method.name={method}"]
-    changed = [
+def _first_steps(path, workplace, method, trainings, *changes):
+    run = _prepared(path, workplace, f"data.num_tasks={trainings}", f"method.name={method}",
+                    *(f"methods.{method}.{name}={yaml_files.typed(value)}"
+                      for name, value in changes))  # fmt: skip
+    if trainings > 1:
+        _trained(run, workplace, until=trainings - 1)
+    with run.lock():
+        train_task(RunContext(run, workplace))
+    return run
+
+
+def _changes(method, trainings):
+    """Return the overrides that nothing may depend on before so many tasks are trained."""
+    return [
         f"methods.{method}.{name}={yaml_files.typed(value)}"
         for name, value in CHANGED[method].items()
+        if trainings_before(f"methods.{method}.{name}") >= trainings
     ]
+
+
+@pytest.mark.parametrize(
+    ("method", "trainings"), [(m, n) for m in sorted(CHANGED) for n in (1, 2) if _changes(m, n)]
+)
+def test_the_first_trainings_read_no_option_that_forks_may_change(
+    tmp_path, workplace, method, trainings
+):
+    words = [f"data.num_tasks={trainings}", f"method.name={method}"]
     runs = [
-        _prepared(tmp_path / "plain", workplace, *few),
-        _prepared(tmp_path / "changed", workplace, *few, *changed),
+        _prepared(tmp_path / "plain", workplace, *words),
+        _prepared(tmp_path / "changed", workplace, *words, *_changes(method, trainings)),
     ]
     for run in runs:
+        if trainings > 1:
+            _trained(run, workplace, until=trainings - 1)
         with run.lock():
             train_task(RunContext(run, workplace))
     _assert_same_tensors(*runs)

@@ -30,7 +30,8 @@ def fork(
     What is shared is not trained again: its files are hard links, or copies. A fork ends with the
     tensors of a run that was prepared with its settings, so a setting that decides a shared step is
     refused. Options that a method reads only from the consolidation of task 1 on, as thresholds,
-    may change with --after 1: ten of them cost the training of one first task.
+    may change with --after 1: ten of them cost the training of one first task. A few are read from
+    that of task 2 on, and may change with --after 2.
 
     Without other settings a fork is a branch: extend it otherwise than the run.
 

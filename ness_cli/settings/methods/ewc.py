@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ness_cli.settings.base import AFTER_TRAINING, only_with
+from ness_cli.settings.base import AFTER_SECOND_TRAINING, AFTER_TRAINING, only_with
 from ness_cli.settings.methods.base import MethodOptions
 
 
@@ -21,12 +21,14 @@ class Options(MethodOptions):
     of every image, which is the empirical Fisher information."""
     fisher_samples: int | None = Field(default=None, ge=1, json_schema_extra=AFTER_TRAINING)
     """Training images that it is estimated from; all of them when absent."""
-    merge: Literal["mean", "online"] = Field(default="mean", json_schema_extra=AFTER_TRAINING)
+    merge: Literal["mean", "online"] = Field(
+        default="mean", json_schema_extra=AFTER_SECOND_TRAINING
+    )
     """How the information of a new task joins that of the earlier ones: their ``mean`` over tasks,
     which leaves the meaning of ``strength`` alone, or ``online``: decay times the old plus the
     new."""
     decay: float = Field(
-        default=1.0, ge=0, le=1, json_schema_extra=only_with(merge="online") | AFTER_TRAINING
+        default=1.0, ge=0, le=1, json_schema_extra=only_with(merge="online") | AFTER_SECOND_TRAINING
     )
     """``online``: what is left of the old information after every task; 1 adds up."""
 

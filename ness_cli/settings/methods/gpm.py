@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ness_cli.settings.base import AFTER_TRAINING
+from ness_cli.settings.base import AFTER_SECOND_TRAINING, AFTER_TRAINING
 from ness_cli.settings.methods.base_sgd import SgdOptions
 
 EnergyThreshold = (
@@ -22,7 +22,7 @@ class Options(SgdOptions):
     threshold: EnergyThreshold = Field(default=0.97, json_schema_extra=AFTER_TRAINING)
     """Share of the inputs' energy that is protected after task 1: one for all layers, or a list in
     layer order."""
-    threshold_increase: float = Field(default=0.003, ge=0, json_schema_extra=AFTER_TRAINING)
+    threshold_increase: float = Field(default=0.003, ge=0, json_schema_extra=AFTER_SECOND_TRAINING)
     """Added to the threshold with every further task; the sum is capped at 1."""
     samples: int = Field(default=125, ge=1, json_schema_extra=AFTER_TRAINING)
     """Training images whose layer inputs the memory is taken from."""
