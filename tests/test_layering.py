@@ -31,8 +31,9 @@ ROWS = {
     "methods": 4,
     **dict.fromkeys(("engine", "export"), 5),
     "stages": 6,
-    "cli": 7,
-    "__main__": 8,
+    "study": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 # Row 1 is small and closed: who may use whom inside it.
 INSIDE_ROW_1 = {

@@ -31,6 +31,7 @@ from ness_cli.cli.commands import (
     run,
     settings,
     status,
+    study,
     train_task,
     verify,
 )
@@ -64,6 +65,7 @@ app.command("build-subspace", rich_help_panel=STEPS)(build_subspace.build_subspa
 app.command("evaluate", rich_help_panel=STEPS)(evaluate.evaluate)
 app.command("extend", rich_help_panel=STEPS)(extend.extend)
 app.command("fork", rich_help_panel=STEPS)(fork.fork)
+app.add_typer(study.app, name="study", rich_help_panel=STEPS)
 app.command("report", rich_help_panel=READING)(report.report)
 app.command("inspect", rich_help_panel=READING)(inspect.inspect)
 app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)

@@ -56,7 +56,7 @@ def targets(
         resolved = _resolved(preset, out, seed, overrides)
         return [Target(RunDir(out or _default_out(resolved, with_seed=True)), resolved)]
     found = []
-    for number in _parse_seeds(seeds):
+    for number in parse_seeds(seeds):
         own = None if out is None else out / f"seed-{number}"
         like = (
             own if own is not None and (own / "run.json").exists() else next(iter(children), None)
@@ -94,7 +94,7 @@ def _refuse_two_seeds(seed: int | None, seeds: str | None, overrides: Sequence[s
         raise SettingsError("--seed and --seeds exclude each other", "leave one of them out")
     setting = parse_overrides(overrides).get("seed")
     option = f"--seed {seed}" if seeds is None else f"--seeds {seeds}"
-    wanted = [seed] if seeds is None else _parse_seeds(seeds)
+    wanted = [seed] if seeds is None else parse_seeds(seeds)
     if setting is not None and wanted not in ([None], [setting]):
         raise SettingsError(f"{option} and seed={setting} contradict", "leave one of them out")
 
@@ -119,7 +119,12 @@ def _seed_runs(parent: Path) -> list[Path]:
     return sorted(runs, key=lambda path: (len(path.name), path.name))
 
 
-def _parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds in ``1,2,3``.
+
+    Raises:
+        SettingsError: If it is no such list, or names one twice.
+    """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts):
         raise SettingsError(f"--seeds: {text!r} is not a list of whole numbers like 1,2,3")

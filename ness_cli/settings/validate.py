@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -37,7 +37,12 @@ _BRANCHES = {*_KINDS, "literal_error"}  # what each branch of a union says of th
 
 
 def validate(
-    model: type[Model], values: object, problems: list[str], prefix: str = ""
+    model: type[Model],
+    values: object,
+    problems: list[str],
+    prefix: str = "",
+    *,
+    unknown: Callable[[str], str] | None = None,
 ) -> Model | None:
     """Return the model built from plain values, or ``None`` with its problems added to the list.
 
@@ -46,15 +51,19 @@ def validate(
         values: The values.
         problems: A line for everything that is wrong is added here.
         prefix: Group that the values stand in: ``about``.
+        unknown: Says what is wrong with a key that the model does not have; without it, every value
+            under it counts as a setting of a run.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems.extend(_readable(error, values, prefix))
+        problems.extend(_readable(error, values, prefix, unknown))
         return None
 
 
-def _readable(error: ValidationError, values: object, prefix: str) -> Iterator[str]:
+def _readable(
+    error: ValidationError, values: object, prefix: str, unknown: Callable[[str], str] | None
+) -> Iterator[str]:
     """Yield one line per place at fault."""
     by_setting: dict[str, list[ErrorDetails]] = {}
     for problem in error.errors():
@@ -62,7 +71,9 @@ def _readable(error: ValidationError, values: object, prefix: str) -> Iterator[s
     for setting, own in by_setting.items():
         # A list of which an item cannot be used is too short only for want of that item.
         has_bad_items = any(other.startswith(f"{setting}[") for other in by_setting)
-        if own[0]["type"] == "extra_forbidden":
+        if own[0]["type"] == "extra_forbidden" and unknown is not None:
+            yield unknown(setting)
+        elif own[0]["type"] == "extra_forbidden":
             yield from _unknown_keys(own[0], setting)
         elif own[0]["type"] == UNKNOWN:
             yield _unknown_component(own[0], setting)

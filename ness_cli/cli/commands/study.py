@@ -1,0 +1,121 @@
+"""``ness study``: many runs, from one file, on the engine that there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ness_cli.cli import options
+from ness_cli.cli.command_line import command_line
+from ness_cli.cli.session import session
+
+app = typer.Typer(help="Many runs from one file: rows of settings, seeds.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="The study's YAML file.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="The folder of a study.", show_default=False)]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The folder of the study. Default: runs/FILE.", show_default=False),
+]
+On = Annotated[str, typer.Option("--on", help="The engine that runs it.")]
+Rows = Annotated[
+    str | None,
+    typer.Option(help="The rows that are wanted, as in hard,sgp.", show_default=False),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(help="Another preset for the rows to start from.", show_default=False),
+]
+Seeds = Annotated[
+    str | None, typer.Option(help="Other seeds than the study's, as in 1,2,3.", show_default=False)
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, help="Runs at a time. Default: what there is room for.", show_default=False
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads of a run. Default: the study's.", show_default=False),
+]
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    file: File,
+    overrides: options.Overrides = None,
+    out: Out = None,
+    on: On = "local",
+    rows: Rows = None,
+    seeds: Seeds = None,
+    base: Base = None,
+    jobs: Jobs = None,
+    only_failed: Annotated[
+        bool, typer.Option("--only-failed", help="Run only what has failed before.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be started or submitted.")
+    ] = False,
+    device: options.Device = "auto",
+    threads: Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run a study: every row with every seed. Typed again it goes on where it stopped.
+
+    A run that fails does not stop the others, and is listed with its reason. Settings after FILE go
+    to every run; those that begin with engines. to the study.
+
+    [dim]Examples:[/dim]
+
+      ness study run studies/family-digits.yaml --out runs/family --jobs 2
+
+      ness study run studies/bounded.yaml --rows hard,bounded data.path=cifar100
+    """
+    from ness_cli.cli import run_study
+    from ness_cli.cli.targets import parse_seeds, refuse_options
+
+    with session(
+        json=json, quiet=quiet, way_on=command_line(context), device=device, threads=threads
+    ) as workplace:
+        refuse_options(overrides or (), run)
+        request = run_study.Request(
+            file,
+            overrides or (),
+            base=base,
+            seeds=None if seeds is None else parse_seeds(seeds),
+            out=out,
+            rows=_listed(rows),
+            jobs=jobs,
+            engine=on,
+        )
+        if dry_run:
+            run_study.dry_run(request, workplace)
+        else:
+            run_study.run_study(request, workplace, only_failed=only_failed)
+
+
+@app.command("status")
+def status(folder: Folder, json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Show how far every run of a study is, and why runs failed."""
+    from ness_cli.cli.run_study import show_status
+
+    with session(json=json, quiet=quiet) as workplace:
+        show_status(folder, workplace)
+
+
+@app.command("stop")
+def stop(folder: Folder, json: options.Json = False, quiet: options.Quiet = False) -> None:
+    """Stop a study: every run keeps a checkpoint, and study run goes on later."""
+    from ness_cli.cli.run_study import stop_study
+
+    with session(json=json, quiet=quiet) as workplace:
+        stop_study(folder, workplace)
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,0 +1,166 @@
+"""What ``ness study run``, ``status`` and ``stop`` do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ness_cli.cli.session import Session
+from ness_cli.errors import NessError, SystemRefusedError
+from ness_cli.settings.study_files import read_study
+from ness_cli.study.conduct import Conduct, make_engine, refuse_other_settings
+from ness_cli.study.folder import StudyFolder, study_folder, who
+from ness_cli.study.plan import StudyPlan
+from ness_cli.study.shared_start import refuse_unshared
+from ness_cli.study.states import States
+from ness_cli.words import counted
+
+_POLL_SECONDS = 0.5
+
+
+class RunsFailedError(NessError):
+    """Runs of a study have failed; the others are through."""
+
+    kind = "runs-failed"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed after ``ness study run``.
+
+    Attributes:
+        file: File of the study.
+        overrides: ``key=value`` strings: settings of every run, and ``engines.*``.
+        base: Another preset to start from.
+        seeds: Other seeds, as in ``1,2,3``.
+        out: Folder of the study.
+        rows: The rows that are wanted, separated by commas.
+        jobs: Runs at a time.
+        engine: Name of the engine.
+    """
+
+    file: Path
+    overrides: Sequence[str] = ()
+    base: str | None = None
+    seeds: Sequence[int] | None = None
+    out: Path | None = None
+    rows: Sequence[str] = ()
+    jobs: int | None = None
+    engine: str = "local"
+
+    def plan(self, workplace: Session) -> StudyPlan:
+        """Return the plan; errors as in ``read_study``, with those of all rows."""
+        jobs = [] if self.jobs is None else [f"engines.{self.engine}.jobs={self.jobs}"]
+        study = read_study(
+            self.file,
+            [*self.overrides, *jobs],
+            base=self.base,
+            seeds=None if self.seeds is None else list(self.seeds),
+            threads=workplace.threads,
+        )
+        folder = StudyFolder(self.out or Path("runs") / self.file.stem)
+        plan = StudyPlan(study, folder, workplace.device, tuple(self.rows))
+        refuse_unshared(plan)
+        return plan
+
+
+def run_study(request: Request, workplace: Session, *, only_failed: bool) -> None:
+    """Run what is left of a study, and show how every run ended.
+
+    Raises:
+        RunsFailedError: If runs failed.
+        StoppedError: If a stop was requested.
+    """
+    plan, console = request.plan(workplace), workplace.console
+    engine = make_engine(request.engine, plan, workplace)
+    with plan.folder.lock():
+        refuse_other_settings(plan)
+        plan.folder.remember(plan.study, engine=request.engine, device=workplace.device)
+        console.note(f"{plan.folder.path}: {States.of(plan).summary()}")
+        has_ended = Conduct(plan, engine, workplace, only_failed).run()
+    states = States.of(plan, {} if has_ended else engine.status([]))
+    console.result(states.table())
+    out = shlex.quote(str(plan.folder.path))
+    console.document(_document("ness.study-run/1", states))
+    if states.failed and has_ended:
+        raise RunsFailedError(
+            f"{counted(len(states.failed), 'run')} failed: {states.summary()}",
+            f"the logs say why; then: ness study run {shlex.quote(str(request.file))}"
+            f" --out {out} --only-failed",
+        )
+    console.next(f"ness study {'table' if has_ended else 'status'} {out}")
+
+
+def dry_run(request: Request, workplace: Session) -> None:
+    """Print what would be done now, in the words of the engine; nothing is written."""
+    plan = request.plan(workplace)
+    refuse_other_settings(plan)
+    engine = make_engine(request.engine, plan, workplace)
+    ready = Conduct(plan, engine, workplace).ready()
+    forks = [fork.command(plan) for fork in ready.forks]
+    text = engine.dry_run(list(ready.jobs.values()))
+    workplace.console.plain("".join(f"{line}\n" for line in forks) + text)
+
+
+def show_status(path: Path, workplace: Session) -> None:
+    """Show how far every run of a study is."""
+    plan, how = remembered_plan(path)
+    engine = make_engine(how["engine"], plan, workplace)
+    states = States.of(plan)
+    left = [plan.job(run) for run, progress in states.runs.items() if progress.status != "done"]
+    states = States(plan, states.runs, engine.status(left) if left else {})
+    workplace.console.result(states.table())
+    workplace.console.document(_document("ness.study-status/1", states))
+
+
+def stop_study(path: Path, workplace: Session) -> None:
+    """Ask what runs a study to stop, and wait until it has.
+
+    Raises:
+        SystemRefusedError: If it runs on another machine.
+    """
+    plan, how = remembered_plan(path)
+    make_engine(how["engine"], plan, workplace).stop(
+        [plan.job(run) for run in plan.runs() if plan.progress(run).status != "done"]
+    )
+    holder = plan.folder.holder()
+    if holder:
+        if holder["host"] != socket.gethostname():
+            raise SystemRefusedError(
+                f"{path} is being run by {who(holder)}", "type this command there"
+            )
+        workplace.console.note(f"{path}: asking {who(holder)} to stop")
+        os.kill(holder["pid"], signal.SIGTERM)
+    while plan.folder.holder():
+        time.sleep(_POLL_SECONDS)
+        workplace.stop.check("it was asked to stop", "the same command")
+    states = States.of(plan)
+    workplace.console.note(f"{path}: {states.summary()}")
+    workplace.console.document(_document("ness.study-stop/1", states))
+
+
+def remembered_plan(path: Path) -> tuple[StudyPlan, dict[str, Any]]:
+    """Return the plan of a study from its folder, and how it is run.
+
+    Raises:
+        InputError: If the folder is not that of a study.
+    """
+    folder = study_folder(path)
+    study, how = folder.remembered()
+    return StudyPlan(study, folder, how["device"]), how
+
+
+def _document(schema: str, states: States) -> dict[str, Any]:
+    return {
+        "schema": schema,
+        "folder": str(states.plan.folder.path),
+        "counts": states.counts,
+        "runs": states.document(),
+    }

@@ -1,0 +1,147 @@
+"""The file of a study: rows of settings times seeds, and how their runs are run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+from typing_extensions import Self
+
+from ness_cli.errors import did_you_mean
+from ness_cli.settings.base import Section
+from ness_cli.settings.components import EachOf
+from ness_cli.settings.engines.base import EngineOptions
+from ness_cli.settings.yaml_files import typed
+
+ENGINES = EachOf("ness_cli.settings.engines", "engine", default="local")
+_NAME = re.compile(r"[\w(][\w.,=+()-]*")
+_NO_NAME = re.compile(r"[^\w.,=+()-]+")
+_LONGEST = 120  # characters of a folder's name that every file system takes, with those of a log
+
+
+def _folder_name(name: str) -> str:
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST:
+        raise ValueError(f"{name!r} should be a folder's name: letters, digits and . , = + ( ) - _")
+    return name
+
+
+def _all_different(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{typed(seeds)} names a seed twice")
+    return seeds
+
+
+Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_all_different)]
+RowName = Annotated[str, AfterValidator(_folder_name)]
+
+
+class ChooseSettings(Section):
+    """By what one of the ``choices`` of a row is chosen: validation accuracy, and nothing else."""
+
+    tasks: int = Field(default=1, ge=1)
+    """The mean after this many tasks counts; candidates are trained no further."""
+    seed: int = 1
+    """Seed of the candidates' runs."""
+
+
+class AgainSettings(Section):
+    """Which rows get more seeds, once all are through."""
+
+    best: int = Field(ge=1)
+    """This many, by validation accuracy of the first seed."""
+    seeds: Seeds
+    """The seeds that they get."""
+    but: list[str] = Field(default=[])
+    """Rows that are left out: references."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A set of settings, which is run with several seeds.
+
+    Attributes:
+        row: The row that it belongs to.
+        name: Its folder, with forward slashes: the row's, or one inside for one of its choices.
+        settings: ``key=value`` strings, those of the study first.
+    """
+
+    row: str
+    name: str
+    settings: tuple[str, ...]
+
+
+class StudySettings(Section):
+    """A study: every row is run with every seed."""
+
+    base: str = "digits"
+    """Name of a preset, or a YAML file beside the study's: what all rows start from."""
+    seeds: Seeds = Field(default=[1])
+    """Seeds of every row."""
+    settings: list[str] = Field(default=[])
+    """``key=value`` strings that hold for every row."""
+    rows: dict[RowName, list[str]] = Field(default={})
+    """Rows by name, each with its ``key=value`` strings, in the order of the table."""
+    grid: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(default={})
+    """Values by setting: every row is run with each combination of them; without rows the
+    combinations are the rows."""
+    fork_after: Literal[1] | None = None
+    """``1``: rows of one method share the training of task 1, and may differ only in what is read
+    after it, as thresholds."""
+    choices: dict[str, Annotated[list[list[str]], Field(min_length=1)]] = Field(default={})
+    """By row: lists of ``key=value`` strings, of which the best by validation images is taken."""
+    choose: ChooseSettings = ChooseSettings()
+    again: AgainSettings | None = None
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of every run, whatever runs it: numbers depend on them."""
+    engines: Annotated[dict[str, EngineOptions], ENGINES] = Field(default={})
+    """Options by engine: ``local: {jobs: 2}``."""
+
+    @model_validator(mode="after")
+    def _rows_that_there_are(self) -> Self:
+        rows = self.combinations()
+        if not rows:
+            raise ValueError("rows: a study needs some, or a grid")
+        for key, named in {
+            "choices": self.choices,
+            "again.but": self.again and self.again.but,
+        }.items():
+            for row in named or ():
+                if row not in rows:
+                    raise ValueError(f"{key}: no such row {row!r}{did_you_mean(row, rows)}")
+        if len(rows) < max(1, len(self.rows)) * prod(map(len, self.grid.values())):
+            raise ValueError("grid: two combinations would have one name; give them as rows")
+        return self
+
+    def combinations(self) -> dict[str, tuple[str, ...]]:
+        """Return the settings of every row, those of a grid multiplied out, by name."""
+        rows = dict(self.rows) or ({"": []} if self.grid else {})
+        found: dict[str, tuple[str, ...]] = {}
+        for row, own in rows.items():
+            for values in product(*self.grid.values()):
+                added = [
+                    f"{key}={typed(value)}" for key, value in zip(self.grid, values, strict=True)
+                ]
+                found[",".join(filter(None, [row, *map(short, added)]))] = (*own, *added)
+        return found
+
+    def variants(self, row: str) -> list[Variant]:
+        """Return the settings that a row is chosen among; mostly there is nothing to choose."""
+        own = (*self.settings, *self.combinations()[row])
+        if row not in self.choices:
+            return [Variant(row, row, own)]
+        return [
+            Variant(row, f"{row}/{','.join(map(short, choice))}", (*own, *choice))
+            for choice in self.choices[row]
+        ]
+
+
+def short(assignment: str) -> str:
+    """Return a setting as part of a folder's name: ``strength=500``; of a method just its name."""
+    key, _, value = assignment.partition("=")
+    last = key.rpartition(".")[2]
+    text = value if last in ("name", "source") else f"{last}={value}"
+    return _NO_NAME.sub("_", text).strip("_")

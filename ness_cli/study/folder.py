@@ -1,0 +1,201 @@
+"""The folder of a study: what was asked for, its runs, and how far each of them is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ness_cli.errors import InputError, LockedError, NessError
+from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.run_dir import RunDir
+from ness_cli.run_state import STEPS, RunState, read_state
+from ness_cli.settings import yaml_files
+from ness_cli.settings.study_files import StudyFile, read_study
+from ness_cli.study.engines.base import IN_USE, INTERRUPTED
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run of a study is.
+
+    Attributes:
+        status: ``done``, ``running``, ``failed``, ``stopped`` (it goes on) or ``waiting``.
+        tasks_done: Tasks that are trained, consolidated and evaluated.
+        num_tasks: Those that it has to do; ``None`` where that is not known yet.
+        why: Why it failed.
+    """
+
+    status: str
+    tasks_done: int = 0
+    num_tasks: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of a study: ``ROW/seed-N`` for every run, its log and exit code beside it."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Return the file with what was asked for."""
+        return self.path / "study.json"
+
+    def run(self, name: str) -> RunDir:
+        """Return a run folder by its name, ``ROW/seed-N``."""
+        return RunDir(self.path / name)
+
+    def log(self, name: str) -> Path:
+        """Return the log of a run: everything that its commands said, oldest first."""
+        return self.path / f"{name}.log"
+
+    def exit_code(self, name: str) -> Path:
+        """Return the file with the exit code of a run's last command."""
+        return self.path / f"{name}.exit"
+
+    @property
+    def settings(self) -> Path:
+        """Return the study as it was asked for, with what was typed beside its file."""
+        return self.path / "study.yaml"
+
+    def remember(self, study: StudyFile, **how: str) -> None:
+        """Write down what was asked for, so that the folder is enough to go on from.
+
+        Args:
+            study: The study.
+            how: How it is run: the engine by name, the device.
+        """
+        values = study.settings.model_dump(mode="json", exclude_unset=True)
+        text = yaml_files.dump({**values, "base": study.base})
+        write_bytes(self.settings, text.encode())
+        content = {"schema": "ness.study/1", "file": str(study.path.absolute()), **how}
+        write_json(self.record, content)
+
+    def remembered(self) -> tuple[StudyFile, dict[str, Any]]:
+        """Return what was asked for, and how it is run.
+
+        Raises:
+            InputError: If the folder is not that of a study.
+            DamagedError: If a file does not read back.
+        """
+        how = read_json(self.record, remedy="ness study ls shows the studies that there are")
+        return read_study(self.settings), how
+
+    def progress(self, name: str, until: int | None = None) -> RunProgress:
+        """Return how far a run is, from its own records.
+
+        Args:
+            name: The run.
+            until: Its last task, where that is not the last that it has.
+        """
+        run, code = self.run(name), self._last_code(name)
+        if not run.run.exists():
+            failed = code not in (None, 0, INTERRUPTED, IN_USE)
+            return (
+                RunProgress("failed", why=self.reason(name)) if failed else RunProgress("waiting")
+            )
+        try:
+            state = read_state(run)
+        except NessError as error:
+            return RunProgress("failed", why=error.what)
+        num_tasks = state.num_tasks if until is None else min(until, state.num_tasks)
+        done = num_done(state, num_tasks)
+        if done == num_tasks:
+            return RunProgress("done", done, num_tasks)
+        if is_held(run):
+            return RunProgress("running", done, num_tasks)
+        if code in (None, 0, INTERRUPTED, IN_USE):
+            return RunProgress("stopped", done, num_tasks)
+        return RunProgress("failed", done, num_tasks, self.reason(name))
+
+    def reason(self, name: str) -> str:
+        """Return why a run failed: the last error in its log, or its last line, and the code."""
+        with contextlib.suppress(OSError):
+            lines = self.log(name).read_text(errors="replace").splitlines()[-200:]
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            said = errors or [line for line in lines if line.strip()]
+            if said:
+                return said[-1]
+        return f"exit code {self._last_code(name)}"
+
+    def _last_code(self, name: str) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return int(self.exit_code(name).read_text())
+        return None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the study: one process at a time starts its runs.
+
+        Raises:
+            LockedError: If another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise LockedError(
+                f"{self.path} is being run by {who(_holder(self.path))}",
+                f"wait for it, or: ness study stop {self.path}",
+            ) from None
+        try:
+            write_json(self._holder_file, {"host": socket.gethostname(), "pid": os.getpid()})
+            yield
+        finally:
+            self._holder_file.unlink(missing_ok=True)
+            lock.release()
+
+    @property
+    def _holder_file(self) -> Path:
+        return self.path / ".lock-holder.json"
+
+    def holder(self) -> Mapping[str, Any]:
+        """Return host and pid of the process that runs the study; empty if none does."""
+        return _holder(self.path)
+
+
+def num_done(state: RunState, until: int) -> int:
+    """Return how many tasks of a run, up to one, have all their steps."""
+    return sum(all(state.of(task, step).is_done for step in STEPS) for task in range(1, until + 1))
+
+
+def is_held(run: RunDir) -> bool:
+    """Return whether a process works on a run, as far as that can be seen from here."""
+    return bool(_holder(run.path))
+
+
+def who(holder: Mapping[str, Any]) -> str:
+    """Return the words for the holder of a lock."""
+    return f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+
+
+def _holder(folder: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / ".lock-holder.json").read_text())
+        if content["host"] == socket.gethostname():
+            os.kill(content["pid"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return content
+
+
+def study_folder(path: Path) -> StudyFolder:
+    """Return the folder of a study that was run.
+
+    Raises:
+        InputError: If it is none.
+    """
+    folder = StudyFolder(path)
+    if not folder.record.is_file():
+        raise InputError(f"{path} is not the folder of a study", "see: ness study ls")
+    return folder

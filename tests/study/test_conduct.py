@@ -1,0 +1,139 @@
+"""A study is run to its end, whatever happens to single runs; the command is a fake one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ness_cli.cli.app import app
+from ness_cli.errors import LockedError
+from ness_cli.study.engines.base import Job
+from ness_cli.study.folder import StudyFolder
+
+FAKE = """
+import json, os, sys, time
+words = sys.argv[1:]
+out, seed = words[words.index("--out") + 1], int(words[words.index("--seed") + 1])
+settings = dict(word.split("=", 1) for word in words if "=" in word)
+if settings.get("net.hidden") == "[13]":
+    sys.exit("error: as it was asked to")
+print("good", file=sys.stderr)
+from ness_cli.settings.resolve import resolve
+from ness_cli.run_dir import RunDir
+own = [word for word in words if "=" in word]
+made = resolve("digits", own, seed).settings
+run = RunDir(__import__("pathlib").Path(out))
+os.makedirs(out, exist_ok=True)
+tasks = made.data.num_tasks
+last = int(words[words.index("--until") + 1]) if "--until" in words else tasks
+record = {"fingerprint": "f", "identity": made.identity(), "preset": "digits", "seed": seed,
+          "method": made.method.name, "num_tasks": tasks, "stream_key": "k", "notes": [],
+          "origins": {}}
+run.run.write_text(json.dumps(record))
+for task in range(1, last + 1):
+    run.task(task).path.mkdir(exist_ok=True)
+    for step in ("train", "subspace", "accuracy"):
+        score = [100 * made.train.lr] * task
+        content = {"fingerprint": "f", "outputs": {}, "seconds": 1.0}
+        content |= {"task_incremental": score, "validation": score}
+        run.task(task).record(step).write_text(json.dumps(content))
+"""
+STUDY = {
+    "base": "digits",
+    "seeds": [1, 2],
+    "settings": ["data.num_tasks=2", "evaluate.validation=true"],
+    "rows": {"b": ["net.hidden=[8]"], "a": ["net.hidden=[9]"]},
+}
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """Let runs of studies be made by the fake command."""
+    program = tmp_path / "fake.py"
+    program.write_text(FAKE)
+    monkeypatch.setattr(
+        Job, "argv", property(lambda job: [sys.executable, str(program), *job.command])
+    )
+
+
+def write(path: Path, **changes: object) -> Path:
+    path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
+    return path
+
+
+def ness(*arguments: object):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def document(*arguments: object, code: int = 0):
+    result = ness(*arguments, "--json")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.usefixtures("fake")
+def test_every_row_is_run_with_every_seed_in_the_order_of_the_file(tmp_path):
+    file, out = write(tmp_path / "s.yaml"), tmp_path / "out"
+    found = document("study", "run", file, "--out", out, "--jobs", 2)
+    assert [(r["row"], r["seed"], r["status"]) for r in found["runs"]] == [
+        ("b", 1, "done"),
+        ("b", 2, "done"),
+        ("a", 1, "done"),
+        ("a", 2, "done"),
+    ]
+    file.unlink()  # the folder is enough
+    assert document("study", "status", out)["runs"] == found["runs"]
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_run_that_fails_does_not_stop_the_others_and_is_listed_with_its_reason(tmp_path):
+    rows = {"bad": ["net.hidden=[13]"], "good": ["net.hidden=[9]"]}
+    file, out = write(tmp_path / "s.yaml", rows=rows, seeds=[1]), tmp_path / "out"
+    found = document("study", "run", file, "--out", out, code=1)
+    assert found["counts"] == {"done": 1, "running": 0, "stopped": 0, "waiting": 0, "failed": 1}
+    assert [r["why"] for r in found["runs"]] == ["as it was asked to", None]
+    assert (out / "bad" / "seed-1.exit").read_text() == "1\n"
+    log = (out / "bad" / "seed-1.log").read_text()
+    ness("study", "run", file, "--out", out, "--only-failed")
+    assert (out / "bad" / "seed-1.log").read_text() == 2 * log  # tried again, and nothing else was
+    assert (out / "good" / "seed-1.log").read_text() == "good\n"
+
+
+@pytest.mark.usefixtures("fake")
+def test_what_is_done_is_not_started_again_and_new_rows_are(tmp_path):
+    out = tmp_path / "out"
+    document("study", "run", write(tmp_path / "s.yaml"), "--out", out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.log")}
+    more = {**STUDY["rows"], "c": ["net.hidden=[10]"]}
+    found = document("study", "run", write(tmp_path / "s.yaml", rows=more), "--out", out)
+    assert found["counts"]["done"] == 6
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_row_with_other_settings_than_its_runs_is_refused_by_name(tmp_path):
+    out = tmp_path / "out"
+    document("study", "run", write(tmp_path / "s.yaml"), "--out", out)
+    other = write(tmp_path / "s.yaml", rows={"b": ["net.hidden=[8]"], "a": ["net.hidden=[7]"]})
+    result = ness("study", "run", other, "--out", out)
+    assert result.exit_code == 4
+    assert "a/seed-1: net.hidden: [9] in the run, [7] asked for" in result.stderr
+    assert "b/seed-1" not in result.stderr
+
+
+def test_one_process_at_a_time_runs_a_study(tmp_path):
+    folder = StudyFolder(tmp_path)
+    with folder.lock():
+        assert folder.holder()["pid"] == os.getpid()
+        with (
+            pytest.raises(LockedError, match=f"process {os.getpid()} on"),
+            StudyFolder(tmp_path).lock(),
+        ):
+            pass
+    assert not folder.holder()
