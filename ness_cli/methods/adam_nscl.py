@@ -34,24 +34,22 @@ from torch import nn
 
 from ness_cli.data.batches import Images
 from ness_cli.methods.base import LayerRow, Task
-from ness_cli.methods.base_projected import ProjectedMethod
-from ness_cli.methods.files import Files, LayerSpectrum, MethodFile, Tensors
+from ness_cli.methods.base_covariance import CovarianceMethod
+from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.fisher import squared_gradients
 from ness_cli.methods.quadratics import Quadratics
 from ness_cli.methods.step import StepProgress, TrainStep
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.settings.methods.adam_nscl import Options
-from ness_cli.subspace.basis import SubspaceBasis, null_basis, read_bases
-from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
-from ness_cli.subspace.decomposition import for_each_spectrum, work_of
-from ness_cli.subspace.layer_inputs import observed_inputs
+from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, null_basis
+from ness_cli.subspace.covariance import PassProgress
 from ness_cli.subspace.projection import Projector, project_all_
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.threshold import energy
 
 
-class AdamNscl(ProjectedMethod):
-    """Memory: ``covariance`` (C), ``basis`` (as of NESS), ``norms`` (the sums over j)."""
+class AdamNscl(CovarianceMethod):
+    """Memory: ``covariance`` and ``basis`` as of NESS, ``norms`` (the sums over j)."""
 
     options: Options
     files = (
@@ -59,54 +57,41 @@ class AdamNscl(ProjectedMethod):
         MethodFile("basis", made_by="build", needed="newest", orthonormal=("U", "Q")),
         MethodFile("norms", made_by="build", needed="newest"),
     )
-    spectrum_file = "basis"
     projects_rows = False  # the optimiser sees the raw gradient
 
     def start(self) -> None:
         """Begin with nothing remembered."""
-        self._covariances: Tensors = {}
-        self._bases: dict[str, SubspaceBasis] = {}
+        super().start()
         self._pulls = Quadratics()
 
     def reads(self, step: str) -> tuple[str, ...]:
-        """Return the bases for training, the sums for building, of scales and shifts for both."""
-        own = {"train": "basis", "build": "covariance"}.get(step)
-        if own is None:
-            return ()
-        return (own, "norms") if self._shared_norms() else (own,)
+        """Return bases or covariances, and with them the sums of scales and shifts.
+
+        Means of batches do not say what an update does to the outputs of single images.
+        """
+        if step == "measure":
+            return super().reads(step) if self.options.covariance == "all" else ()
+        norms = ("norms",) if step in ("train", "build") and self._shared_norms() else ()
+        return (*super().reads(step), *norms)
 
     def load_memory(self, files: Files) -> None:
         """Take in covariances, bases, and what is known of scales and shifts."""
-        for key, value in files.get("covariance", {}).items():
-            self._covariances[key.removesuffix(".C")] = value
-        self._bases |= read_bases(files.get("basis", {}))
-        self._pulls = Quadratics(files.get("norms"))
+        super().load_memory(files)
+        if "norms" in files:
+            self._pulls = Quadratics(files["norms"])
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return, of building, all of its files."""
-        if step != "build":
-            return {}
-        bases = self._bases.items()
-        return {
-            "covariance": {f"{name}.C": c for name, c in self._covariances.items()},
-            "basis": {f"{n}.{key}": value for n, b in bases for key, value in b.tensors().items()},
-            **({"norms": self._pulls.tensors} if self._shared_norms() else {}),
-        }
+        found = super().outputs(step)
+        return {**found, "norms": self._pulls.tensors} if found and self._shared_norms() else found
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of covariances, of the thinner side of bases, and of three sums."""
         dims = [layer.dim for layer in self.layers.values()]
         return {
-            "covariance": sum(8 * d**2 for d in dims),
-            "basis": sum(4 * d * (d // 2) + 8 * d + 8 for d in dims),
+            **super().file_sizes(),
+            "basis": sum(basis_bytes(d, d // 2) for d in dims),
             "norms": sum(3 * 4 * p.numel() for p in self._shared_norms().values()),
-        }
-
-    def spectra(self, tensors: Tensors) -> dict[str, LayerSpectrum]:
-        """Return the spectra in ``basis``, by layer."""
-        return {
-            name: LayerSpectrum(basis.sigma, basis.tau, basis.rank)
-            for name, basis in read_bases(tensors).items()
         }
 
     def _shared_norms(self) -> dict[str, nn.Parameter]:
@@ -184,45 +169,35 @@ class AdamNscl(ProjectedMethod):
         size = self.train.batch_size
         return images.batch_slices(size, self.model.smallest_batch(size))
 
+    def summed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the images, or their mean."""
+        return x if self.options.covariance == "all" else x.mean(dim=0, keepdim=True)
+
+    def basis_of(self, layer: str, found: Spectrum) -> SubspaceBasis:
+        """Return the directions of the smallest eigenvalues."""
+        if self.options.threshold == "energy":
+            return null_basis(found, energy(found.sigma, self.options.energy))
+        return null_basis(found, smallest(found.sigma, self.options.factor))
+
+    def rule_of(self, layer: str) -> str:
+        """Return the rule and its number."""
+        rule = self.options.threshold
+        amount = self.options.factor if rule == "smallest" else self.options.energy
+        return f"{rule} {amount:g}"
+
     def consolidation_work(self, task: Task) -> int:
-        """Return the multiply-adds of passing images through and of decomposing the sums."""
-        num_passes = 2 if self._shared_norms() else 1
-        decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
-        return num_passes * len(task.train) * self.work_per_image(task.train) + decompositions
+        """Return the multiply-adds of building, with a pass for scales and shifts if they train."""
+        own = len(task.train) * self.work_per_image(task.train) if self._shared_norms() else 0
+        return super().consolidation_work(task) + own
 
     def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
-        """Add the task's inputs to the covariances and find the null space of all.
+        """Find the null space of all inputs so far, and what holds scales and shifts.
 
         Raises:
             NumericalError: If a layer's inputs are not finite, naming the layer.
         """
-        progress = PassProgress(advance, self.work_per_image(task.train))
-        accumulator = CovarianceAccumulator(self.layers, tick=progress.chunk)
-        of_means = self.options.covariance == "batch-mean"
-
-        def see(name: str, x: torch.Tensor) -> None:
-            accumulator.add(name, x.mean(dim=0, keepdim=True) if of_means else x)
-
-        with observed_inputs(self.layers, see):
-            self.forward_images([task.train], progress.images)
-        accumulator.sum_over_processes()
-        self._covariances = accumulator.covariances(
-            onto=None if task.is_first else self._covariances
-        )
-        self._hold_norms(task, progress.images)
-        device = next(self.model.parameters()).device
-        self._bases = for_each_spectrum(self._covariances, self._basis, advance, device=device)
-        options = self.options
-        amount = options.factor if options.threshold == "smallest" else options.energy
-        return [
-            LayerRow(n, b.dim, b.rank, b.tau, 100 * b.energy, f"{options.threshold} {amount:g}")
-            for n, b in self._bases.items()
-        ]
-
-    def _basis(self, layer: str, found: Spectrum) -> SubspaceBasis:
-        if self.options.threshold == "energy":
-            return null_basis(found, energy(found.sigma, self.options.energy))
-        return null_basis(found, smallest(found.sigma, self.options.factor))
+        self._hold_norms(task, PassProgress(advance, self.work_per_image(task.train)).images)
+        return super().consolidate(task, advance)
 
     def _hold_norms(self, task: Task, advance: Callable[[int], None]) -> None:
         """Add what pulls scales and shifts back to where this task has them."""

@@ -11,6 +11,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+import torch
+
 from ness_cli.data.batches import Images
 from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
@@ -25,6 +27,7 @@ from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, read_bases
 from ness_cli.subspace.budget import rho_of_update
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress, pooled
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
+from ness_cli.subspace.layer_inputs import observed_inputs
 from ness_cli.subspace.spectrum import Spectrum
 
 
@@ -54,6 +57,10 @@ class CovarianceMethod(ProjectedMethod):
     def keeps_groups_apart(self) -> bool:
         """Whether the groups of a grouped convolution have covariances of their own."""
         return False
+
+    def summed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what of a batch that goes into a layer, ``[n, ...]``, is summed up: all of it."""
+        return x
 
     @abstractmethod
     def basis_of(self, layer: str, found: Spectrum) -> SubspaceBasis:
@@ -160,7 +167,11 @@ class CovarianceMethod(ProjectedMethod):
         accumulator = CovarianceAccumulator(
             self.layers, tick=progress.chunk, by_group=self.keeps_groups_apart
         )
-        with accumulator.accumulate():
+
+        def see(name: str, x: torch.Tensor) -> None:
+            accumulator.add(name, self.summed(x))
+
+        with observed_inputs(self.layers, see):
             self.forward_images(self._consolidation_sets(task), progress.images)
         accumulator.sum_over_processes()
         starts_over = self.recomputes_covariances or task.is_first

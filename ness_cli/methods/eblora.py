@@ -257,7 +257,7 @@ class Eblora(Method):
 
         def protect(name: str, found: Spectrum) -> LayerRow:
             gram, old, energy = grams[name], self._memory.get(name), self.options.energy
-            closed, _ = extend(gram, old, found, energy, first_rank="reach")
+            closed = extend(gram, old, found, energy, first_rank="reach")
             self._memory[name] = closed
             percent = max(0.0, 100 * (1 - captured(gram, closed)))
             return LayerRow(name, len(gram), len(gram) - closed.shape[1], energy, percent, rule)

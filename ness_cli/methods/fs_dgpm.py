@@ -63,7 +63,7 @@ class FsDgpm(ReplayMethod, ProjectedMethod):
     projects_rows = False
     files = (
         *ReplayMethod.files,
-        MethodFile("protected", made_by="build", needed="newest", orthonormal=("M", "N")),
+        MethodFile("protected", made_by="build", needed="newest", orthonormal=("M",)),
     )
 
     def start(self) -> None:
@@ -276,7 +276,7 @@ class FsDgpm(ReplayMethod, ProjectedMethod):
         theta = min(self.options.threshold + increase, 1.0)
 
         def protect(name: str, found: Spectrum) -> LayerRow:
-            m, _ = extend(grams[name], None, found, theta, first_rank="reach")
+            m = extend(grams[name], None, found, theta, first_rank="reach")
             self._protected[name] = m
             percent = max(0.0, 100 * (1 - captured(grams[name], m)))
             room = layers[name].dim - m.shape[1]

@@ -153,13 +153,15 @@ class Gpm(ProjectedMethod):
             theta: Share of their energy to be protected, a fraction.
         """
         old, rule = self._memory.get(layer), self.options.first_rank
-        self._remember(layer, *extend(gram, old, found, theta, first_rank=rule))
+        self._remember(layer, extend(gram, old, found, theta, first_rank=rule), found)
 
-    def _remember(self, layer: str, memory: torch.Tensor, rest: torch.Tensor | None) -> None:
+    def _remember(self, layer: str, memory: torch.Tensor, found: Spectrum) -> None:
         """Replace the protected directions of a layer, and what completes them."""
         self._memory[layer] = memory
-        self._rest.pop(layer, None)
-        if rest is not None:
+        rest = completing(memory, found)
+        if rest is None:
+            self._rest.pop(layer, None)
+        else:
             self._rest[layer] = rest
 
     def room(self, layer: str, gram: torch.Tensor) -> tuple[int, float]:
@@ -216,7 +218,7 @@ def extend(
     theta: float,
     *,
     first_rank: str,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> torch.Tensor:
     """Return the memory with the leading directions of new inputs added (GPM 2021, Eqs. 5-9).
 
     Args:
@@ -245,9 +247,7 @@ def extend(
     return grow(old, found, min(new, used, rest))
 
 
-def grow(
-    memory: torch.Tensor, found: Spectrum, new: int
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def grow(memory: torch.Tensor, found: Spectrum, new: int) -> torch.Tensor:
     """Return the memory with the strongest new directions added.
 
     Args:
@@ -256,13 +256,22 @@ def grow(
         new: How many directions are added.
 
     Returns:
-        Orthonormal ``[d, k + new]`` float32, the old directions first, with their bits; and if
-        these are more than half of all, what completes them, ``[d, d - k - new]`` float32.
+        Orthonormal ``[d, k + new]`` float32, the old directions first, with their bits.
     """
-    dim, num_old = memory.shape
-    rest = dim - num_old
+    rest = memory.shape[0] - memory.shape[1]
     directions = found.between(rest - new, rest).flip(1).float()
-    extended = torch.cat([memory, directions], dim=1).contiguous()
-    if 2 * extended.shape[1] <= dim:
-        return extended, None
-    return extended, found.between(0, rest - new).float().contiguous()
+    return torch.cat([memory, directions], dim=1).contiguous()
+
+
+def completing(memory: torch.Tensor, found: Spectrum) -> torch.Tensor | None:
+    """Return what completes a memory that has more than half of all directions.
+
+    Args:
+        memory: As ``grow`` returned it, ``[d, k]``.
+        found: The spectrum that it grew by.
+
+    Returns:
+        Orthonormal ``[d, d - k]`` float32; ``None`` where it would be no thinner.
+    """
+    dim, rank = memory.shape
+    return None if 2 * rank <= dim else found.between(0, dim - rank).float().contiguous()

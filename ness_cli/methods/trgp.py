@@ -223,7 +223,7 @@ class Trgp(Gpm):
             columns = torch.arange(self._memory[layer].shape[1])
         else:
             columns, new = strongest(gram, old, found, theta)
-            self._remember(layer, *grow(old, found, new))
+            self._remember(layer, grow(old, found, new), found)
         self._columns[max(self._columns)][layer] = columns
 
 

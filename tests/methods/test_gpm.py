@@ -5,7 +5,7 @@ import torch
 from factory import add_task, make_method, make_settings, make_steps, make_task
 
 from ness_cli.errors import SettingsError
-from ness_cli.methods.gpm import captured, extend, separate
+from ness_cli.methods.gpm import captured, completing, extend, separate
 from ness_cli.subspace.spectrum import spectrum
 
 
@@ -36,7 +36,8 @@ def _x(seed, n=40, d=10):
 
 def _extend(gram, memory, theta, first_rank="reach"):
     found = spectrum(separate(gram, memory), layer="fc")
-    memory, rest = extend(gram, memory, found, theta, first_rank=first_rank)
+    memory = extend(gram, memory, found, theta, first_rank=first_rank)
+    rest = completing(memory, found)
     dim, k = memory.shape
     assert (rest is not None) == (2 * k > dim)
     if rest is not None:

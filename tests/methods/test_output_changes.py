@@ -114,6 +114,7 @@ CASES = {
     "adam": {"train": {"optimizer": "adam", "lr": 0.01}},
     "shared-head": {"net": {**NETWORKS["mlp"], "heads": "shared"}},
     "bf16": {"compute": {"precision": "bf16"}},
+    "adam-nscl": {"method": {"name": "adam-nscl"}, "train": {"optimizer": "adam", "lr": 0.01}},
 }
 
 
@@ -125,6 +126,13 @@ def test_rho_is_measured_whatever_the_options(case):
             assert "heads.shared" in found
         budget = case.get("ness", {}).get("budget")
         assert {own.budget for own in found.values()} == {budget}
+
+
+def test_means_of_batches_measure_nothing():
+    options = {"methods": {"adam-nscl": {"covariance": "batch-mean"}}}
+    method = make_method(make_settings(method={"name": "adam-nscl"}, **options))
+    assert method.reads("measure") == ()
+    assert method.reads("build") == ("covariance",)
 
 
 def test_groups_that_have_covariances_of_their_own_are_measured_exactly():
