@@ -30,8 +30,9 @@ from ness_cli.data.store import prepare
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.engine.score import record_statistics
 from ness_cli.engine.stepper import Stepper
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import StepProgress
+from ness_cli.methods.task import Task
 from ness_cli.nets.build import build_model
 from ness_cli.settings.components import METHODS as MEMBERS
 from ness_cli.settings.resolve import resolve

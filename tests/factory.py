@@ -12,8 +12,9 @@ from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.task_stream import Split
 from ness_cli.engine.stepper import Stepper
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import StepProgress, TrainingForward, TrainStep
+from ness_cli.methods.task import Task
 from ness_cli.nets.build import build_model
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
@@ -134,22 +135,6 @@ def dense_update(basis, update, layer: str) -> torch.Tensor:
     return (v - q @ ((1 - s)[:, None] * (q.T @ v))).T
 
 
-class Grouped(nn.Module):
-    """A backbone whose second convolution has groups."""
-
-    num_features = 10
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 4, 3, padding=1, bias=False)
-        self.conv2 = nn.Conv2d(4, 6, 2, groups=2, bias=False)
-        self.fc = nn.Linear(54, 10, bias=False)
-
-    def forward(self, x):
-        x = torch.relu(self.conv2(torch.relu(self.conv1(x))))
-        return torch.relu(self.fc(x.flatten(1)))
-
-
 def add_task(method: Method, task_number: int) -> None:
     torch.manual_seed(1000 + task_number)
     method.model.add_task(task_number, NUM_CLASSES)
@@ -164,6 +149,40 @@ def make_steps(method: Method, task: Task, num_steps: int, *, size: int = 8) -> 
         positions = torch.arange(step, step + size)
         stepper.step(task.train, positions, StepProgress(0, step, num_steps, 1))
         yield stepper
+
+
+def learn(method: Method, task: Task, steps: int = 4, *, size: int = 8) -> Task:
+    """Train a task that has its head, consolidate it, and return it."""
+    method.begin_task(task)
+    for _ in make_steps(method, task, steps, size=size):
+        pass
+    method.end_task(task)
+    method.consolidate(task, lambda _: None)
+    return task
+
+
+def begin_after(method: Method, tasks: int, *, n: int = 24) -> Task:
+    """Learn so many tasks, begin one more, and return that."""
+    for number in range(1, tasks + 1):
+        add_task(method, number)
+        learn(method, make_task(number, n=n), min(4, n), size=min(8, n))
+    return _begin(method, make_task(tasks + 1, n=n))
+
+
+def begin_with_stored_images(method: Method, task_number: int) -> Task:
+    """Store images of all tasks before one, untrained, begin it, and return it."""
+    for earlier in range(1, task_number):
+        add_task(method, earlier)
+        method.consolidate(make_task(earlier), lambda _: None)
+    task = _begin(method, make_task(task_number))
+    method.model.train()
+    return task
+
+
+def _begin(method: Method, task: Task) -> Task:
+    add_task(method, task.number)
+    method.begin_task(task)
+    return task
 
 
 def make_train_step(method: Method, images: Images, where: slice = slice(None)) -> TrainStep:

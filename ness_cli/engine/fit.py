@@ -24,8 +24,9 @@ from ness_cli.engine.score import Score, refuse_non_finite
 from ness_cli.engine.step_boundary import StepBoundary
 from ness_cli.engine.stepper import Stepper
 from ness_cli.engine.validation import Validation
-from ness_cli.methods.base import Method, Phase, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import StepProgress, TrainingForward
+from ness_cli.methods.task import Phase, Task
 from ness_cli.optim.make import set_lr
 from ness_cli.optim.schedule import Schedule
 from ness_cli.processes import current_processes

@@ -10,8 +10,9 @@ from torch import nn
 from ness_cli.data.augment import Augment
 from ness_cli.data.batches import Batch, Images
 from ness_cli.data.mixup import mixed
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import StepProgress, TrainingForward, TrainStep
+from ness_cli.methods.task import Task
 from ness_cli.optim.make import make_optimizer
 from ness_cli.optim.sam import perturbed
 from ness_cli.processes import current_processes

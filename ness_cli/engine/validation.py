@@ -19,7 +19,8 @@ from ness_cli import seeding
 from ness_cli.data.batches import Images, cut, validation_batch_size
 from ness_cli.data.tasks.sampling import pick
 from ness_cli.engine.score import Score, fraction_true, logits, refuse_non_finite
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
+from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.processes import current_processes
 

@@ -33,12 +33,12 @@ import torch
 from torch import nn
 
 from ness_cli.data.batches import Images
-from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_covariance import CovarianceMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.fisher import squared_gradients
 from ness_cli.methods.quadratics import Quadratics
 from ness_cli.methods.step import StepProgress, TrainStep
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.settings.methods.adam_nscl import Options
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, null_basis

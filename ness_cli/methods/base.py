@@ -9,32 +9,24 @@ opens files or parses arguments. The stages call the hooks in this order:
     build-subspace   load_memory, consolidate, outputs
     evaluate         load_memory, task_view around every task scored
 
-``files`` declares what is left with every task, ``outputs`` returns it, ``reads`` says what a later
-step needs of it; ``state_tensors`` is what changes while a task is being trained and so belongs to
-its checkpoints.
+Hooks of files and checkpoints are in ``base_memory.py``: ``files`` declares what is left with every
+task, ``outputs`` returns it, ``reads`` says what a later step needs of it. Those of a single step
+are in ``base_step.py``, which says what ``.grad`` is in each; all others are here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from ness_cli.data.batches import Images
-from ness_cli.methods.files import (
-    Files,
-    LayerSpectrum,
-    MethodFile,
-    Recomposition,
-    RelativeChange,
-    Tensors,
-    UpdateBound,
-)
-from ness_cli.methods.step import StepProgress, TrainStep, cross_entropy
+from ness_cli.methods.base_memory import MemoryHooks
+from ness_cli.methods.base_step import StepHooks
+from ness_cli.methods.task import HEAD, LayerRow, Phase, Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.processes import current_processes
@@ -42,85 +34,9 @@ from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.sections import ComputeSettings, TrainSettings
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
-HEAD = "head"
-"""Name of the phase in which the head of a task learns alone."""
 
-
-@dataclass(frozen=True)
-class Task:
-    """A task as a method sees it.
-
-    Attributes:
-        number: From 1.
-        num_classes: Width of its head.
-        train: Its training images.
-        valid: Its validation images, if any were set aside.
-        past: Training images of all earlier tasks, in order; empty unless the method's options
-            declare that the step uses past data.
-        past_valid: Their validation images, for training.
-    """
-
-    number: int
-    num_classes: int
-    train: Images
-    valid: Images | None = None
-    past: tuple[Images, ...] = ()
-    past_valid: tuple[Images, ...] = ()
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the task before which nothing was learned."""
-        return self.number == 1
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One pass of the training loop over a task; most methods have a single one.
-
-    Attributes:
-        name: Its name in ``history.jsonl``.
-        num_epochs: Epochs, at most.
-        train: Settings of its own, where rate or schedule are not those of the run.
-    """
-
-    name: str
-    num_epochs: int
-    train: TrainSettings | None = None
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """What consolidation leaves of one layer, a row of its table.
-
-    Attributes:
-        layer: Name.
-        d: Width of an input row.
-        rank: Input directions the next task may learn in.
-        threshold: The method's threshold: tau for NESS, energy share for GPM.
-        energy_percent: Share of the inputs' energy that lies in those directions.
-        rule: What put the threshold there: ``nuclear 0.001``, ``share of energy``.
-    """
-
-    layer: str
-    d: int
-    rank: int
-    threshold: float
-    energy_percent: float
-    rule: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row as plain values."""
-        return asdict(self) | {"free_percent": 100 * self.rank / self.d}
-
-
-class Method:
+class Method(MemoryHooks, StepHooks):
     """Finetuning: every task trains on from the last.
-
-    Attributes:
-        files: What it leaves with every task, besides the model.
-        recomposition: How its models follow from one another and from files; ``None`` if they
-            must be stored.
-        spectrum_file: Which file has the spectra of layer inputs, if one does.
 
     Args:
         model: The network, with heads for all tasks up to the current one.
@@ -130,10 +46,6 @@ class Method:
         seed: The run's seed, for methods that draw random numbers of their own.
         batch_size: Images per forward pass outside training.
     """
-
-    files: ClassVar[tuple[MethodFile, ...]] = ()
-    recomposition: ClassVar[Recomposition | None] = None
-    spectrum_file: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -182,63 +94,6 @@ class Method:
             SettingsError: If an option names layers that there are none of.
         """
         _ = self.layers  # refuses patterns that match no layer
-
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return which of its files ``step`` needs.
-
-        For ``train`` and ``build`` they are those of the task before, for ``evaluate`` of the same;
-        for ``measure`` what ``output_changes`` needs, of the task before.
-        """
-        return ()
-
-    def load_memory(self, files: Files) -> None:
-        """Take in the files that ``reads`` names."""
-
-    def reads_of_every_task(self, step: str) -> tuple[str, ...]:
-        """Return which files that belong to single tasks ``step`` needs, of all tasks so far.
-
-        For ``train`` and ``build`` up to the task before, for ``evaluate`` up to the same;
-        ``build`` gets what training left with the same task, too.
-        """
-        return ()
-
-    def reads_of_training(self) -> tuple[str, ...]:
-        """Return which files that the training of a task left its consolidation needs."""
-        return ()
-
-    def load_task_memory(self, task_number: int, files: Files) -> None:
-        """Take in what ``reads_of_every_task`` or ``reads_of_training`` names of one task."""
-
-    def file_sizes(self) -> dict[str, int]:
-        """Return the most bytes that each of its files can have, for the layers of its model.
-
-        A file without an entry is taken for an empty one: the disk is not checked for it.
-        """
-        return {}
-
-    def spectra(self, tensors: Tensors) -> dict[str, LayerSpectrum]:
-        """Return the spectra in a ``spectrum_file``, by layer."""
-        return {}
-
-    def bounds(self, before: Files, own: Files) -> dict[str, UpdateBound]:
-        """Return what bounds the update of a task, by layer; empty if nothing is claimed.
-
-        Args:
-            before: The files of the task before that ``recomposition`` reads.
-            own: Those of the task itself.
-        """
-        return {}
-
-    def output_changes(self, before: Tensors, after: Tensors) -> dict[str, RelativeChange]:
-        """Return how far an update moved outputs on earlier inputs, by layer; empty if not known.
-
-        Asked after ``load_memory`` with what ``reads("measure")`` names.
-
-        Args:
-            before: The matrix of every layer before the update, ``[out, d]``.
-            after: The same after it.
-        """
-        return {}
 
     def preparation_work(self, task: Task) -> int:
         """Return how much ``prepare`` will do, in its own units; 0 if next to nothing."""
@@ -331,81 +186,11 @@ class Method:
         """Return the parameters that require a gradient, by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-    # -- a training step ---------------------------------------------------------------------
-
-    def loss(self, step: TrainStep) -> torch.Tensor:
-        """Return the mean cross-entropy of the step's batch, and any penalty; a scalar.
-
-        Of several processes each returns the mean over its own part of the batch.
-        """
-        loss = cross_entropy(step.logits(), step.batch, self.train.label_smoothing)
-        penalty = self.penalty(step.progress)
-        return loss if penalty is None else loss + penalty
-
-    def penalty(self, progress: StepProgress | None) -> torch.Tensor | None:
-        """Return what is added to the loss whatever the batch, a scalar; ``None`` for nothing.
-
-        Args:
-            progress: Where in training the step is; ``None`` for the loss of validation.
-        """
-        return None
-
-    def gradients(self, step: TrainStep) -> torch.Tensor:
-        """Leave gradients in ``.grad``, where there are none yet, and return the loss, detached.
-
-        Called once a step; where there is an ``ascent_radius``, a second time for the same step at
-        the perturbed weights. What is left is raw: neither summed over processes, which is done
-        next, nor projected, except where a layer's backward pass projects.
-        """
-        loss = self.loss(step)
-        step.backward(loss)
-        return loss.detach()
-
-    def ascent_radius(self, task: Task, train: TrainSettings) -> float | None:
-        """Return how far uphill gradients are taken a second time; ``None`` for not at all.
-
-        Args:
-            task: The task.
-            train: Settings of the phase. Base: SAM, in the tasks that they name.
-        """
-        tasks = train.sam.tasks
-        has_sam = tasks == "all" or (tasks == "first" and task.is_first)
-        return train.sam.rho if has_sam else None
-
-    def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
-        """Return where SAM may go uphill: the gradient, unless training is confined.
-
-        ``.grad`` is summed over processes, and not projected.
-        """
-        assert parameter.grad is not None
-        return parameter.grad
-
-    def edit_gradients(self, step: TrainStep) -> None:
-        """Project, mask or combine the gradients before the step.
-
-        ``.grad`` is summed over processes; with SAM it is that of the perturbed weights, and the
-        weights are back where they were. Norms are clipped after it.
-        """
-
-    def apply(self, step: TrainStep, optimizer: torch.optim.Optimizer) -> None:
-        """Make the step with edited gradients; override to edit the step itself."""
-        optimizer.step()
-
-    def after_step(self, step: TrainStep) -> None:
-        """Clamp parameters, feed an episodic memory. ``.grad`` is what the step was made with."""
-
     def after_epoch(self, task: Task) -> None:
         """Constrain what was learned; validation and the choice of weights come after it."""
 
     def on_lr_drop(self, factor: float) -> None:
         """Learn that the learning rate was divided by ``factor``."""
-
-    def state_tensors(self) -> Tensors:
-        """Return what changes in training besides the trained parameters, for checkpoints."""
-        return {}
-
-    def load_state_tensors(self, tensors: Tensors) -> None:
-        """Take in what ``state_tensors`` returned."""
 
     # -- after training ----------------------------------------------------------------------
 
@@ -432,10 +217,6 @@ class Method:
             A row per layer, empty for a method that keeps nothing.
         """
         return []
-
-    def outputs(self, step: str) -> dict[str, Tensors]:
-        """Return those of its files that ``step``, train or build, has made; tensors by name."""
-        return {}
 
     # -- using the model ---------------------------------------------------------------------
 

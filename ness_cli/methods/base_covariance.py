@@ -14,7 +14,6 @@ from typing import ClassVar
 import torch
 
 from ness_cli.data.batches import Images
-from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.files import (
     Files,
@@ -23,6 +22,7 @@ from ness_cli.methods.files import (
     RelativeChange,
     Tensors,
 )
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, read_bases
 from ness_cli.subspace.budget import rho_of_update
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress, pooled

@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional
 
 from ness_cli.data.batches import Images
-from ness_cli.methods.base import Task
 from ness_cli.methods.base_covariance import CovarianceMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.task import Task
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace.allowance import allowance, smallest_sufficient
 from ness_cli.subspace.budget import LayerBudget

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import torch
 
 from ness_cli import seeding
-from ness_cli.methods.base import Task
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.processes import current_processes

@@ -19,8 +19,9 @@ from torch import nn
 
 from ness_cli.data.batches import Images
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import TrainStep
+from ness_cli.methods.task import Task
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace.covariance import work_of_rows
 from ness_cli.subspace.layer_inputs import observed_inputs

@@ -19,9 +19,10 @@ from torch import nn
 from ness_cli import seeding
 from ness_cli.data.batches import Batch, Images
 from ness_cli.data.episodic_memory import EpisodicMemory
-from ness_cli.methods.base import LayerRow, Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.step import TrainStep, cross_entropy
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.settings.methods.base_replay import ReplayOptions
 
 

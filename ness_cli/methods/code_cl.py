@@ -31,9 +31,9 @@ from dataclasses import dataclass
 import torch
 
 from ness_cli import seeding
-from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_mixing import MIXING, MixingMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.settings.methods.code_cl import Options
 from ness_cli.subspace.conceptor import Conceptor, both, either, fitted, overlap
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress

@@ -31,9 +31,10 @@ from torch import nn
 
 from ness_cli.data.batches import Batch
 from ness_cli.data.mixup import symmetric_beta
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.gpm import Gpm
 from ness_cli.methods.step import TrainStep, cross_entropy
+from ness_cli.methods.task import Task
 from ness_cli.settings.methods.dfgp import Options
 from ness_cli.settings.sections import TrainSettings
 

@@ -34,18 +34,18 @@ import torch
 from torch import nn
 
 from ness_cli.data.batches import Images
-from ness_cli.errors import NumericalError
-from ness_cli.methods.base import HEAD, LayerRow, Method, Phase, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.files import Files, MethodFile, Recomposition, Tensors
 from ness_cli.methods.gpm import captured, extend, separate
-from ness_cli.methods.step import TrainStep, cross_entropy
+from ness_cli.methods.mean_gradients import mean_gradients
+from ness_cli.methods.step import TrainStep
+from ness_cli.methods.task import HEAD, LayerRow, Phase, Task
 from ness_cli.optim.make import ParameterGroup
-from ness_cli.processes import current_processes
 from ness_cli.settings.methods.eblora import Options
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.equal_singular_values import EqualSingularValuesUpdate, add_update
-from ness_cli.subspace.layer_view import LayerView, join
+from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.stiefel import (
     leading_factors,
@@ -144,7 +144,7 @@ class Eblora(Method):
         layers = self.layers
         ranks = {name: self._rank(layer) for name, layer in layers.items()}
         # Values of a resumed phase are in its checkpoint.
-        gradients = {} if is_resumed else self._mean_gradients(task.train, lambda _: None)
+        gradients = {} if is_resumed else mean_gradients(self, self._sample(task.train))
         for number, (name, rank) in enumerate(ranks.items()):
             for parameter in layers[name].parameters.values():
                 parameter.requires_grad_(False)
@@ -267,36 +267,15 @@ class Eblora(Method):
 
     def _grams(self, images: Images, advance: Callable[[int], None]) -> Tensors:
         """Return G^T G of mean gradients, or X^T X of inputs, by layer, ``[d, d]`` float64."""
+        sample, work = self._sample(images), self._work_per_image()
+
+        def done(count: int) -> None:
+            advance(count * work)
+
         if self.options.memory == "gradient":
-            return {n: g.T @ g for n, g in self._mean_gradients(images, advance).items()}
-        accumulator, work = CovarianceAccumulator(self.layers), self._work_per_image()
+            return {n: g.T @ g for n, g in mean_gradients(self, sample, done).items()}
+        accumulator = CovarianceAccumulator(self.layers)
         with accumulator.accumulate():
-            self.forward_images([self._sample(images)], lambda count: advance(count * work))
+            self.forward_images([sample], done)
         accumulator.sum_over_processes()
         return accumulator.covariances()
-
-    def _mean_gradients(self, images: Images, advance: Callable[[int], None]) -> Tensors:
-        """Return the gradient of the sample's mean loss by layer, ``[out, d]`` float64, CPU."""
-        sample, layers, processes = self._sample(images), self.layers, current_processes()
-        parameters = [p for layer in layers.values() for p in layer.parameters.values()]
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        sums = [torch.zeros_like(parameter) for parameter in parameters]
-        with self.task_view(images.task) as model:
-            for number, where in enumerate(self.batch_slices(sample)):
-                if number % processes.size == processes.rank:
-                    batch = sample.batch(where)
-                    loss = cross_entropy(model(batch.x), batch) * (len(batch) / len(sample))
-                    torch._foreach_add_(sums, torch.autograd.grad(loss, parameters))
-                advance((where.stop - where.start) * self._work_per_image())
-        processes.sum_(sums)
-        mean, found = iter(sums), {}
-        for name, layer in layers.items():
-            gradient = join({part: next(mean) for part in layer.parameters}).cpu().double()
-            if not torch.isfinite(gradient).all():
-                raise NumericalError(
-                    f"layer {name}: its mean gradient holds NaN or infinite values",
-                    "lower train.lr, or check the images",
-                )
-            found[name] = gradient
-        return found

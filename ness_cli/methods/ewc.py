@@ -24,10 +24,11 @@ from torch import nn
 
 from ness_cli import seeding
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import LayerRow, Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.fisher import squared_gradients
 from ness_cli.methods.step import StepProgress
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.settings.methods.ewc import Options
 
 

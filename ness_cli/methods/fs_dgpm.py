@@ -38,12 +38,12 @@ from torch import nn
 from ness_cli import seeding
 from ness_cli.data.batches import Batch, Images
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.base_replay import ReplayMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.gpm import captured, extend
 from ness_cli.methods.step import TrainStep, cross_entropy
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.processes import current_processes
 from ness_cli.settings.methods.fs_dgpm import Options

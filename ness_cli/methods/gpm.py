@@ -24,9 +24,9 @@ from typing import ClassVar
 import torch
 
 from ness_cli import seeding
-from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.settings.methods.gpm import Options
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of

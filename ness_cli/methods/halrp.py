@@ -37,10 +37,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ness_cli.methods.base import Method, Phase, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.fisher import squared_gradients
 from ness_cli.methods.step import StepProgress
+from ness_cli.methods.task import Phase, Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.settings.methods.halrp import Options
 from ness_cli.subspace.layer_view import LayerView

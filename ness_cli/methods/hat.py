@@ -38,9 +38,10 @@ from torch import nn
 
 from ness_cli import seeding
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.step import StepProgress, TrainStep
+from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.nets.units import HEADS, Units
 from ness_cli.optim.make import ParameterGroup

@@ -10,7 +10,8 @@ from __future__ import annotations
 from torch import nn
 
 from ness_cli.data.batches import Images
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
+from ness_cli.methods.task import Task
 
 
 class Joint(Method):

@@ -21,8 +21,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import StepProgress
+from ness_cli.methods.task import Task
 from ness_cli.settings.methods.l2_sp import Options
 
 

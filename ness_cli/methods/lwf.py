@@ -29,8 +29,9 @@ from torch import nn
 from torch.nn import functional
 
 from ness_cli import numerics
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.step import TrainStep
+from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.settings.methods.lwf import Options
 

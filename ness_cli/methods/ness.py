@@ -29,7 +29,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ness_cli.methods.base import Task
 from ness_cli.methods.base_limited import LimitedMethod
 from ness_cli.methods.base_mixing import MIXING, MixingMethod
 from ness_cli.methods.files import (
@@ -40,6 +39,7 @@ from ness_cli.methods.files import (
     UpdateBound,
 )
 from ness_cli.methods.step import TrainStep
+from ness_cli.methods.task import Task
 from ness_cli.settings.methods.ness import Options
 from ness_cli.subspace import factored
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, filtered_basis, read_bases

@@ -32,9 +32,10 @@ import torch
 from torch import nn
 
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import LayerRow, Method, Task
+from ness_cli.methods.base import Method
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.step import StepProgress, TrainStep, cross_entropy
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.nets.prompt_covariances import PromptCovariances
 from ness_cli.nets.prompts import Prompts
 from ness_cli.optim.make import ParameterGroup

@@ -31,10 +31,10 @@ import torch
 from torch import nn
 
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import Task
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.step import TrainStep
+from ness_cli.methods.task import Task
 from ness_cli.numerics import in_float64
 from ness_cli.settings.methods.owm import Options
 from ness_cli.subspace.layer_inputs import observed_inputs

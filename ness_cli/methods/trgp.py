@@ -36,10 +36,10 @@ import torch
 
 from ness_cli import seeding
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.methods.base import LayerRow, Task
 from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.gpm import UNUSED, Gpm, grow
 from ness_cli.methods.step import cross_entropy
+from ness_cli.methods.task import LayerRow, Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.processes import current_processes

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ness_cli.memory import short_of_memory
-from ness_cli.methods.base import LayerRow, Method
+from ness_cli.methods.base import Method
+from ness_cli.methods.task import LayerRow
 from ness_cli.processes import current_processes
 from ness_cli.run_state import RECORDS, command
 from ness_cli.settings.methods.base import MethodOptions

@@ -13,7 +13,8 @@ from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
 from ness_cli.errors import DamagedError, InputError, SettingsError
 from ness_cli.extensions import extension_of, fingerprint_of, read_manifest
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
+from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.processes import current_processes
 from ness_cli.run_dir import RunDir

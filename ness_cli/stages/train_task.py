@@ -13,7 +13,8 @@ from ness_cli.engine.fit_state import FitContext, FitState
 from ness_cli.engine.score import record_statistics
 from ness_cli.files import write_bytes
 from ness_cli.memory import short_of_memory
-from ness_cli.methods.base import Method, Task
+from ness_cli.methods.base import Method
+from ness_cli.methods.task import Task
 from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.processes import current_processes
 from ness_cli.run_state import command

@@ -25,8 +25,8 @@ from ness_cli.engine.fit_state import FitContext
 from ness_cli.engine.step_boundary import StepBoundary
 from ness_cli.engine.validation import Validation
 from ness_cli.errors import DamagedError, NumericalError, SettingsError, StoppedError
-from ness_cli.methods.base import Phase
 from ness_cli.methods.finetune import Finetune
+from ness_cli.methods.task import Phase
 from ness_cli.settings.components import METHODS
 from ness_cli.stop_request import StopRequest
 

@@ -10,7 +10,7 @@ from ness_cli.engine import validation
 from ness_cli.engine.score import record_statistics, task_incremental_accuracy
 from ness_cli.engine.validation import Validation
 from ness_cli.errors import NumericalError
-from ness_cli.methods.base import Task
+from ness_cli.methods.task import Task
 
 
 def _learner(*, name="finetune", tasks=1, statistics="task", train=None, valid=None):

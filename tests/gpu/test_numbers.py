@@ -9,7 +9,7 @@ from rounding import assert_same_gram, gamma
 from torch import nn
 
 from ness_cli import numerics
-from ness_cli.methods.base import Task
+from ness_cli.methods.task import Task
 from ness_cli.settings.sections import ComputeSettings
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.layer_view import adapted_layers

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factory import add_task, make_images, make_method, make_settings, make_task, make_train_step
+from factory import (
+    add_task,
+    begin_with_stored_images,
+    make_images,
+    make_method,
+    make_settings,
+    make_task,
+    make_train_step,
+)
 from scipy.optimize import minimize
 from torch.nn import functional
 
@@ -21,18 +29,6 @@ def _method(name="agem", train=None, net=None, **options):
         methods={name: options},
     )
     return make_method(settings)
-
-
-def _begun(method, task_number):
-    """Store images of all tasks before one, untrained, and begin it."""
-    for earlier in range(1, task_number):
-        add_task(method, earlier)
-        method.consolidate(make_task(earlier), lambda _: None)
-    add_task(method, task_number)
-    task = make_task(task_number)
-    method.begin_task(task)
-    method.model.train()
-    return task
 
 
 def _flat(tensors, like):
@@ -104,7 +100,7 @@ def test_a_step_is_that_of_the_authors_procedure_in_float64(sign):
     it, so that gradients agree or oppose each other.
     """
     method = _method(memory_batch=1000)
-    _begun(method, 3)
+    begin_with_stored_images(method, 3)
     images = make_images(1)
     images.task = 3
     task = replace(make_task(3), train=images)
@@ -154,7 +150,7 @@ def test_the_first_task_and_a_head_that_learns_alone_are_those_of_finetuning():
 
 def test_all_images_are_drawn_while_there_are_no_more():
     method = _method(memory=20, memory_batch=20)
-    task = _begun(method, 3)
+    task = begin_with_stored_images(method, 3)
     batches = method.replayed(make_train_step(method, task.train), 20, is_mixed=True)
     assert sum(map(len, batches)) == 20
     assert [batch.task for batch in batches] == [1, 2]

@@ -16,8 +16,8 @@ from factory import (
 
 from ness_cli.engine.stepper import Stepper
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import Task
 from ness_cli.methods.step import StepProgress
+from ness_cli.methods.task import Task
 from ness_cli.subspace.conceptor import Conceptor
 from ness_cli.subspace.layer_inputs import observed_inputs
 

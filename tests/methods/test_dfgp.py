@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_steps, make_task, make_train_step
+from factory import (
+    begin_after,
+    make_method,
+    make_settings,
+    make_steps,
+    make_train_step,
+)
 from torch.nn import functional
 
 from ness_cli.errors import SettingsError
@@ -16,16 +22,7 @@ def _begun(name="dfgp", tasks=1, train=None, **options):
         method={"name": name}, train={**PLAIN, **(train or {})}, methods={name: options}
     )
     method = make_method(settings)
-    for number in range(1, tasks + 2):
-        add_task(method, number)
-        task = make_task(number)
-        method.begin_task(task)
-        if number <= tasks:
-            for _ in make_steps(method, task, 4):
-                pass
-            method.end_task(task)
-            method.consolidate(task, lambda _: None)
-    return method, task
+    return method, begin_after(method, tasks)
 
 
 def _logits(weights, x):

@@ -19,7 +19,7 @@ from torch.nn import functional
 from ness_cli.data.batches import Images
 from ness_cli.data.task_stream import Split
 from ness_cli.errors import NumericalError
-from ness_cli.methods.base import Task
+from ness_cli.methods.task import Task
 from ness_cli.optim.make import make_optimizer
 from ness_cli.settings.sections import TrainSettings
 

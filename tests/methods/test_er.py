@@ -4,13 +4,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factory import add_task, make_images, make_method, make_settings, make_task, make_train_step
+from factory import (
+    add_task,
+    begin_with_stored_images,
+    make_images,
+    make_method,
+    make_settings,
+    make_task,
+    make_train_step,
+)
 from torch.nn import functional
 
 from ness_cli.engine.score import record_statistics
 from ness_cli.engine.stepper import Stepper
-from ness_cli.methods.base import HEAD, Phase
 from ness_cli.methods.step import StepProgress
+from ness_cli.methods.task import HEAD, Phase
 from ness_cli.processes import Processes
 
 
@@ -25,18 +33,6 @@ def _method(train=None, net=None, norm=None, **options):
     return make_method(settings)
 
 
-def _begun(method, task_number):
-    """Store images of all tasks before one, untrained, and begin it."""
-    for earlier in range(1, task_number):
-        add_task(method, earlier)
-        method.consolidate(make_task(earlier), lambda _: None)
-    add_task(method, task_number)
-    task = make_task(task_number)
-    method.begin_task(task)
-    method.model.train()
-    return task
-
-
 def _positions(batch):
     """Return where in their task the images of a batch are."""
     source = make_images(batch.task)
@@ -47,7 +43,7 @@ def _positions(batch):
 @pytest.mark.parametrize("mix_tasks", [False, True])
 def test_a_steps_gradient_is_that_of_the_weighted_mean_loss_in_float64(mix_tasks):
     method = _method(replay_batch=10, replay_weight=0.3, mix_tasks=mix_tasks)
-    task = _begun(method, 4)
+    task = begin_with_stored_images(method, 4)
     step = make_train_step(method, task.train, slice(0, 8))
     loss = method.gradients(step)
     batches = method.replayed(step, 10, is_mixed=mix_tasks)
@@ -78,7 +74,7 @@ def test_processes_together_replay_the_mean_over_all_stored_images(num_processes
     expected, found = {}, {}
     for rank in range(-1, num_processes):
         method = _method(memory=8, replay_batch=8, mix_tasks=True)
-        task = _begun(method, 2)
+        task = begin_with_stored_images(method, 2)
         add_task(method, 3)
         task = make_task(3)
         method._memory._exemplars[1] = method._memory._exemplars[1].at(torch.arange(3))
@@ -107,7 +103,7 @@ def test_what_is_drawn_depends_on_seed_task_and_step_alone():
     def drawn(num_done, seed=1):
         method = _method()
         method.seed = seed
-        task = _begun(method, 3)
+        task = begin_with_stored_images(method, 3)
         torch.rand(num_done + seed)  # what was drawn before does not matter
         step = make_train_step(method, task.train)
         step = type(step)(**{**vars(step), "progress": StepProgress(0, num_done, 9, 1)})
@@ -122,7 +118,7 @@ def test_what_is_drawn_depends_on_seed_task_and_step_alone():
 
 def test_tasks_are_drawn_by_how_many_images_they_have():
     method = _method()
-    task = _begun(method, 3)
+    task = begin_with_stored_images(method, 3)
     method._memory._exemplars[1] = method._memory._exemplars[1].at(torch.arange(6))
     method.begin_task(task)
     counts = {1: 0, 2: 0}
@@ -138,7 +134,7 @@ def test_tasks_are_drawn_by_how_many_images_they_have():
 def test_stored_images_are_augmented_and_mixed_as_the_batch_is():
     train = {"augment": [{"RandomInvert": {"p": 1.0}}], "mixup": 0.5}
     method = _method(train=train)
-    task = _begun(method, 2)
+    task = begin_with_stored_images(method, 2)
     stepper = Stepper(method, task)
     batch = stepper._batch(method._stored[0], torch.arange(8))
     plain = method._stored[0].batch(torch.arange(8)).x
@@ -154,10 +150,10 @@ def test_stored_images_are_augmented_and_mixed_as_the_batch_is():
 
 def test_nothing_is_replayed_while_a_head_learns_alone_and_in_the_first_task():
     method = _method(train={"head_epochs": 1})
-    task = _begun(method, 1)
+    task = begin_with_stored_images(method, 1)
     assert method.replayed(make_train_step(method, task.train), 8, is_mixed=False) == []
     method = _method(train={"head_epochs": 1})
-    task = _begun(method, 2)
+    task = begin_with_stored_images(method, 2)
     method.begin_phase(task, Phase(HEAD, 1))
     assert method.replayed(make_train_step(method, task.train), 8, is_mixed=False) == []
     method.begin_phase(task, Phase("train", 1))
@@ -167,7 +163,7 @@ def test_nothing_is_replayed_while_a_head_learns_alone_and_in_the_first_task():
 def test_an_image_that_would_be_normalised_by_itself_is_left_out():
     for batch_norm in (False, True):
         method = _method(net={"batch_norm": batch_norm}, mix_tasks=True)
-        task = _begun(method, 4)
+        task = begin_with_stored_images(method, 4)
         sizes = set()
         for number in range(20):
             step = make_train_step(method, task.train, slice(0, 2))
@@ -178,7 +174,7 @@ def test_an_image_that_would_be_normalised_by_itself_is_left_out():
 
 def test_old_statistics_are_those_of_stored_images_under_the_new_weights():
     method = _method(net={"batch_norm": True})
-    task = _begun(method, 2)
+    task = begin_with_stored_images(method, 2)
     with torch.no_grad():
         method.model.backbone.fc1.weight.mul_(-2)
     method.end_task(task)

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_steps, make_task, make_train_step
+from factory import (
+    add_task,
+    learn,
+    make_method,
+    make_settings,
+    make_steps,
+    make_task,
+    make_train_step,
+)
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
@@ -17,17 +25,6 @@ def _method(train=None, net=None, **options):
     method = make_method(settings)
     add_task(method, 1)
     return method
-
-
-def _learned(method, task_number, steps=4):
-    """Train a task that has its head, and consolidate it."""
-    task = make_task(task_number)
-    method.begin_task(task)
-    for _ in make_steps(method, task, steps):
-        pass
-    method.end_task(task)
-    method.consolidate(task, lambda _: None)
-    return task
 
 
 def _per_image_squares(method, task):
@@ -47,7 +44,7 @@ def _per_image_squares(method, task):
 @pytest.mark.parametrize("net", [{}, {"heads": "shared"}])
 def test_the_information_is_the_mean_of_squared_gradients_of_single_images(net):
     method = _method(fisher_batch=1, net=net)
-    task = _learned(method, 1)
+    task = learn(method, make_task(1))
     expected = _per_image_squares(method, task)
     fisher = method.outputs("build")["fisher"]
     assert set(fisher) == set(method.shared())
@@ -59,7 +56,7 @@ def test_the_information_is_the_mean_of_squared_gradients_of_single_images(net):
 
 def test_a_batch_counts_by_its_size_also_a_smaller_last_one():
     method = _method(fisher_batch=10)  # of 24 images: 10, 10 and 4
-    task = _learned(method, 1)
+    task = learn(method, make_task(1))
     model = method.model.double().eval()
     sums = {name: torch.zeros_like(p) for name, p in method.shared().items()}
     for where in (slice(0, 10), slice(10, 20), slice(20, 24)):
@@ -80,7 +77,7 @@ def test_a_batch_counts_by_its_size_also_a_smaller_last_one():
 def test_tasks_are_merged_by_their_mean_or_online(options, keep, add):
     method = _method(**options)
     for task_number in (1, 2):
-        _learned(method, task_number)
+        learn(method, make_task(task_number))
         add_task(method, task_number + 1)
     before = {name: f.clone() for name, f in method.outputs("build")["fisher"].items()}
     task = make_task(3)
@@ -94,7 +91,7 @@ def test_tasks_are_merged_by_their_mean_or_online(options, keep, add):
 
 def test_the_gradient_of_the_penalty_is_lambda_f_times_the_way_from_the_anchor():
     method = _method(strength=7.0)
-    _learned(method, 1)
+    learn(method, make_task(1))
     add_task(method, 2)
     method.begin_task(make_task(2))
     assert method.penalty(None).item() == 0.0
@@ -115,7 +112,7 @@ def test_without_strength_it_is_finetuning():
         method = make_method(make_settings(method={"name": name}, methods=options))
         for task_number in (1, 2):
             add_task(method, task_number)
-            _learned(method, task_number)
+            learn(method, make_task(task_number))
         models.append(method.model.state_dict())
     for key, value in models[0].items():
         torch.testing.assert_close(value, models[1][key], msg=key)
@@ -125,7 +122,7 @@ def test_the_stronger_the_penalty_the_less_of_what_mattered_changes():
     weighted = []
     for strength in (0.0, 10.0, 100.0):
         method = _method(strength=strength, train={"lr": 0.01, "momentum": 0.0})
-        _learned(method, 1, steps=12)
+        learn(method, make_task(1), 12)
         fisher = method.outputs("build")["fisher"]
         before = {name: p.detach().clone() for name, p in method.shared().items()}
         add_task(method, 2)
@@ -147,7 +144,7 @@ def test_validation_sees_the_penalty_and_the_first_task_has_none():
     task = make_task(1)
     method.begin_task(task)
     assert method.penalty(None) is None
-    _learned(method, 1)
+    learn(method, make_task(1))
     add_task(method, 2)
     task = make_task(2)
     method.begin_task(task)

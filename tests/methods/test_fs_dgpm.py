@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_steps, make_task, make_train_step
+from factory import (
+    add_task,
+    begin_after,
+    make_method,
+    make_settings,
+    make_steps,
+    make_task,
+    make_train_step,
+)
 from torch.nn import functional
 
 from ness_cli.errors import SettingsError
@@ -24,16 +32,7 @@ def _begun(tasks=1, train=None, net=None, n=24, **options):
         methods={"fs-dgpm": options},
     )
     method = make_method(settings)
-    for number in range(1, tasks + 2):
-        add_task(method, number)
-        task = make_task(number, n=n)
-        method.begin_task(task)
-        if number <= tasks:
-            for _ in make_steps(method, task, min(4, n), size=min(8, n)):
-                pass
-            method.end_task(task)
-            method.consolidate(task, lambda _: None)
-    return method, task
+    return method, begin_after(method, tasks, n=n)
 
 
 def _loss(weights, batches):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factory import add_task, make_method, make_settings, make_steps, make_task
+from factory import add_task, learn, make_method, make_settings, make_task
 from torch.nn import functional
 
 
@@ -19,19 +19,10 @@ def _method(name="l2-sp", train=None, net=None, norm=None, **options):
     return method
 
 
-def _learned(method, number, steps=4):
-    """Train a task that has its head."""
-    task = make_task(number)
-    method.begin_task(task)
-    for _ in make_steps(method, task, steps):
-        pass
-    method.end_task(task)
-
-
 def test_its_steps_are_those_of_the_published_loss_in_float64():
     train = {"lr": 0.05, "momentum": 0.0, "epochs": 1, "schedule": "constant"}
     method = _method(train=train, strength=0.7, head_decay=0.3)
-    _learned(method, 1)
+    learn(method, make_task(1))
     add_task(method, 2)
     first, second, head = (
         w.detach().double().requires_grad_()
@@ -54,7 +45,7 @@ def test_its_steps_are_those_of_the_published_loss_in_float64():
         with torch.no_grad():
             for weight, gradient in zip((first, second, head), gradients, strict=True):
                 weight -= 0.05 * gradient
-    _learned(method, 2)
+    learn(method, make_task(2))
     expected = {"backbone.fc1": first, "backbone.fc2": second, "heads.2": head}
     for name, weight in expected.items():
         found = method.model.get_parameter(f"{name}.weight").double()
@@ -70,7 +61,7 @@ def test_the_first_task_has_nowhere_to_go_back_to():
 @pytest.mark.parametrize("heads", ["per-task", "shared"])
 def test_every_shared_weight_is_pulled_and_the_own_head_decays(heads):
     method = _method(strength=2.0, head_decay=3.0, net={"heads": heads})
-    _learned(method, 1)
+    learn(method, make_task(1))
     add_task(method, 2)
     method.begin_task(make_task(2))
     with torch.no_grad():
@@ -88,7 +79,7 @@ def test_every_shared_weight_is_pulled_and_the_own_head_decays(heads):
 
 def test_scales_of_single_tasks_are_neither_pulled_nor_decayed():
     method = _method(net={"batch_norm": True}, norm={"affine": "per-task"})
-    _learned(method, 1)
+    learn(method, make_task(1))
     add_task(method, 2)
     method.begin_task(make_task(2))
     method.penalty(None).backward()
@@ -100,9 +91,9 @@ def test_scales_of_single_tasks_are_neither_pulled_nor_decayed():
 def test_without_factors_it_is_finetuning():
     models = []
     for method in (_method(strength=0.0, head_decay=0.0), _method("finetune")):
-        _learned(method, 1)
+        learn(method, make_task(1))
         add_task(method, 2)
-        _learned(method, 2)
+        learn(method, make_task(2))
         models.append(method.model.state_dict())
     for key, value in models[0].items():
         torch.testing.assert_close(value, models[1][key], msg=key)
@@ -112,21 +103,17 @@ def test_the_stronger_the_pull_the_less_changes():
     ways = []
     for strength in (0.0, 1.0, 10.0):
         method = _method(strength=strength, train={"lr": 0.01, "momentum": 0.0})
-        _learned(method, 1)
+        learn(method, make_task(1))
         before = {name: p.detach().clone() for name, p in method.shared().items()}
         add_task(method, 2)
-        _learned(method, 2, steps=12)
+        learn(method, make_task(2), 12)
         ways.append(sum(float((p.detach() - before[n]).norm()) for n, p in method.shared().items()))
     assert ways[0] > ways[1] > ways[2]
 
 
 def test_a_single_image_is_a_task_too():
     method = _method()
-    _learned(method, 1)
+    learn(method, make_task(1))
     add_task(method, 2)
-    task = make_task(2, n=1)
-    method.begin_task(task)
-    for _ in make_steps(method, task, 1, size=1):
-        pass
-    method.end_task(task)
+    learn(method, make_task(2, n=1), 1, size=1)
     assert all(torch.isfinite(p).all() for p in method.model.parameters())

@@ -6,6 +6,7 @@ from factory import (
     VIT,
     VIT_SHAPE,
     add_task,
+    learn,
     make_method,
     make_settings,
     make_steps,
@@ -14,7 +15,7 @@ from factory import (
 )
 
 from ness_cli.engine.score import record_statistics
-from ness_cli.methods.base import HEAD, Phase
+from ness_cli.methods.task import HEAD, Phase
 
 
 def _method(name="lwf", train=None, net=None, norm=None, **options):
@@ -32,11 +33,7 @@ def _method(name="lwf", train=None, net=None, norm=None, **options):
 def _learned(method, *task_numbers, steps=4):
     for task_number in task_numbers:
         add_task(method, task_number)
-        task = make_task(task_number)
-        method.begin_task(task)
-        for _ in make_steps(method, task, steps):
-            pass
-        method.end_task(task)
+        task = learn(method, make_task(task_number), steps)
         record_statistics(method, [task.train])
 
 
@@ -191,8 +188,5 @@ def test_a_single_image_is_a_task_too():
     method = _method()
     _learned(method, 1)
     add_task(method, 2)
-    task = make_task(2, n=1)
-    method.begin_task(task)
-    for _ in make_steps(method, task, 1, size=1):
-        pass
+    learn(method, make_task(2, n=1), 1, size=1)
     assert all(torch.isfinite(p).all() for p in method.model.parameters())

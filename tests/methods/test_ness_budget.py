@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from factory import Grouped, add_task, make_method, make_settings, make_task
+from factory import GroupedBackbone, add_task, make_method, make_settings, make_task
 from rounding import gamma
 from torch import nn
 
@@ -39,7 +39,7 @@ def _trained(tasks=3, *, net=None, train=None, grouped=False, **ness):
     )
     method = make_method(settings)
     if grouped:
-        model = MultiHead(Grouped(), Grouped.num_features, shared_head=False)
+        model = MultiHead(GroupedBackbone(), GroupedBackbone.num_features, shared_head=False)
         method = Ness(model, settings.options, settings.train, seed=1, batch_size=16)
     inputs: dict[str, list[torch.Tensor]] = {}
     measured = []

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from factory import (
-    Grouped,
+    GroupedBackbone,
     add_task,
     make_images,
     make_method,
@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from ness_cli.engine.stepper import Stepper
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import Task
 from ness_cli.methods.ness import Ness
 from ness_cli.methods.step import StepProgress
+from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.subspace.layer_inputs import observed_inputs
 
@@ -34,7 +34,7 @@ def _method(*, net=None, train=None, grouped=False, **ness):
     )
     method = make_method(settings)
     if grouped:
-        model = MultiHead(Grouped(), Grouped.num_features, shared_head=False)
+        model = MultiHead(GroupedBackbone(), GroupedBackbone.num_features, shared_head=False)
         method = Ness(model, settings.options, settings.train, seed=1, batch_size=16)
     return method
 

@@ -6,9 +6,9 @@ from factory import (
     VIT,
     VIT_SHAPE,
     add_task,
+    learn,
     make_method,
     make_settings,
-    make_steps,
     make_task,
     make_train_step,
 )
@@ -42,13 +42,7 @@ def _task(number, **kwargs):
 def _learned(method, number, steps=4):
     if number > 1:
         add_task(method, number)
-    task = _task(number)
-    method.begin_task(task)
-    for _ in make_steps(method, task, steps):
-        pass
-    method.end_task(task)
-    method.consolidate(task, lambda _: None)
-    return task
+    return learn(method, _task(number), steps)
 
 
 def _tokens_into_attention(method, x):

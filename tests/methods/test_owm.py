@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from ness_cli.errors import SettingsError
-from ness_cli.methods.base import HEAD, Phase
 from ness_cli.methods.owm import close_, published_decays
+from ness_cli.methods.task import HEAD, Phase
 
 
 def _method(train=None, net=None, shape=(1, 4, 4), compute=None, **options):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
-from ness_cli.methods.base import LayerRow
+from ness_cli.methods.task import LayerRow
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.build_subspace import closed_note
 
