@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -27,15 +29,11 @@ def import_torchvision() -> ModuleType:
     Raises:
         SystemRefusedError: If it is not installed, or does not belong to the torch at hand.
     """
-    try:
+    with _refused(
+        "torchvision", f"install the torchvision that belongs to torch {torch.__version__}"
+    ):
         _declare_missing_operators()
         return importlib.import_module("torchvision")
-    except (ImportError, RuntimeError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SystemRefusedError(
-            f"torchvision cannot be imported: {reason}",
-            f"install the torchvision that belongs to torch {torch.__version__}",
-        ) from error
 
 
 def import_timm() -> ModuleType:
@@ -49,14 +47,18 @@ def import_timm() -> ModuleType:
         raise SystemRefusedError(
             "net.name=timm: timm is not installed", "pip install 'ness-cli[timm]'"
         )
-    try:
+    with _refused("timm", f"install a timm that goes with torch {torch.__version__}"):
         return importlib.import_module("timm")
+
+
+@contextmanager
+def _refused(library: str, remedy: str) -> Iterator[None]:
+    """Say of a library that cannot be imported why, and what to do."""
+    try:
+        yield
     except (ImportError, RuntimeError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise SystemRefusedError(
-            f"timm cannot be imported: {reason}",
-            f"install a timm that goes with torch {torch.__version__}",
-        ) from error
+        raise SystemRefusedError(f"{library} cannot be imported: {reason}", remedy) from error
 
 
 def _declare_missing_operators() -> None:

@@ -57,43 +57,51 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         require_done(state, task_number - 1, "build")
     remedy = "prepare another run with a lower evaluate.batch_size, or narrower layers (net.adapt)"
     with run_log(context.run, f"build-subspace, task {task_number}"), short_of_memory(remedy):
-        record = StepRecord(context, "build", task_number)
-        method = context.method(load_model(context, task_number, record.files), task_number)
-        require_disk_space(context, method, "build")
-        record.files.load_memory(method, "build", task_number - 1)
-        record.files.load_training(method, task_number)
-        changes = _changes(context, method, task_number)
-        data = context.task(task_number, "build")
-        work = method.consolidation_work(data)
-        title = f"task {task_number}/{context.stream.num_tasks}: building"
-        with context.workplace.progress.track(title, max(1, work)) as advance:
-            rows = method.consolidate(
-                data, stopping(context.workplace, command(context.run.path, "build"), advance)
-            )
-        # Only now, with everything read and computed by all processes, does the old state go.
-        current_processes().wait()
-        context.require_same_run()
-        if current_processes().is_main:
-            context.run.task(task_number).record(RECORDS["build"]).unlink(missing_ok=True)
-        outputs = method.outputs("build")
-        for name, tensors in outputs.items():
-            record.write(name, tensors)
-        found = record.finish(
-            {
-                "layers": [row.as_json() for row in rows],
-                **({"output_change": changes} if changes else {}),
-                "frozen": method.frozen(),
-                "stored": ", ".join(outputs) or "nothing",
-                **_kept(context, method, record, task_number),
-            }
-        )
-        if context.settings.storage.keep == "latest" and current_processes().is_main:
-            remove_older(context, context.state(), method, task_number)
+        rows, found = _consolidated(context, task_number)
     if task_number < context.stream.num_tasks and (
         note := closed_note(rows, context.settings.options)
     ):
         context.workplace.progress.note(f"task {task_number}: {note}")
     return Outcome(task_number, found)
+
+
+def _consolidated(
+    context: RunContext, task_number: int
+) -> tuple[Sequence[LayerRow], dict[str, Any]]:
+    """Consolidate a task and write its files; return its layers and the record of the step."""
+    record = StepRecord(context, "build", task_number)
+    method = context.method(load_model(context, task_number, record.files), task_number)
+    require_disk_space(context, method, "build")
+    record.files.load_memory(method, "build", task_number - 1)
+    record.files.load_training(method, task_number)
+    changes = _changes(context, method, task_number)
+    data = context.task(task_number, "build")
+    work = method.consolidation_work(data)
+    title = f"task {task_number}/{context.stream.num_tasks}: building"
+    with context.workplace.progress.track(title, max(1, work)) as advance:
+        rows = method.consolidate(
+            data, stopping(context.workplace, command(context.run.path, "build"), advance)
+        )
+    # Only now, with everything read and computed by all processes, does the old state go.
+    current_processes().wait()
+    context.require_same_run()
+    if current_processes().is_main:
+        context.run.task(task_number).record(RECORDS["build"]).unlink(missing_ok=True)
+    outputs = method.outputs("build")
+    for name, tensors in outputs.items():
+        record.write(name, tensors)
+    found = record.finish(
+        {
+            "layers": [row.as_json() for row in rows],
+            **({"output_change": changes} if changes else {}),
+            "frozen": method.frozen(),
+            "stored": ", ".join(outputs) or "nothing",
+            **_kept(context, method, record, task_number),
+        }
+    )
+    if context.settings.storage.keep == "latest" and current_processes().is_main:
+        remove_older(context, context.state(), method, task_number)
+    return rows, found
 
 
 def _changes(context: RunContext, method: Method, task_number: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ness_cli.stages.models import is_at_hand, load_model, new_model
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.subspace.drift import Drift
 from ness_cli.subspace.layer_inputs import calling_between_layers, chunks_of_rows, observed_inputs
+from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.output_change import OutputChange
 from ness_cli.workplace import stopping
 
@@ -199,20 +200,7 @@ def _changes_on(
 ) -> list[dict[str, Any]]:
     """Return a row per layer and update: what it changes on the images, and what it may."""
     layers = {name: view for name, view in method.layers.items() if name in updates[0].changes}
-    by_task_number = {update.number: update for update in updates}
-    sums = {
-        name: OutputChange(
-            view.matrix(),
-            {task_number: update.changes[name] for task_number, update in by_task_number.items()},
-            {
-                task_number: update.bounds[name].value
-                for task_number, update in by_task_number.items()
-            },
-            groups=view.groups,
-        )
-        for name, view in layers.items()
-    }
-
+    sums = {name: _output_change(view, updates, name) for name, view in layers.items()}
     maps = {name: b.T.to(layers[name].weight) for name, b in method.input_maps(images.task).items()}
 
     def see(name: str, x: torch.Tensor) -> None:
@@ -225,19 +213,32 @@ def _changes_on(
         for piece in _first(method.batch_slices(images), num_images):
             model(images.batch(piece).x)
             advance(1)
+    by_task_number = {update.number: update for update in updates}
     return [
         {
             "task": task_number,
             "layer": name,
             "on_task": images.task,
-            "tau": by_task_number[task_number].bounds[name].tau,
-            "norm": by_task_number[task_number].bounds[name].norm,
-            "bound": by_task_number[task_number].bounds[name].value,
+            **_plain(by_task_number[task_number].bounds[name]),
             **change.as_json(),
         }
         for name, own in sums.items()
         for task_number, change in own.result().items()
     ]
+
+
+def _plain(bound: UpdateBound) -> dict[str, float]:
+    return {"tau": bound.tau, "norm": bound.norm, "bound": bound.value}
+
+
+def _output_change(view: LayerView, updates: Sequence[_Update], layer: str) -> OutputChange:
+    """Return what measures the changes that updates make to a layer's outputs."""
+    return OutputChange(
+        view.matrix(),
+        {update.number: update.changes[layer] for update in updates},
+        {update.number: update.bounds[layer].value for update in updates},
+        groups=view.groups,
+    )
 
 
 @torch.no_grad()

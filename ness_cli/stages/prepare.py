@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ness_cli.console import Progress
 from ness_cli.data.store import prepare as prepare_data
 from ness_cli.data.store import prepared as prepared_data
@@ -79,20 +81,10 @@ def prepare(
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; nothing half made is left.
     """
-    cache, device = workplace.cache, torch_device(workplace)
-    what = "preparing starts over"
+    device, what = torch_device(workplace), "preparing starts over"
     progress = StoppableProgress(workplace.progress, workplace.stop, what, "the same command")
     if not run.run.exists():
-        with run_log(run, "prepare"), short_of_memory(SMALLER_DATA):
-            settings = resolved.settings
-            manifest = prepare_data(settings.stream, cache, progress)
-            check_fit(settings, manifest, device)
-            for note in stream_notes(manifest):
-                progress.note(note)
-            record = _record(resolved, manifest, _pretrained(settings, None, cache, progress))
-            _refuse_a_place_taken(run)
-            write_run(run, settings, manifest, record)
-        return Prepared(record, manifest, was_there=False, was_compared=True)
+        return _prepare_anew(run, resolved, workplace.cache, device, progress)
     record = read_run_record(run)
     changed = difference(record["identity"], resolved.settings.identity())
     if changed:
@@ -100,7 +92,7 @@ def prepare(
             f"{run.path} was prepared with other settings: {'; '.join(changed)}",
             "choose another --out, or delete the folder",
         )
-    extensions = read_extensions(record)
+    cache, extensions = workplace.cache, read_extensions(record)
     with run_log(run, "prepare"), short_of_memory(SMALLER_DATA):
         origin = Origin(run, record)
         settings, was_compared = resolved.settings, True
@@ -121,11 +113,24 @@ def prepare(
             record["places"] = settings.stream.locations()
         require_same_run(run, record)
         write_run(run, settings, manifest, record)
-    joined = {
-        **manifest,
-        "tasks": [*manifest["tasks"], *(t for e in extensions for t in e.tasks())],
-    }
-    return Prepared(record, joined, was_there=True, was_compared=was_compared)
+    tasks = [*manifest["tasks"], *(task for each in extensions for task in each.tasks())]
+    return Prepared(record, {**manifest, "tasks": tasks}, was_there=True, was_compared=was_compared)
+
+
+def _prepare_anew(
+    run: RunDir, resolved: Resolved, cache: Path, device: torch.device, progress: Progress
+) -> Prepared:
+    """Prepare a run that is not there."""
+    settings = resolved.settings
+    with run_log(run, "prepare"), short_of_memory(SMALLER_DATA):
+        manifest = prepare_data(settings.stream, cache, progress)
+        check_fit(settings, manifest, device)
+        for note in stream_notes(manifest):
+            progress.note(note)
+        record = _record(resolved, manifest, _pretrained(settings, None, cache, progress))
+        _refuse_a_place_taken(run)
+        write_run(run, settings, manifest, record)
+    return Prepared(record, manifest, was_there=False, was_compared=True)
 
 
 def _refuse_a_place_taken(run: RunDir) -> None:

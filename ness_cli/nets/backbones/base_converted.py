@@ -66,12 +66,22 @@ class ConvertedModel(nn.Module, ABC, Generic[Options]):
             SettingsError: If there is no such model, or it cannot take such images.
         """
 
+    @staticmethod
     @abstractmethod
+    def arguments(options: Options, image_shape: Sequence[int]) -> dict[str, Any]:
+        """Return the arguments that the library makes the model with, plain, but for classes."""
+
     def origin(self, num_classes: int) -> dict[str, Any]:
         """Return how the library makes such a model with a classifier: plain values.
 
         They are ``library``, ``model`` and the ``arguments`` of the model's function.
         """
+        own = self.arguments(self.options, self.image_shape)
+        return {
+            "library": self.options.name,
+            "model": self.options.model,
+            "arguments": {**own, "num_classes": num_classes},
+        }
 
     @abstractmethod
     def remade(self, num_classes: int) -> nn.Module:
@@ -120,6 +130,21 @@ class ConvertedModel(nn.Module, ABC, Generic[Options]):
                 handle.remove()
         self.num_features = features.shape[1]
         self.silent_layers = tuple(name for name in layers if name not in called)
+
+
+def made(options: LibraryModel, make: Callable[[], nn.Module]) -> nn.Module:
+    """Return the model that a call of the library makes.
+
+    Raises:
+        SettingsError: If the library refuses its arguments.
+    """
+    try:
+        return make()
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise SettingsError(
+            f"net.arguments: {options.model}: {str(error).partition(chr(10))[0]}",
+            "correct net.arguments, or data.size",
+        ) from error
 
 
 def _load(model: nn.Module, weights: Mapping[str, torch.Tensor], options: LibraryModel) -> None:

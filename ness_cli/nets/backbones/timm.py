@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.nets.backbones.base_converted import ConvertedModel
+from ness_cli.nets.backbones.base_converted import ConvertedModel, made
 from ness_cli.nets.prompts import AttentionBlock
 from ness_cli.settings.nets.timm import Options
 from ness_cli.vision_libraries import import_timm
@@ -37,10 +37,14 @@ class Timm(ConvertedModel[Options]):
         _refuse_special_layers(model, options)
         return model
 
-    def origin(self, num_classes: int) -> dict[str, Any]:
-        """Return the name of the model and the arguments it is made with."""
-        arguments = {**_arguments(self.options, self.image_shape), "num_classes": num_classes}
-        return {"library": "timm", "model": self.options.model, "arguments": arguments}
+    @staticmethod
+    def arguments(options: Options, image_shape: Sequence[int]) -> dict[str, Any]:
+        """Return those given, and what the images decide: channels, and a size that is fixed."""
+        found: dict[str, Any] = {"in_chans": image_shape[0], **options.arguments}
+        config = import_timm().get_pretrained_cfg(options.model)
+        if config is not None and config.fixed_input_size:
+            found.setdefault("img_size", list(image_shape[1:]))
+        return found
 
     def remade(self, num_classes: int) -> nn.Module:
         """Return timm's own model, initialised."""
@@ -70,26 +74,14 @@ class Timm(ConvertedModel[Options]):
         ]
 
 
-def _arguments(options: Options, image_shape: Sequence[int]) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"in_chans": image_shape[0], **options.arguments}
-    config = import_timm().get_pretrained_cfg(options.model)
-    if config is not None and config.fixed_input_size:
-        arguments.setdefault("img_size", list(image_shape[1:]))
-    return arguments
-
-
 def _create(options: Options, image_shape: Sequence[int], num_classes: int) -> nn.Module:
-    arguments = _arguments(options, image_shape)
-    try:
-        model: nn.Module = import_timm().create_model(
+    arguments = Timm.arguments(options, image_shape)
+    return made(
+        options,
+        lambda: import_timm().create_model(
             options.model, pretrained=False, num_classes=num_classes, **arguments
-        )
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise SettingsError(
-            f"net.arguments: {options.model}: {str(error).partition(chr(10))[0]}",
-            "correct net.arguments, or data.size",
-        ) from error
-    return model
+        ),
+    )
 
 
 def _refuse_special_layers(model: nn.Module, options: Options) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.nets.attention import SelfAttention
-from ness_cli.nets.backbones.base_converted import ConvertedModel, put
+from ness_cli.nets.backbones.base_converted import ConvertedModel, made, put
 from ness_cli.nets.prompts import AttentionBlock
 from ness_cli.settings.nets.torchvision import Options
 from ness_cli.vision_libraries import import_torchvision
@@ -54,10 +54,13 @@ class Torchvision(ConvertedModel[Options]):
         _take_off_classifier(model, options.model)
         return model
 
-    def origin(self, num_classes: int) -> dict[str, Any]:
-        """Return the name of the model and the arguments it is made with."""
-        arguments = {**_arguments(self.options, self.image_shape), "num_classes": num_classes}
-        return {"library": "torchvision", "model": self.options.model, "arguments": arguments}
+    @staticmethod
+    def arguments(options: Options, image_shape: Sequence[int]) -> dict[str, Any]:
+        """Return those given, and the image size that a vision transformer is made for."""
+        found: dict[str, Any] = dict(options.arguments)
+        if options.model.startswith(("vit_", "VisionTransformer")):
+            found.setdefault("image_size", image_shape[1])
+        return found
 
     def remade(self, num_classes: int) -> nn.Module:
         """Return torchvision's own model, initialised."""
@@ -72,19 +75,12 @@ class Torchvision(ConvertedModel[Options]):
         return _attention_blocks(model)
 
 
-def _arguments(options: Options, image_shape: Sequence[int]) -> dict[str, Any]:
-    arguments: dict[str, Any] = dict(options.arguments)
-    if options.model.startswith(("vit_", "VisionTransformer")):
-        arguments.setdefault("image_size", image_shape[1])
-    return arguments
-
-
 def _build(
     options: Options, image_shape: Sequence[int], num_classes: int = _NUM_CLASSES
 ) -> nn.Module:
     models = import_torchvision().models
     known = list(models.list_models(module=models))
-    arguments = _arguments(options, image_shape)
+    arguments = Torchvision.arguments(options, image_shape)
     if "image_size" in arguments and image_shape[1] != image_shape[2]:
         raise SettingsError(
             f"net.model: {options.model} takes square images, these are {image_shape[1]} x"
@@ -103,14 +99,7 @@ def _build(
             f"{did_you_mean(options.model, [*known, *_CLASSES])}",
             "see torchvision.models",
         )
-    try:
-        model: nn.Module = builder(num_classes=num_classes, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise SettingsError(
-            f"net.arguments: {options.model}: {str(error).partition(chr(10))[0]}",
-            "correct net.arguments, or data.size",
-        ) from error
-    return model
+    return made(options, lambda: builder(num_classes=num_classes, **arguments))
 
 
 def _take_off_classifier(model: nn.Module, name: str) -> None:
