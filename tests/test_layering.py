@@ -18,6 +18,7 @@ ROWS = {
             "files",
             "run_dir",
             "run_state",
+            "plots",
             "results",
             "console",
             "memory",
@@ -42,7 +43,8 @@ INSIDE_ROW_1 = {
     "workplace": {"console", "stop_request"},
     "extensions": {"files", "run_dir"},
     "run_state": {"extensions", "files", "run_dir"},
-    "results": {"extensions", "files", "run_dir", "run_state", "settings"},
+    "plots": {"files"},
+    "results": {"extensions", "files", "plots", "run_dir", "run_state", "settings"},
 }
 TORCH_FREE_STAGES = {"report.py"}
 

@@ -50,7 +50,8 @@ def inspect(
     """
     from rich.console import Group
 
-    from ness_cli.results.spectrum_plot import check_plot, plot_spectra
+    from ness_cli.plots.picture import check_plot
+    from ness_cli.plots.spectra import plot_spectra
     from ness_cli.results.table import apart
     from ness_cli.run_dir import RunDir
     from ness_cli.stages.context import RunContext
@@ -65,7 +66,7 @@ def inspect(
             refuse_check(context)
         found = make_inspection(context, num_images=images, needs_images=check)
         if plot is not None:
-            plot_spectra(found.spectra, plot)
+            plot_spectra(found.path, found.spectra, plot)
             workplace.console.note(f"spectra drawn into {plot}")
         workplace.console.result(Group(*apart(found.tables(workplace.console.width))))
         if found.left_out:

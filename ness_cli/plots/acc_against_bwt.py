@@ -1,0 +1,89 @@
+"""Accuracy against backward transfer: who learns, who keeps, who does both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ness_cli.plots.picture import COLOURS, INK, MARKERS, heading, label, say_nothing_is_there
+
+if TYPE_CHECKING:
+    from ness_cli.plots.picture import AnyFigure
+
+
+@dataclass(frozen=True)
+class Result:
+    """ACC and BWT of an experiment, percent.
+
+    Attributes:
+        name: What it is called.
+        acc: Mean of ACC over seeds.
+        bwt: Mean of BWT over seeds.
+        acc_std: Sample standard deviation of ACC; ``None`` for one seed.
+        bwt_std: That of BWT.
+        is_published: Whether somebody else measured it.
+    """
+
+    name: str
+    acc: float | None
+    bwt: float | None
+    acc_std: float | None = None
+    bwt_std: float | None = None
+    is_published: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has a place in the picture."""
+        return math.isfinite(_or_nan(self.acc)) and math.isfinite(_or_nan(self.bwt))
+
+
+@dataclass(frozen=True)
+class AccAgainstBwt:
+    """A picture of many experiments.
+
+    Attributes:
+        results: The experiments; those without ACC or BWT are left out.
+    """
+
+    results: Sequence[Result]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, inches."""
+        return 4.8, 3.1 + 0.17 * len(self.results)
+
+    def draw(self, figure: AnyFigure) -> None:
+        """Draw it into an empty figure."""
+        axes = figure.add_subplot()
+        heading(axes, "Accuracy against backward transfer")
+        shown = [result for result in self.results if result.is_known]
+        if not shown:
+            say_nothing_is_there(axes, "backward transfer needs two tasks")
+            return
+        for index, result in enumerate(shown):
+            colour = COLOURS[index % len(COLOURS)]
+            axes.errorbar(
+                [_or_nan(result.bwt)],
+                [_or_nan(result.acc)],
+                xerr=result.bwt_std,
+                yerr=result.acc_std,
+                color=colour,
+                marker="*" if result.is_published else MARKERS[index % len(MARKERS)],
+                markersize=9 if result.is_published else 6,
+                # Hollow: one seed, of which nobody knows the spread.
+                markerfacecolor=colour if result.acc_std is not None else "none",
+                linestyle="none",
+                elinewidth=1,
+                capsize=2,
+                label=label(result.name),
+            )
+        axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
+        axes.margins(0.12)
+        axes.set(xlabel="BWT, points (left: forgotten)", ylabel="ACC, %")
+        figure.legend(loc="outside lower left")
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,27 @@
+"""Room: how much of every layer's input space is open to the next task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ness_cli.plots.heat_map import HeatMap
+
+
+def room(whose: str, open_percent: Mapping[int, Mapping[str, float]]) -> HeatMap:
+    """Return the picture of the room that layers have left.
+
+    Args:
+        whose: Whose layers they are.
+        open_percent: By task and layer, the share of directions that were open after it, percent.
+    """
+    layers = list(dict.fromkeys(name for own in open_percent.values() for name in own))
+    return HeatMap(
+        "Directions open to the next task, %",
+        whose,
+        [[own.get(layer) for own in open_percent.values()] for layer in layers],
+        layers,
+        [str(task) for task in open_percent],
+        x_label="after task",
+        y_label="layer",
+        limits=(0.0, 100.0),
+    )
