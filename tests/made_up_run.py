@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 NUM_TASKS = 10
@@ -15,6 +16,8 @@ def made_up(
     method: str = "ness",
     settings: dict[str, object] | None = None,
     more: dict[str, object] | None = None,
+    rows: Sequence[Sequence[float]] | None = None,
+    order: Sequence[int] = range(NUM_TASKS),
     **options: object,
 ) -> Path:
     """Write the records of a finished run of ten tasks of two classes, forty test images each.
@@ -25,6 +28,8 @@ def made_up(
         method: The run's.
         settings: More of its identity.
         more: More of the record of every step.
+        rows: Accuracies; 100 - 2.5 seed throughout when ``None``.
+        order: Which of ten tasks they are, in the order in which they are learned.
         **options: Options of the method.
     """
     folder.mkdir(parents=True)
@@ -32,7 +37,7 @@ def made_up(
     identity = {"seed": seed, "method.name": method, "net.name": "mlp", **settings}
     identity |= {"data.source": "digits", "data.protocol": "split"}
     record = {"fingerprint": "f", "identity": identity, "preset": "mine", "method": method}
-    record |= {"seed": seed, "num_tasks": NUM_TASKS, "stream_key": "k", "notes": []}
+    record |= {"seed": seed, "num_tasks": len(order), "stream_key": "k", "notes": []}
     (folder / "run.json").write_text(json.dumps(record))
     tasks = [
         {
@@ -40,15 +45,15 @@ def made_up(
             "classes": [f"animal-{t}", f"plant-{t}"],
             "splits": {"test": {"count": 40}},
         }
-        for t in range(NUM_TASKS)
+        for t in order
     ]
     (folder / "stream.json").write_text(json.dumps({"tasks": tasks, "shared_labels": False}))
-    for t in range(1, NUM_TASKS + 1):
+    for t in range(1, len(order) + 1):
         task = folder / f"task-{t:02d}"
         task.mkdir()
         for name in ("train", "subspace", "accuracy"):
             record = {"fingerprint": "f", "seconds": 4000.0, "bytes": {"x": 10**9}}
             record |= {"memory_bytes": 10**9, "peak_memory_bytes": 10**10, **(more or {})}
-            record["task_incremental"] = [100.0 - 2.5 * seed] * t
+            record["task_incremental"] = list(rows[t - 1]) if rows else [100.0 - 2.5 * seed] * t
             (task / f"{name}.json").write_text(json.dumps(record))
     return folder

@@ -47,7 +47,7 @@ class AccuracyMatrix:
     @property
     def acc(self) -> float | None:
         """Mean of the last row (Lopez-Paz and Ranzato 2017)."""
-        return _mean([self.final[i - 1] for i in self.scored])
+        return mean([self.final[i - 1] for i in self.scored])
 
     @property
     def bwt(self) -> float | None:
@@ -55,7 +55,7 @@ class AccuracyMatrix:
 
         ``None`` for a single task, or while a diagonal entry has not been measured.
         """
-        return _mean([self.changes[i - 1] for i in self.scored if i < self.last])
+        return mean([self.changes[i - 1] for i in self.scored if i < self.last])
 
     @property
     def changes(self) -> tuple[float | None, ...]:
@@ -80,12 +80,17 @@ class AccuracyMatrix:
             found = [row[i] for row in earlier if row is not None]
             known = [value for value in found if value is not None]
             falls.append(max(known) - final if len(known) == len(earlier) else None)
-        return _mean(falls)
+        return mean(falls)
+
+    @property
+    def forgetting_diagonal(self) -> float | None:
+        """Mean over i < T of A[i][i] - A[T][i]: BWT with its sign turned."""
+        return None if self.bwt is None else 0.0 - self.bwt
 
     @property
     def learning_accuracy(self) -> float | None:
         """Mean of the diagonal (Riemer et al. 2019)."""
-        return _mean(self.learned)
+        return mean(self.learned)
 
     def summary(self) -> dict[str, float | None]:
         """Return the four summaries by name."""
@@ -102,6 +107,7 @@ class AccuracyMatrix:
         return [[*(row or ()), *[None] * (size - len(row or ()))] for row in self.rows]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean; ``None`` of nothing, or where a value is not known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -25,6 +25,7 @@ class Costs:
         memory_bytes: Besides the model, what later steps read.
         image_bytes: Of these, pixels of training images.
         task_numbers: Numbers that serve a single task each, of all tasks.
+        trained_numbers: Parameters that training the last task may change.
         needs_task: Whether layers compute differently for every task.
         passes: How often a step of a task after the first passes its batch forth and back.
         step_seconds: Median time of a step by the clock, over tasks after the first.
@@ -36,6 +37,7 @@ class Costs:
     memory_bytes: int | None
     image_bytes: int | None
     task_numbers: int | None
+    trained_numbers: int | None
     needs_task: bool | None
     passes: int | None
     step_seconds: float | None
@@ -71,6 +73,7 @@ def _costs_of(run: RunResult, seconds: float | None, ratio: float | None) -> Cos
         memory_bytes=run.memory_bytes(),
         image_bytes=kept.get("image_bytes"),
         task_numbers=kept.get("task_numbers"),
+        trained_numbers=kept.get("trained_numbers"),
         needs_task=None if options is None else options.needs_task(),
         passes=None if options is None else options.passes() * (2 if has_sam else 1),
         step_seconds=seconds,

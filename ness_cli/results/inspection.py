@@ -9,36 +9,13 @@ from typing import Any
 
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.forgetting_meter_tables import layers_table
+from ness_cli.results.room import Room
 from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.words import counted
 
 _MOST_ROWS = 60
 _BINS = 16
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True)
-class Room:
-    """How much room a layer has left after a task.
-
-    Attributes:
-        task: The task.
-        layer: The layer.
-        row: What consolidation recorded of it: d, rank, threshold, energy_percent ...
-        closed_per_task: Directions that a task has closed lately, mean over the last three.
-        tasks_left: Tasks until none is open at that rate; ``None`` if none closes.
-    """
-
-    task: int
-    layer: str
-    row: Mapping[str, Any]
-    closed_per_task: float | None
-    tasks_left: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        own = {"closed_per_task": self.closed_per_task, "tasks_left": self.tasks_left}
-        return {"task": self.task, **self.row, **own}
 
 
 @dataclass(frozen=True)
@@ -194,26 +171,6 @@ class Inspection:
             "relative to what the task's own model computes; no bound on single layers covers this",
             f"left out, their models are not kept: {left_out}" if left_out else "",
         )
-
-
-def room(layers: Mapping[int, Sequence[Mapping[str, Any]]]) -> tuple[Room, ...]:
-    """Return how much room is left, per task and layer.
-
-    Args:
-        layers: What consolidation recorded of every layer, by task.
-    """
-    found: list[Room] = []
-    ranks: dict[str, list[int]] = {}
-    for task, rows in sorted(layers.items()):
-        for row in rows:
-            own = ranks.setdefault(row["layer"], [])
-            own.append(row["rank"])
-            recent = own[-4:]
-            closed = (recent[0] - recent[-1]) / (len(recent) - 1) if len(recent) > 1 else None
-            left = row["rank"] / closed if closed is not None and closed > 0 else None
-            left = 0.0 if row["rank"] == 0 else left
-            found.append(Room(task, row["layer"], row, closed, left))
-    return tuple(found)
 
 
 def spectrum_picture(sigma: Sequence[float], tau: float, rank: int) -> str:

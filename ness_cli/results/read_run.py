@@ -9,9 +9,10 @@ from typing import Any
 
 from ness_cli.errors import DamagedError
 from ness_cli.extensions import Extension, forked_words, read_extensions
-from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.accuracy_matrix import AccuracyMatrix, mean
 from ness_cli.results.forgetting_meter import ForgettingMeter
 from ness_cli.results.margins import Margins
+from ness_cli.results.room import Room, last_room
 from ness_cli.results.task_facts import TaskFacts, are_disjoint, read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import (
@@ -38,6 +39,8 @@ class RunResult:
         validation: Task-incremental ones on validation images; likewise.
         class_note: Why there are none, if that is known.
         tasks: What is known of its tasks.
+        untrained: After every task, accuracy on the next one, which is not learned yet; ``None``
+            where heads are not shared.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class RunResult:
     validation: AccuracyMatrix
     class_note: str
     tasks: tuple[TaskFacts, ...]
+    untrained: tuple[float | None, ...] = ()
 
     @property
     def method(self) -> str:
@@ -70,6 +74,25 @@ class RunResult:
     def meter(self) -> ForgettingMeter:
         """How far its updates moved outputs on earlier inputs, as its records tell."""
         return ForgettingMeter.of(self.state, self.record["identity"])
+
+    @property
+    def fwt(self) -> float | None:
+        """Forward transfer: mean accuracy on tasks before they are learned, above guessing.
+
+        ``None`` where heads are not shared, or a number is not known.
+        """
+        last = self.task_incremental.last
+        gains = [
+            None if before is None or not task.classes else before - 100 / len(task.classes)
+            for before, task in zip(self.untrained, self.tasks[1:last], strict=False)
+        ]
+        return mean(gains)
+
+    @property
+    def room(self) -> tuple[Room, ...]:
+        """How much room its layers have left, after the last task that is consolidated."""
+        records = enumerate(self.records("build"), start=1)
+        return last_room({task: record.get("layers", []) for task, record in records})
 
     @property
     def num_done(self) -> int:
@@ -152,20 +175,22 @@ def read_run(path: Path) -> RunResult:
     state = read_state(run)
     kinds = ("task_incremental", "class_incremental", "validation")
     rows: dict[str, list[list[float | None] | None]] = {kind: [] for kind in kinds}
-    note = ""
+    note, untrained = "", []
     for task_number in range(1, state.num_tasks + 1):
         step = state.of(task_number, "evaluate")
         record = step.record if step.is_done else {}
         for key, column in rows.items():
             column.append(_row(run, task_number, key, record.get(key)))
         note = record.get("class_incremental_note") or note
+        untrained.append(record.get("next_task"))
     task_incremental, class_incremental, validation = (
         AccuracyMatrix.of(column) for column in rows.values()
     )
     run_record = read_run_record(run)
     tasks = read_tasks(run, state.num_tasks)
     return RunResult(
-        path, run_record, state, task_incremental, class_incremental, validation, note, tasks
+        *(path, run_record, state, task_incremental, class_incremental, validation, note, tasks),
+        tuple(untrained),
     )
 
 

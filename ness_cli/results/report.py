@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 
-from ness_cli.results import forgetting_meter_tables, tables
+from ness_cli.results import forgetting_meter_tables, room_tables, tables
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
-from ness_cli.results.costs import costs
+from ness_cli.results.costs import Costs, costs
+from ness_cli.results.metrics import METRICS, NAMES, metrics_table
+from ness_cli.results.order_robustness import OrderRobustness, order_robustness
 from ness_cli.results.read_run import RunResult
+from ness_cli.results.run_metrics import Values, run_metrics
 from ness_cli.results.run_names import RunNames
-from ness_cli.results.summary import Group, distinct_names
+from ness_cli.results.summary import Group, Spread, distinct_names
 from ness_cli.results.table import Paragraph, Table, apart
 
-_OTHER_COLUMNS = 62  # what the columns beside the names of runs take, at most
+_OTHER_COLUMNS = 64  # what the columns beside the names of runs take, at most
 
 
 @dataclass(frozen=True)
@@ -27,26 +31,57 @@ class Report:
         runs: The runs.
         groups: The same, those together that differ in their seed only.
         left_out: A line for everything that was named and is no run.
+        damaged: A line for every run that does not read back.
+        explains: Whether it says what the metrics are.
     """
 
     runs: tuple[RunResult, ...]
     groups: tuple[Group, ...]
     left_out: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    explains: bool = False
+
+    @cached_property
+    def costs(self) -> list[Costs]:
+        """What the accuracy of each run was bought with."""
+        return costs(self.runs)
+
+    @cached_property
+    def metrics(self) -> list[Values]:
+        """The metrics of each run by name."""
+        return run_metrics(self.runs, self.costs)
+
+    @cached_property
+    def orders(self) -> list[OrderRobustness]:
+        """What the order of tasks decides, of experiments with several."""
+        return order_robustness(self.groups)
 
     def document(self) -> dict[str, Any]:
         """Return everything as plain values, percent and seconds and bytes."""
+        of_runs = zip(self.runs, self.costs, self.metrics, strict=True)
+        names = distinct_names(self.groups)
         return {
             "schema": "ness.report/1",
             "runs": [
-                _run_document(run) | {"costs": own.as_json()}
-                for run, own in zip(self.runs, costs(self.runs), strict=True)
+                _run_document(run) | {"costs": own.as_json(), "metrics": dict(values)}
+                for run, own, values in of_runs
             ],
             "groups": [
-                {"name": name, **group.as_json()}
-                for group, name in zip(self.groups, distinct_names(self.groups), strict=True)
+                {"name": name, **group.as_json(), "metrics": self._spreads(group)}
+                for group, name in zip(self.groups, names, strict=True)
             ],
+            "orders": [each.as_json() for each in self.orders],
             "left_out": list(self.left_out),
+            "damaged": list(self.damaged),
+            **({"explained": [m.as_json() for m in METRICS]} if self.explains else {}),
         }
+
+    def _spreads(self, group: Group) -> dict[str, dict[str, float | None]]:
+        """Return mean and deviation of every metric over the seeds of a group."""
+        counted = {id(run) for run in group.furthest}
+        own = [v for run, v in zip(self.runs, self.metrics, strict=True) if id(run) in counted]
+        spreads = {name: Spread.of([values[name] for values in own]) for name in NAMES}
+        return {name: {"mean": each.mean, "std": each.std} for name, each in spreads.items()}
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -56,28 +91,33 @@ class Report:
 
     def parts(self, width: int) -> list[Table | Paragraph]:
         """Return what it shows from top to bottom, for lines of ``width`` characters."""
-        found = self._accuracies(width)
+        explained = [metrics_table()] if self.explains else []
+        if not self.runs:
+            return list(explained)
         names = RunNames.of([run.path for run in self.runs], width - _OTHER_COLUMNS)
-        found.append(tables.comparison_table(self.runs, names))
-        class_incremental = tables.class_table(self.runs, names)
-        if class_incremental is not None:
-            found.append(class_incremental)
-        validation = tables.validation_table(self.runs, names)
-        if validation is not None:
-            found.append(validation)
-        if any(len(group.independent) > 1 for group in self.groups):
-            found.append(tables.group_table(self.groups))
-        single = self.runs[0] if len(self.runs) == 1 else None
-        if single is not None:
-            meter = forgetting_meter_tables.updates_table(single.meter)
-        else:
-            meter = forgetting_meter_tables.meters_table(self.runs, names)
-        if meter is not None:
-            found.append(meter)
-        if single is not None:
-            found.append(tables.steps_table(single))
-        found.append(tables.kept_table(self.runs, costs(self.runs), names))
-        return [*found, tables.cost_table(self.runs, names), *self._notes()]
+        has_seeds = any(len(group.independent) > 1 for group in self.groups)
+        found: list[Table | None] = [
+            tables.comparison_table(self.runs, names),
+            tables.class_table(self.runs, names),
+            tables.validation_table(self.runs, names),
+            tables.transfer_table(self.runs, self.metrics, names),
+            tables.group_table(self.groups) if has_seeds else None,
+            room_tables.order_table(self.orders),
+            *self._of_one_or_many(names),
+            tables.kept_table(self.runs, self.costs, names),
+            tables.cost_table(self.runs, self.costs, names),
+        ]
+        shown = [table for table in found if table is not None]
+        return [*self._accuracies(width), *shown, *self._notes(), *explained]
+
+    def _of_one_or_many(self, names: RunNames) -> list[Table | None]:
+        """Return what is shown by layer and task of a single run, and in a line of several."""
+        if len(self.runs) > 1:
+            meters = forgetting_meter_tables.meters_table(self.runs, names)
+            return [meters, room_tables.room_table(self.runs, names)]
+        (run,) = self.runs
+        meter = forgetting_meter_tables.updates_table(run.meter)
+        return [meter, room_tables.layer_room_table(run), tables.steps_table(run)]
 
     def _accuracies(self, width: int) -> list[Table | Paragraph]:
         """Return a table per run, and once what explains them."""
@@ -98,7 +138,8 @@ class Report:
         return [*found, *(Paragraph(line, is_faint=True) for line in lines)]
 
     def _notes(self) -> list[Paragraph]:
-        notes = [Paragraph(f"Note, {run.path}: {note}") for run in self.runs for note in run.notes]
+        notes = [Paragraph(f"Left out: {line}") for line in self.damaged]
+        notes += [Paragraph(f"Note, {run.path}: {note}") for run in self.runs for note in run.notes]
         notes += [Paragraph(f"Note: {repeat}") for group in self.groups for repeat in group.repeats]
         if all(len(group.independent) == 1 for group in self.groups):
             notes.append(Paragraph("Every experiment here is a single seed.", is_faint=True))

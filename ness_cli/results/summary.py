@@ -14,8 +14,6 @@ from ness_cli.settings.identity import completed, method_label
 from ness_cli.words import fixed
 
 METRICS = ("acc", "bwt", "forgetting", "learning_accuracy")
-BETTER = {"acc": 1, "bwt": 1, "forgetting": -1, "learning_accuracy": 1}
-"""1 where more is better, -1 where less is."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from dataclasses import replace
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.costs import Costs
 from ness_cli.results.margins import Margins
+from ness_cli.results.metrics import BETTER
 from ness_cli.results.number_formats import human_bytes, human_count, human_seconds, percent
 from ness_cli.results.read_run import RunResult
+from ness_cli.results.run_metrics import Values
 from ness_cli.results.run_names import RunNames
-from ness_cli.results.summary import BETTER, METRICS, Group, distinct_names
+from ness_cli.results.summary import METRICS, Group, distinct_names
 from ness_cli.results.table import Cell, Table, plain_table, titled
 from ness_cli.results.task_facts import TaskFacts
 from ness_cli.words import fixed, tasks_in_words
@@ -22,8 +24,11 @@ MARGIN = "±95%"
 _KEPT_NOTES = (
     "memory: besides the weights, what later steps read; images: pixels among it",
     "own: numbers of single tasks, as heads and masks; task: layers must know it",
+    "trained: parameters that training the last task may change",
     "passes: of a batch, forth and back, in a step after task 1",
 )
+_FWT_NOTE = "FWT: accuracy on tasks before they are learned, above guessing"
+_INTRANSIGENCE_NOTE = "intransigence: below joint training when a task was just learned"
 _STEP_NOTE = "step: its time by the clock over finetune's, of runs on one network and machine"
 MARGIN_NOTE = f"{MARGIN}: half of the 95 % Wilson interval, from the number of test images"
 
@@ -151,6 +156,23 @@ def validation_table(runs: Sequence[RunResult], names: RunNames) -> Table | None
     return titled(names.title("On validation images, %"), table, *scopes)
 
 
+def transfer_table(
+    runs: Sequence[RunResult], found: Sequence[Values], names: RunNames
+) -> Table | None:
+    """Return what runs transfer forward and fail to learn, if it is known of any."""
+    metrics = [m for m in ("fwt", "intransigence") if any(own[m] is not None for own in found)]
+    if not metrics:
+        return None
+    heads = {"fwt": "FWT", "intransigence": "intransigence"}
+    table = plain_table("run", "method", *(heads[metric] for metric in metrics), left=2)
+    _mark_better(table, metrics)
+    for run, own in zip(runs, found, strict=True):
+        table.add_row(names.name(run.path), run.method, *_percents(own, metrics))
+    notes = {"fwt": _FWT_NOTE, "intransigence": _INTRANSIGENCE_NOTE}
+    title = names.title("Transfer forward, and what was not learned, points")
+    return titled(title, table, *(notes[metric] for metric in metrics))
+
+
 def _mark_better(table: Table, metrics: Sequence[str]) -> None:
     """Say of the last columns, which have these metrics, whether more is better."""
     for column, metric in zip(table.columns[-len(metrics) :], metrics, strict=True):
@@ -191,10 +213,10 @@ def group_table(found: Sequence[Group]) -> Table:
     return titled(f"{title}; preset {common[:-2]}" if common else title, table)
 
 
-def cost_table(runs: Sequence[RunResult], names: RunNames) -> Table:
+def cost_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Table:
     """Return time and bytes of the runs."""
-    table = plain_table("run", "train", "build", "evaluate", "on disk", "peak RAM")
-    for run in runs:
+    table = plain_table("run", "train", "build", "evaluate", "a step", "on disk", "peak RAM")
+    for run, own in zip(runs, found, strict=True):
         times = [
             human_seconds(sum(s for s in run.seconds(step) if s is not None))
             for step in ("train", "build", "evaluate")
@@ -203,6 +225,7 @@ def cost_table(runs: Sequence[RunResult], names: RunNames) -> Table:
         table.add_row(
             names.name(run.path),
             *times,
+            "-" if own.step_seconds is None else f"{1000 * own.step_seconds:.1f} ms",
             human_bytes(sum(b for b in run.bytes_written() if b is not None)),
             "-" if peak is None else human_bytes(peak),
         )
@@ -216,14 +239,15 @@ def cost_table(runs: Sequence[RunResult], names: RunNames) -> Table:
 
 def kept_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Table:
     """Return what the runs keep and need, and what a step of theirs costs."""
-    columns = ("run", "weights", "memory", "images", "own", "task", "passes", "step")
+    columns = ("run", "weights", "memory", "images", "own", "trained", "task", "passes", "step")
     table = plain_table(*columns)
     for run, own in zip(runs, found, strict=True):
         sizes = (own.model_bytes, own.memory_bytes, own.image_bytes)
+        counts = (own.task_numbers, own.trained_numbers)
         table.add_row(
             names.name(run.path),
             *("-" if size is None else human_bytes(size) for size in sizes),
-            "-" if own.task_numbers is None else human_count(own.task_numbers),
+            *("-" if count is None else human_count(count) for count in counts),
             "-" if own.needs_task is None else "yes" if own.needs_task else "no",
             "-" if own.passes is None else str(own.passes),
             "-" if own.step_ratio is None else fixed(own.step_ratio),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,16 @@ class TaskFacts:
         number: Its number, from 1.
         words: What says more than the number: its classes, or its name, or nothing.
         num_test: Its test images; ``None`` if that is not known.
+        classes: Names of its classes, in the order of their labels.
+        key: What is the same of the same task in runs that learn their tasks in another order;
+            empty if that is not known.
     """
 
     number: int
     words: tuple[str, ...] = ()
     num_test: int | None = None
+    classes: tuple[str, ...] = ()
+    key: str = ""
 
     def label(self, width: int) -> str:
         """Return the words in at most ``width`` columns: ``apple, bear +8``."""
@@ -48,9 +54,16 @@ def read_tasks(run: RunDir, num_tasks: int) -> tuple[TaskFacts, ...]:
 
 def facts_of(manifest: Mapping[str, Any]) -> tuple[TaskFacts, ...]:
     """Return what a stream's description says of its tasks."""
-    tasks = manifest["tasks"]
+    tasks, is_shared = manifest["tasks"], bool(manifest.get("shared_labels"))
     return tuple(
-        TaskFacts(task_number, words, task["splits"]["test"]["count"])
+        TaskFacts(
+            task_number,
+            words,
+            task["splits"]["test"]["count"],
+            tuple(task["classes"]),
+            # Where labels are shared all tasks have the same classes, else names only count.
+            task["name"] if is_shared else json.dumps(sorted(task["classes"])),
+        )
         for task_number, (task, words) in enumerate(
             zip(tasks, _words(manifest), strict=True), start=1
         )

@@ -6,7 +6,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from ness_cli.data.batches import Images
-from ness_cli.engine.score import class_incremental_accuracy, task_incremental_accuracy
+from ness_cli.engine.score import (
+    class_incremental_accuracy,
+    fraction_true,
+    logits,
+    task_incremental_accuracy,
+)
 from ness_cli.errors import SettingsError
 from ness_cli.extensions import extension_of
 from ness_cli.memory import short_of_memory
@@ -80,6 +85,7 @@ def evaluate(
                 "class_incremental_note": known.get("class_incremental_note"),
                 "validation": known.get("validation"),
                 **score(context, method, task_number, wanted),
+                "next_task": next_task_accuracy(context, method, task_number),
             }
         )
     return Outcome(task_number, found)
@@ -151,6 +157,23 @@ def score(
     if "class" in wanted and shared:
         rows["class_incremental_note"] = SHARED_HEAD
     return rows
+
+
+def next_task_accuracy(context: RunContext, method: Method, task_number: int) -> float | None:
+    """Return the accuracy on the task after one that was not learned yet, percent.
+
+    ``None`` without a head that all tasks share: there is none for it then; and where there is no
+    such task, or its images are gone.
+    """
+    following = task_number + 1
+    if not method.model.shared_head or following > context.stream.num_tasks:
+        return None
+    if not context.stream.has(following, "test"):
+        return None
+    images = context.images(following, "test")
+    with method.task_view(task_number) as model:
+        predicted = logits(model, images, context.settings.evaluate.batch_size, lambda _: None)
+    return 100 * fraction_true(predicted.argmax(dim=1) == images.labels)
 
 
 def _images(context: RunContext, task_number: int, split: str) -> dict[int, Images]:

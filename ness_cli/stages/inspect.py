@@ -17,7 +17,8 @@ from ness_cli.data.batches import Images
 from ness_cli.errors import InputError, SettingsError
 from ness_cli.methods.base import Method
 from ness_cli.methods.files import UpdateBound
-from ness_cli.results.inspection import Inspection, room
+from ness_cli.results.inspection import Inspection
+from ness_cli.results.room import room
 from ness_cli.stages.context import RunContext, require_done
 from ness_cli.stages.forgetting_meter import measured_updates
 from ness_cli.stages.models import is_at_hand, load_model, new_model

@@ -22,12 +22,14 @@ class Kept:
         task_numbers: Numbers that serve a single task each, of all tasks so far: heads, scales and
             shifts of normalisation that are not shared, and files declared ``of_task``. Statistics
             of normalisation, which every method has alike, do not count.
+        trained_numbers: Parameters that training the task may change, its head among them.
     """
 
     model_bytes: int
     memory_bytes: int
     image_bytes: int
     task_numbers: int
+    trained_numbers: int
 
     def as_json(self) -> dict[str, int]:
         """Return plain values."""
@@ -52,7 +54,8 @@ def kept_after(context: RunContext, method: Method, files: RunFiles, task_number
     past = _past_image_bytes(context, task_number)
     state = method.model.state_dict().values()
     model = sum(value.numel() * value.element_size() for value in state)
-    return Kept(model, memory + past, images + past, numbers)
+    trained = sum(parameter.numel() for parameter in method.trained_in(task_number))
+    return Kept(model, memory + past, images + past, numbers, trained)
 
 
 def carried(method: Method, task_number: int) -> dict[str, range]:

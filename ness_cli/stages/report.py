@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ness_cli.errors import DamagedError, SettingsError
 from ness_cli.files import write_bytes
 from ness_cli.registry import load, names
 from ness_cli.results.find_runs import find_runs
@@ -29,19 +30,34 @@ class ReportFormat(Protocol):
         """Return the report as a whole document."""
 
 
-def report(paths: Sequence[Path]) -> Report:
+def report(paths: Sequence[Path], *, needs_runs: bool = True) -> Report:
     """Read runs and group them by experiment.
+
+    Runs that are damaged are left out where others are not.
 
     Args:
         paths: Run folders, or folders with runs below them at any depth.
+        needs_runs: Refuse to report on none.
 
     Raises:
         InputError: If a folder is not there, or there is no run at all.
-        DamagedError: If a record does not read back.
+        DamagedError: If no run reads back.
     """
+    if not paths and not needs_runs:
+        return Report((), ())
+    if not paths:
+        raise SettingsError("no run is named", "name runs, or folders with runs below")
     found = find_runs(paths)
-    runs = tuple(read_run(path) for path in found.runs)
-    return Report(runs, tuple(groups(runs)), tuple(found.notes))
+    runs, damaged = [], []
+    for path in found.runs:
+        try:
+            runs.append(read_run(path))
+        except DamagedError as error:
+            damaged.append(error)
+    if not runs:
+        raise damaged[0]
+    lines = tuple(f"{error.what}; {error.remedy}" for error in damaged)
+    return Report(tuple(runs), tuple(groups(runs)), tuple(found.notes), damaged=lines)
 
 
 def report_format(name: str) -> ReportFormat:

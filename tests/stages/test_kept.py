@@ -72,6 +72,13 @@ def test_memory_is_every_file_that_a_later_step_reads(
     assert kept["task_numbers"] == HEADS + numbers
 
 
+def test_what_a_task_trains_is_counted(tmp_path):
+    sizes = [PIXELS * 4, 4 * 3, 3 * 10]  # two layers, and the head of the task alone
+    assert _kept(_run(tmp_path / "run", "finetune"))["trained_numbers"] == sum(sizes)
+    frozen = _kept(_run(tmp_path / "frozen", "finetune", 'net.adapt=["fc2"]'))
+    assert frozen["trained_numbers"] == sum(sizes[1:])
+
+
 def test_stored_images_are_told_from_other_numbers(tmp_path):
     kept = _kept(_run(tmp_path / "run", "er", "methods.er.memory=20"))
     assert kept["image_bytes"] == 20 * PIXELS

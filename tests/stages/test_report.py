@@ -79,7 +79,7 @@ def test_a_run_and_its_copy_are_noted_and_have_no_deviation(tmp_path):
 
 
 KEPT = {"model_bytes": 26 * 10**6, "memory_bytes": 10**9, "image_bytes": 15 * 10**5}
-KEPT |= {"task_numbers": 1234567}
+KEPT |= {"task_numbers": 1234567, "trained_numbers": 9200}
 
 
 def _costs(folder: Path) -> dict[str, dict[str, object]]:
@@ -107,14 +107,14 @@ def test_what_is_kept_and_what_a_step_costs_stand_in_every_report(tmp_path):
     expected = {"plain": 1, "hat": 1.5, "er": 4, "wide": None, "threads": None, "old": None}
     assert ratios == pytest.approx(expected)
     assert found["hat"]["step_seconds"] == pytest.approx(0.015)
-    facts = ("needs_task", "passes", "model_bytes", "memory_bytes", "image_bytes", "task_numbers")
+    facts = ("needs_task", "passes", *KEPT)
     assert [found["hat"][fact] for fact in facts] == [True, 1, *KEPT.values()]
     assert [found["er"][fact] for fact in facts[:2]] == [False, 4]  # replay, and SAM with it
     # A version that counted nothing but one number.
-    assert [found["old"][fact] for fact in facts[2:]] == [None, 10**9, None, None]
+    assert [found["old"][fact] for fact in facts[2:]] == [None, 10**9, None, None, None]
     text = shown([tmp_path], 100)
     (row,) = [line for line in text.splitlines() if "er " in line and "4.00" in line]
-    assert row.endswith("26.0 MB  1.0 GB  1.5 MB  1.2 M    no       4  4.00")
+    assert row.endswith("26.0 MB  1.0 GB  1.5 MB  1.2 M    9.2 k    no       4  4.00")
 
 
 def test_a_method_that_is_not_installed_keeps_what_its_records_say(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,10 @@ from ness_cli.cli.session import session
 
 
 def report(
-    runs: options.Runs,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders, or folders with runs below.", show_default=False),
+    ] = None,
     format_name: Annotated[
         str,
         typer.Option(
@@ -29,6 +33,12 @@ def report(
             show_default=False,
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say what every metric is: formula and source. Needs no runs."
+        ),
+    ] = False,
     min_acc: gate_options.MinAcc = None,
     min_bwt: gate_options.MinBwt = None,
     max_forgetting: gate_options.MaxForgetting = None,
@@ -43,8 +53,9 @@ def report(
     """Show accuracies, ACC, BWT, forgetting, time and bytes of one run or several.
 
     Runs that differ only in their seed are also shown as mean ± sample standard deviation. Works on
-    unfinished runs. Of folders that are no runs the runs below count, at any depth. With gates, for
-    CI: a line on stderr for each that failed, and exit code 3.
+    unfinished runs. Of folders that are no runs the runs below count, at any depth. Where one of
+    several is damaged the others are shown, and the exit code is 5. With gates, for CI: a line on
+    stderr for each that failed, and exit code 3.
 
     [dim]Examples:[/dim]
 
@@ -56,11 +67,14 @@ def report(
 
       ness report runs --save results
 
+      ness report --explain
+
       ness report runs --min-acc 90 --max-forgetting 2 --require-complete
 
       ness report runs --baseline report.json --tolerance 0.5 --junit gates.xml
     """
     from ness_cli.cli.gates import Announcement
+    from ness_cli.errors import DamagedError
     from ness_cli.results.gates import Limits, judge
     from ness_cli.stages import report as stage
 
@@ -71,8 +85,9 @@ def report(
         limits = Limits(min_acc, min_bwt, max_forgetting, baseline, tolerance, require_complete)
         announcement = Announcement(github, junit)
         announcement.refuse_without(limits)
-        found = stage.report(runs)
-        verdicts = judge(limits, found.runs, found.groups, found.left_out)
+        found = replace(stage.report(runs or [], needs_runs=not explain), explains=explain)
+        left_out = (*found.left_out, *found.damaged)
+        verdicts = judge(limits, found.runs, found.groups, left_out)
         for line in found.left_out:
             console.note(line)
         if save is not None:
@@ -86,3 +101,7 @@ def report(
         else:
             console.plain(wanted.render(found))
         announcement.make(verdicts, console)
+        for line in found.damaged if quiet or chosen != "text" else ():
+            console.complaint(f"left out: {line}")
+        if found.damaged:
+            raise typer.Exit(DamagedError.exit_code)

@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ness_cli.results.metrics import NAMES
 from ness_cli.results.summary import METRICS
 from ness_cli.words import printable
 
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 SUFFIX = "csv"
 _FACTS = ("preset", "method", "method_label", "seed", "num_tasks", "tasks_done")
 _STEPS = ("train", "build", "evaluate")
+_OTHERS = (("class", "class_incremental"), ("validation", "validation"))
 COLUMNS = (
     *("kind", "name", *_FACTS, "num_seeds"),
-    *(column for name in METRICS for column in (name, f"{name}_std")),
-    *(f"{protocol}_{name}" for protocol in ("class", "validation") for name in METRICS),
+    *(column for name in NAMES for column in (name, f"{name}_std")),
+    *(
+        f"{short}_{name}"
+        for short, _ in _OTHERS
+        for name in METRICS
+        if f"{short}_{name}" not in NAMES
+    ),
     *(f"{step}_seconds" for step in _STEPS),
-    *("bytes_written", "memory_bytes", "peak_memory_bytes"),
-    *("model_bytes", "image_bytes", "task_numbers", "step_seconds", "step_ratio"),
+    *("bytes_written", "peak_memory_bytes"),
 )
 
 
@@ -41,18 +47,18 @@ def render(report: Report) -> str:
 
 
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
-    row = {"kind": "run", "name": run["path"], **run["costs"], **run}
+    row = {"kind": "run", "name": run["path"], **run}
     row |= {f"{step}_seconds": _total(run["seconds"][step]) for step in _STEPS}
     row["bytes_written"] = _total(run["bytes_written"])
-    for short, key in (("class", "class_incremental"), ("validation", "validation")):
+    for short, key in _OTHERS:
         row |= {f"{short}_{name}": (run[key] or {}).get(name) for name in METRICS}
-    return row
+    return {**row, **run["metrics"]}
 
 
 def _group(group: Mapping[str, Any]) -> dict[str, Any]:
     row = {"kind": "group", "num_seeds": len(group["seeds"]), **group}
-    for name in METRICS:
-        row[name], row[f"{name}_std"] = group[name]["mean"], group[name]["std"]
+    for name, spread in group["metrics"].items():
+        row[name], row[f"{name}_std"] = spread["mean"], spread["std"]
     return row
 
 
