@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from ness_cli.results.plain_table import plain_table, titled
+from ness_cli.results.table import plain_table, titled
 from ness_cli.study.folder import RunProgress
 from ness_cli.study.plan import PlannedRun, StudyPlan
 

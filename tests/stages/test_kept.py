@@ -75,7 +75,7 @@ def test_memory_is_every_file_that_a_later_step_reads(
 def test_what_a_task_trains_is_counted(tmp_path):
     sizes = [PIXELS * 4, 4 * 3, 3 * 10]  # two layers, and the head of the task alone
     assert _kept(_run(tmp_path / "run", "finetune"))["trained_numbers"] == sum(sizes)
-    frozen = _kept(_run(tmp_path / "frozen", "finetune", 'net.adapt=["fc2"]'))
+    frozen = _kept(_run(tmp_path / "frozen", "gpm", 'net.adapt=["fc2"]'))
     assert frozen["trained_numbers"] == sum(sizes[1:])
 
 
