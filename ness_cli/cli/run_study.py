@@ -8,18 +8,21 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ness_cli.cli.session import Session
 from ness_cli.errors import NessError, SystemRefusedError
 from ness_cli.settings.study_files import read_study
+from ness_cli.stages.report import report_format
+from ness_cli.stages.report import save as save_report
 from ness_cli.study.conduct import Conduct, make_engine, refuse_other_settings
 from ness_cli.study.folder import StudyFolder, study_folder, who
 from ness_cli.study.plan import StudyPlan
 from ness_cli.study.shared_start import refuse_unshared
 from ness_cli.study.states import States
+from ness_cli.study.table import found_report, study_report
 from ness_cli.words import counted
 
 _POLL_SECONDS = 0.5
@@ -144,6 +147,42 @@ def stop_study(path: Path, workplace: Session) -> None:
     states = States.of(plan)
     workplace.console.note(f"{path}: {states.summary()}")
     workplace.console.document(_document("ness.study-stop/1", states))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of a study is tabulated: all where nothing is named."""
+
+    rows: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+def show_table(
+    path: Path, wanted: Wanted, workplace: Session, *, format_name: str, save: Path | None
+) -> None:
+    """Show the table of a study in a format, and write it in all that are files.
+
+    Args:
+        path: The folder of a study, or one with runs in ``ROW/seed-N``.
+        wanted: Which runs.
+        workplace: Where to show it.
+        format_name: Format of what is shown.
+        save: Where to write it; into the folder itself if ``None``.
+    """
+    chosen, console = report_format(format_name), workplace.console
+    if StudyFolder(path).record.is_file():
+        plan = replace(remembered_plan(path)[0], rows=wanted.rows)
+        found = study_report(plan, wanted.seeds)
+    else:
+        found = found_report(path, wanted.rows, wanted.seeds)
+    for written in save_report(found, save or path, "table"):
+        console.note(f"written: {written}")
+    if format_name == "text":
+        console.result(found)
+    elif format_name == "json":
+        console.document(found.document())
+    else:
+        console.plain(chosen.render(found))
 
 
 def remembered_plan(path: Path) -> tuple[StudyPlan, dict[str, Any]]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 from typing_extensions import Self
@@ -88,9 +88,9 @@ class StudySettings(Section):
     grid: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(default={})
     """Values by setting: every row is run with each combination of them; without rows the
     combinations are the rows."""
-    fork_after: Literal[1] | None = None
-    """``1``: rows of one method share the training of task 1, and may differ only in what is read
-    after it, as thresholds."""
+    fork_after: int | None = Field(default=None, ge=1)
+    """Rows of one method share the training of the first tasks, this many, and may differ only in
+    what is read after that, as thresholds."""
     choices: dict[str, Annotated[list[list[str]], Field(min_length=1)]] = Field(default={})
     """By row: lists of ``key=value`` strings, of which the best by validation images is taken."""
     choose: ChooseSettings = ChooseSettings()

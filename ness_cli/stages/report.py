@@ -70,8 +70,13 @@ def report_format(name: str) -> ReportFormat:
     return found
 
 
-def save(found: Report, folder: Path) -> list[Path]:
+def save(found: Report, folder: Path, stem: str = "report") -> list[Path]:
     """Write a report in all formats that are files: ``report.json``, ``report.md`` ...
+
+    Args:
+        found: The report.
+        folder: Where to write.
+        stem: What the files are called.
 
     Returns:
         What was written; files of these names that were there are replaced.
@@ -83,7 +88,7 @@ def save(found: Report, folder: Path) -> list[Path]:
     for name in names(FORMATS):
         own = report_format(name)
         if own.SUFFIX:
-            path = folder / f"report.{own.SUFFIX}"
+            path = folder / f"{stem}.{own.SUFFIX}"
             write_bytes(path, own.render(found).encode(), durable=False)
             written.append(path)
     return written

@@ -50,7 +50,7 @@ class Ready:
 
     Attributes:
         jobs: Runs, by what marks them as tried: name and last task.
-        forks: Runs to be made of the first task of others, before.
+        forks: Runs to be made of the first tasks of others, before.
     """
 
     jobs: Mapping[Key, Job]
@@ -108,18 +108,19 @@ class Conduct:
         """Return what can be done now and was not tried before."""
         known = self.plan.runs()
         left = [run for run in known if wanted(run) and self.plan.progress(run).status != "done"]
+        after = self.plan.study.settings.fork_after
         waited_for, forks, runs = set[str](), [], []
         for run in left:
             trunk = trunk_of(self.plan, run, known)
             if trunk is not None and is_trained(self.plan, trunk):
                 forks.append(fork_of(self.plan, run, trunk))
-            elif trunk is not None and trunk in left and (trunk.name, 1) not in self._tried:
+            elif trunk is not None and trunk in left and (trunk.name, after) not in self._tried:
                 waited_for.add(trunk.name)
                 continue
             runs.append(run)
         jobs = {}
         for run in runs:
-            until = 1 if run.name in waited_for else run.until
+            until = after if run.name in waited_for else run.until
             if (run.name, until) not in self._tried:
                 jobs[run.name, until] = self.plan.job(run, until)
         return Ready(jobs, forks)

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
-
-from ness_cli.results.table import plain_table, titled
+from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.study.folder import RunProgress
 from ness_cli.study.plan import PlannedRun, StudyPlan
 
@@ -52,7 +50,7 @@ class States:
         rest = [f"{counts[s]} {s}" for s in STATUSES[1:] if counts[s]]
         return ", ".join([f"{counts['done']} of {len(self.runs)} runs done", *rest])
 
-    def table(self) -> RenderableType:
+    def table(self) -> Table:
         """Return a row per run."""
         table = plain_table("run", "status", "tasks", left=2)
         for run, progress in self.runs.items():

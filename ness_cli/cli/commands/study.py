@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ness_cli.cli import options
+from ness_cli.cli import completion, options
 from ness_cli.cli.command_line import command_line
 from ness_cli.cli.session import session
 
@@ -115,6 +115,51 @@ def stop(folder: Folder, json: options.Json = False, quiet: options.Quiet = Fals
 
     with session(json=json, quiet=quiet) as workplace:
         stop_study(folder, workplace)
+
+
+@app.command("table")
+def table(
+    folder: Folder,
+    rows: Rows = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="The seeds that count, as in 1,2,3.", show_default=False)
+    ] = None,
+    format_name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="text, or what other programs read: json, csv, markdown, latex.",
+            autocompletion=completion.report_formats,
+        ),
+    ] = "text",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write table.md, .tex, .csv, .json. Default: the folder of the study.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show a line per row: means over its seeds, and what was not run; and write it to files.
+
+    Any folder with runs in ROW/seed-N can be tabulated, whatever made them.
+
+    [dim]Examples:[/dim]
+
+      ness study table runs/family
+
+      ness study table runs/family --rows ness,gpm --format latex > family.tex
+    """
+    from ness_cli.cli.run_study import Wanted, show_table
+    from ness_cli.cli.targets import parse_seeds
+
+    chosen = "json" if json else format_name
+    with session(json=chosen == "json", quiet=quiet) as workplace:
+        numbers = [] if seeds is None else parse_seeds(seeds)
+        wanted = Wanted(tuple(_listed(rows)), tuple(numbers))
+        show_table(folder, wanted, workplace, format_name=chosen, save=save)
 
 
 def _listed(text: str | None) -> list[str]:
