@@ -64,9 +64,10 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
 
 
 def test_the_report_says_over_which_tasks_its_means_are(run):
-    _ness("extend", run, "data.num_tasks=1")
+    _ness("extend", run, "data.num_tasks=1", "train.epochs=2")
     assert _ness("run", "--out", run).exit_code == 0
     report = " ".join(_ness("report", run).stdout.split())
     assert "means are over tasks 1 to 2; task 2 added later" in report
+    assert "task 2: added with data.num_tasks=1 train.epochs=2" in report
     document = json.loads(_ness("report", run, "--json").stdout)["runs"][0]
     assert (document["acc_tasks"], document["tasks_done"]) == ([1, 2], 2)

@@ -32,3 +32,6 @@ def test_a_fork_says_what_it_shares_and_what_comes_next(tmp_path):
     assert document["next"] == f"ness build-subspace {other}"
     assert "forked from" in _ness("status", other).stdout
     assert _ness("run", "--out", other).exit_code == 0
+    told = "shares the training of task 1, and differs in methods.ness.eps1; the two are no"
+    for report in (_ness("report", other), _ness("report", run, other)):
+        assert f"{told} independent runs" in " ".join(report.stdout.split())

@@ -144,9 +144,9 @@ def test_a_run_extended_ends_with_the_tensors_of_one_that_knew_all_tasks(
     assert next(final) == next(final)
 
 
-@pytest.mark.parametrize("method", ["gpm", "er", "hat", "joint"])
+@pytest.mark.parametrize("method", ["gpm", "trgp", "er", "hat", "halrp", "joint"])
 def test_every_kind_of_memory_goes_on_with_appended_tasks(tmp_path, workplace, method):
-    words = [*FEW, f"method.name={method}"]
+    words = [*FEW, f"method.name={method}", "train.epochs=2"]
     expected = _prepared(tmp_path / "expected", workplace, *words, "data.num_tasks=2")
     run = _trained(_prepared(tmp_path / "run", workplace, *words, "data.num_tasks=1"), workplace)
     _extended(run, workplace, "data.num_tasks=1")

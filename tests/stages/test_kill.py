@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 
 import pytest
 from forked import Moment, Processes
+
+from ness_cli.run_dir import RunDir
+from ness_cli.run_state import read_state
 
 SETTINGS = [
     "--preset",
@@ -102,6 +107,38 @@ def test_a_signal_stops_at_a_step_boundary_with_75_and_resuming_gives_the_same_b
     _finish(processes, out)
     assert not checkpoint.exists()
     assert _files(out) == undisturbed
+
+
+def test_extend_killed_anywhere_leaves_the_old_sequence_or_the_new(
+    processes, tmp_path, monkeypatch
+):
+    cache, plain, out = (tmp_path / name for name in ("cache", "plain", "run"))
+    monkeypatch.setenv("NESS_CACHE", str(cache))
+    small = ["data.num_tasks=1", "data.limit_per_class=3", "net.hidden=[4]", "train.epochs=1"]
+    assert processes.ness("prepare", "--preset", "digits", "--out", plain, *small).code == 0
+    prepared = read_state(RunDir(plain))
+    shutil.copytree(plain, out)
+    # While images are prepared; then at one moment after another in the run, until it is through.
+    moments = chain([Moment(str(cache), 30)], (Moment(str(out), n) for n in count(1, 8)))
+    ends = []
+    for moment in moments:
+        ended = processes.ness("extend", out, "data.num_tasks=2", moment=moment)
+        num_tasks = read_state(RunDir(out)).num_tasks
+        ends.append((ended.code, num_tasks))
+        if ended.code == 0:
+            break
+        assert ended.code == -signal.SIGKILL, ended.err
+        if num_tasks == prepared.num_tasks:
+            assert (out / "run.json").read_bytes() == (plain / "run.json").read_bytes()
+        else:
+            shutil.rmtree(out)
+            shutil.copytree(plain, out)
+    assert ends[0] == ends[1] == (-signal.SIGKILL, 1)
+    assert ends[-1] == (0, 3)
+    ended = processes.ness("run", "--out", out, "--threads", "1")
+    assert ended.code == 0, ended.err
+    assert not list(out.rglob(".*.tmp"))
+    assert read_state(RunDir(out)).next() is None
 
 
 def test_the_step_commands_as_processes_give_the_bytes_of_run(processes, undisturbed, tmp_path):

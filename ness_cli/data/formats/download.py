@@ -119,7 +119,7 @@ def _missing(
     if can_download:
         return MissingFilesError(
             f"{title}: {names} not in {root}",
-            "ness prepare without --dry-run downloads it; data.path says where to look",
+            "without --dry-run it is downloaded; data.path says where to look",
             can_download=True,
         )
     lines = [f"{file.name} from {file.url} (MD5 {file.md5})" for file in files]

@@ -148,7 +148,7 @@ def _splits(options: Options, progress: Progress | None) -> dict[str, Any]:
         reason = reason or type(error).__name__
         raise MissingFilesError(
             f"{options.dataset}: {', '.join(found.files)} not whole in {root}: {reason}",
-            "ness prepare without --dry-run downloads it"
+            "without --dry-run it is downloaded"
             if options.download and progress is None
             else f"put it there as torchvision.datasets.{options.dataset} expects it",
             can_download=options.download and progress is None,
