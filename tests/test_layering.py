@@ -27,7 +27,9 @@ ROWS = {
         ),
         1,
     ),
-    **dict.fromkeys(("tensor_files", "seeding", "vision_libraries", "numerics", "processes"), 2),
+    **dict.fromkeys(
+        ("tensor_files", "seeding", "vision_libraries", "numerics", "processes", "trackers"), 2
+    ),
     **dict.fromkeys(("data", "nets", "subspace", "optim"), 3),
     "methods": 4,
     **dict.fromkeys(("engine", "export"), 5),

@@ -14,7 +14,7 @@ from ness_cli.processes import num_started
 from ness_cli.results.step_tables import step_line
 from ness_cli.run_state import read_state
 from ness_cli.settings.identity import method_label
-from ness_cli.stages.context import RunContext
+from ness_cli.stages.at_work import at_work
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.prepare import prepare
@@ -84,20 +84,20 @@ def _run_one(target: Target, workplace: Session, extent: Extent) -> dict[str, An
     """Make every step of a run that is left, and return its part of the document."""
     folder, console = target.run, workplace.console
     steps: list[dict[str, Any]] = []
+
+    def on_step(name: str, outcome: Outcome) -> None:
+        console.note(step_line(name, outcome.task, outcome.record, num_tasks))
+        steps.append({"step": name, "task": outcome.task})
+
     with folder.lock():
         prepare(folder, target.resolved, workplace, verify_data=extent.verify_data)
-        context = RunContext(folder, workplace)
-        num_tasks = context.stream.num_tasks
-        if extent.jobs == 1:
-            method = method_label(context.settings.method.name, context.run_record["identity"])
-            console.note(f"{folder.path}: {method} on {counted(num_tasks, 'task')}")
-
-        def on_step(name: str, outcome: Outcome) -> None:
-            console.note(step_line(name, outcome.task, outcome.record, num_tasks))
-            steps.append({"step": name, "task": outcome.task})
-
-        last = extent.until if extent.at_most is None else min(extent.at_most, num_tasks)
-        run_steps(context, until=last, on_step=on_step, force=extent.force)
+        with at_work(folder, workplace) as context:
+            num_tasks = context.stream.num_tasks
+            if extent.jobs == 1:
+                method = method_label(context.settings.method.name, context.run_record["identity"])
+                console.note(f"{folder.path}: {method} on {counted(num_tasks, 'task')}")
+            last = extent.until if extent.at_most is None else min(extent.at_most, num_tasks)
+            run_steps(context, until=last, on_step=on_step, force=extent.force)
         following = read_state(folder).next_command()
     if not steps and extent.jobs == 1:
         console.note(f"{folder.path}: nothing to do, all steps are done")

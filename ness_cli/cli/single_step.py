@@ -14,6 +14,7 @@ from ness_cli.results.step_tables import step_table
 from ness_cli.results.task_facts import read_tasks
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
+from ness_cli.stages.at_work import at_work
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.outcome import Outcome
@@ -38,8 +39,11 @@ def make_step(
             f"evaluate cannot be divided among {num_started()} processes",
             "run it without torchrun",
         )
-    with joined_processes(torch_device(workplace)) as processes, _lock(folder, processes):
-        context = RunContext(folder, workplace)
+    with (
+        joined_processes(torch_device(workplace)) as processes,
+        _lock(folder, processes),
+        at_work(folder, workplace) as context,
+    ):
         outcome = step(context)
         state = context.state()
     if outcome.note:

@@ -21,6 +21,7 @@ from ness_cli.settings.sections import (
     MethodSettings,
     NormSettings,
     StorageSettings,
+    TrackSettings,
     TrainSettings,
 )
 from ness_cli.settings.sources.base import DataSettings
@@ -48,6 +49,7 @@ class Settings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
     storage: StorageSettings = StorageSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    track: TrackSettings = TrackSettings()
     methods: Annotated[Mapping[str, MethodOptions], METHODS] = Field(default={})
     """Options by method; only those of the chosen method matter to a run. Explained: ``ness methods
     NAME``."""
@@ -96,14 +98,14 @@ class Settings(Section):
     def identity(self) -> dict[str, Any]:
         """Return the part that decides the run's tensors, flat: ``{"train.lr": 0.01, ...}``.
 
-        Options of methods that were not chosen, where the data lies, how often to save and what to
-        keep do not belong to it.
+        Options of methods that were not chosen, where the data lies, how often to save, what to
+        keep and who follows the run do not belong to it.
         """
         plain = self.to_dict()
         plain["methods"] = {self.method.name: plain["methods"][self.method.name]}
         plain["evaluate"] = {"batch_size": self.evaluate.batch_size}
         plain["data"] = self.data.identity()
-        del plain["storage"], plain["checkpoint"]
+        del plain["storage"], plain["checkpoint"], plain["track"]
         return dict(flatten(plain))
 
     def fingerprint(self) -> str:

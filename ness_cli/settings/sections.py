@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from typing_extensions import Self
 
+from ness_cli import registry
+from ness_cli.errors import did_you_mean
 from ness_cli.settings.base import Section, only_with
 from ness_cli.settings.components import METHOD_NAME, METHODS
 from ness_cli.words import counted
@@ -185,3 +187,26 @@ class CheckpointSettings(Section):
 
     seconds: float = Field(default=60.0, ge=0)
     """Seconds between checkpoints inside a task; 0 saves after every step."""
+
+
+class TrackSettings(Section):
+    """Other programs that follow a run; no part of what it computes."""
+
+    to: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """``csv`` and ``jsonl`` write a file; ``tensorboard`` event files; ``wandb``, ``trackio`` and
+    ``mlflow`` tell those, where their packages are installed. Several may be given."""
+    folder: str | None = None
+    """``csv``, ``jsonl``, ``tensorboard``: where their files go, in a folder for each run; in the
+    run folder when absent."""
+    project: str = "ness"
+    """``wandb``, ``trackio``: the project; ``mlflow``: the experiment."""
+
+    @field_validator("to")
+    @classmethod
+    def _are_known(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        known = registry.names("ness_cli.trackers")
+        for name in found:
+            if name not in known:
+                near = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+                raise ValueError(f"unknown tracker {name!r}{near}")
+        return found

@@ -24,6 +24,7 @@ from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
 from ness_cli.stages.device import torch_device
+from ness_cli.stages.tracking import Tracking
 from ness_cli.workplace import Workplace
 
 METHODS = "ness_cli.methods"
@@ -58,6 +59,7 @@ class RunContext:
                 "prepare it anew with another --out",
             )
         self.stream = TaskStream(manifest, workplace.cache, remedy=prepare)
+        self.tracking = Tracking(self)
 
     def state(self) -> RunState:
         """Return which steps are done, read anew.

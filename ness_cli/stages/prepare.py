@@ -34,6 +34,7 @@ from ness_cli.stages.device import torch_device
 from ness_cli.stages.plan import check_fit
 from ness_cli.stages.source_check import Origin, checked
 from ness_cli.stages.step_record import versions
+from ness_cli.stages.tracking import refuse_missing
 from ness_cli.workplace import StoppableProgress, Workplace
 
 SMALLER_DATA = "make the images smaller (data.size) or fewer (data.limit_per_class, data.num_tasks)"
@@ -74,13 +75,15 @@ def prepare(
         verify_data: Look at the files again although their place is the same.
 
     Raises:
-        SettingsError: If the settings do not fit each other or the data.
+        SettingsError: If the settings do not fit each other or the data, or a program that is to
+            follow the run is not installed.
         InputError: If the images cannot be read, or the run was prepared with other settings or
             from other files; or if the folder was deleted or replaced meanwhile.
         DamagedError: If a file of a run that was prepared does not read back.
         SystemRefusedError: If something cannot be written.
         StoppedError: If a stop was requested; nothing half made is left.
     """
+    refuse_missing(resolved.settings.track)
     device, what = torch_device(workplace), "preparing starts over"
     progress = StoppableProgress(workplace.progress, workplace.stop, what, "the same command")
     if not run.run.exists():

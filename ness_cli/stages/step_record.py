@@ -79,6 +79,7 @@ class StepRecord:
         if current_processes().is_main:
             context.require_same_run()
             write_json(context.run.task(self.task).record(name), record)
+            context.tracking.update()
         return record
 
 

@@ -31,6 +31,7 @@ from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.resources import require_disk_space
 from ness_cli.stages.run_files import RunFiles
 from ness_cli.stages.step_record import StepRecord
+from ness_cli.stages.tracking import refuse_missing
 from ness_cli.workplace import stopping
 
 
@@ -49,7 +50,8 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         InputError: If the steps before are not done, files are missing, or the folder came to hold
             another run meanwhile, or none.
         DamagedError: If a file does not read back.
-        SettingsError: If the network cannot be trained on the device as deterministically as asked.
+        SettingsError: If the network cannot be trained on the device as deterministically as asked,
+            or a program that is to follow the run is not installed.
         NumericalError: If the loss is not finite.
         SystemRefusedError: If the disk cannot take its files.
         StoppedError: If a stop was requested; a checkpoint is on disk then.
@@ -62,6 +64,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     if task_number > 1:
         require_done(state, task_number - 1, "train")
         require_done(state, task_number - 1, "build")
+    refuse_missing(context.settings.track)
     folder = context.run.task(task_number)
     remedy = "prepare another run with a lower train.batch_size, or a smaller network or data.size"
     with run_log(context.run, f"train-task, task {task_number}"), short_of_memory(remedy):
@@ -127,6 +130,7 @@ def _fit(context: RunContext, method: Method, task: Task, checkpoint: Checkpoint
     def write_history(history: list[dict[str, Any]]) -> None:
         # Not durable: after a crash of the machine the checkpoint has what it is made of.
         _write_history(context, task.number, history, durable=False)
+        context.tracking.look_again()
 
     fit = Fit(
         method,
