@@ -64,6 +64,11 @@ class RunResult:
         return read_extensions(self.record)
 
     @property
+    def is_fork(self) -> bool:
+        """Whether it shares the training of its first tasks with the run it was forked from."""
+        return "forked" in self.record
+
+    @property
     def margins(self) -> Margins | None:
         """How far the last row of accuracies may be off; ``None`` if test counts are unknown."""
         row = self.task_incremental.final
@@ -172,6 +177,7 @@ def read_run(path: Path) -> RunResult:
         DamagedError: If a record does not read back.
     """
     run = RunDir(path)
+    run_record = _whole(run, read_run_record(run))
     state = read_state(run)
     kinds = ("task_incremental", "class_incremental", "validation")
     rows: dict[str, list[list[float | None] | None]] = {kind: [] for kind in kinds}
@@ -186,12 +192,20 @@ def read_run(path: Path) -> RunResult:
     task_incremental, class_incremental, validation = (
         AccuracyMatrix.of(column) for column in rows.values()
     )
-    run_record = read_run_record(run)
     tasks = read_tasks(run, state.num_tasks)
     return RunResult(
         *(path, run_record, state, task_incremental, class_incremental, validation, note, tasks),
         tuple(untrained),
     )
+
+
+def _whole(run: RunDir, record: dict[str, Any]) -> dict[str, Any]:
+    """Return ``run.json`` after checking that it has what every version wrote."""
+    for key in ("fingerprint", "identity", "preset", "method", "seed", "num_tasks", "stream_key"):
+        if key not in record:
+            what = f"{run.run} is damaged: it has no {key}"
+            raise DamagedError(what, "restore it, or start over in another folder")
+    return record
 
 
 def _row(run: RunDir, task_number: int, key: str, values: Any) -> list[float | None] | None:

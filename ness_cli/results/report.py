@@ -14,10 +14,11 @@ from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.costs import Costs, costs
 from ness_cli.results.metrics import METRICS, NAMES, metrics_table
 from ness_cli.results.order_robustness import OrderRobustness, order_robustness
+from ness_cli.results.paired import PairedComparison, compared, paired_table
 from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_metrics import Values, run_metrics
 from ness_cli.results.run_names import RunNames
-from ness_cli.results.summary import Group, Spread, distinct_names
+from ness_cli.results.summary import Group, Spread, distinct_names, short_names
 from ness_cli.results.table import Paragraph, Table, apart
 
 _OTHER_COLUMNS = 64  # what the columns beside the names of runs take, at most
@@ -32,6 +33,7 @@ class Report:
         groups: The same, those together that differ in their seed only.
         left_out: A line for everything that was named and is no run.
         damaged: A line for every run that does not read back.
+        against: The one of the groups that the others are compared with, if any.
         explains: Whether it says what the metrics are.
     """
 
@@ -39,6 +41,7 @@ class Report:
     groups: tuple[Group, ...]
     left_out: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    against: Group | None = None
     explains: bool = False
 
     @cached_property
@@ -56,6 +59,20 @@ class Report:
         """What the order of tasks decides, of experiments with several."""
         return order_robustness(self.groups)
 
+    @cached_property
+    def paired(self) -> list[PairedComparison]:
+        """The other groups beside the one that they are compared with."""
+        baseline = self.against
+        if baseline is None:
+            return []
+        named = zip(self.groups, distinct_names(self.groups), strict=True)
+        return [compared(each, baseline, name) for each, name in named if each is not baseline]
+
+    @property
+    def _baseline_name(self) -> str:
+        named = zip(self.groups, distinct_names(self.groups), strict=True)
+        return next((name for group, name in named if group is self.against), "")
+
     def document(self) -> dict[str, Any]:
         """Return everything as plain values, percent and seconds and bytes."""
         of_runs = zip(self.runs, self.costs, self.metrics, strict=True)
@@ -71,10 +88,24 @@ class Report:
                 for group, name in zip(self.groups, names, strict=True)
             ],
             "orders": [each.as_json() for each in self.orders],
+            **self._paired_document(),
             "left_out": list(self.left_out),
             "damaged": list(self.damaged),
             **({"explained": [m.as_json() for m in METRICS]} if self.explains else {}),
         }
+
+    def _paired_document(self) -> dict[str, Any]:
+        found = [each.as_json() for each in self.paired]
+        return {"paired": {"against": self._baseline_name, "groups": found}} if self.against else {}
+
+    def _paired_table(self) -> Table | None:
+        if not self.paired:
+            return None
+        names, preset = short_names(self.groups)
+        named = list(zip(self.groups, names, strict=True))
+        others = [name for group, name in named if group is not self.against]
+        (own,) = [name for group, name in named if group is self.against]
+        return paired_table(self.paired, others, f"Difference from {own}, points{preset}")
 
     def _spreads(self, group: Group) -> dict[str, dict[str, float | None]]:
         """Return mean and deviation of every metric over the seeds of a group."""
@@ -102,6 +133,7 @@ class Report:
             tables.validation_table(self.runs, names),
             tables.transfer_table(self.runs, self.metrics, names),
             tables.group_table(self.groups) if has_seeds else None,
+            self._paired_table(),
             room_tables.order_table(self.orders),
             *self._of_one_or_many(names),
             tables.kept_table(self.runs, self.costs, names),
@@ -158,6 +190,7 @@ def _run_document(run: RunResult) -> dict[str, Any]:
         "method": run.record["method"],
         "method_label": run.method,
         "seed": run.record["seed"],
+        "forked_from": run.record["forked"]["from"] if run.is_fork else None,
         "num_tasks": run.state.num_tasks,
         "tasks_done": run.num_done,
         **run.task_incremental.summary(),

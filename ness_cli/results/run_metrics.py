@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ness_cli.results.accuracy_matrix import mean
 from ness_cli.results.costs import Costs
@@ -70,7 +71,16 @@ def intransigence(run: RunResult, joint: Sequence[RunResult]) -> float | None:
 def benchmark(run: RunResult) -> str:
     """Return what two runs have in common that learn the same tasks with the same network."""
     identity = run.record["identity"]
-    own = {key: value for key, value in identity.items() if key.startswith(("data.", "net."))}
+    net = {key: value for key, value in identity.items() if key.startswith("net.")}
+    return json.dumps([net, *stream_of(run)], sort_keys=True)
+
+
+def stream_of(run: RunResult) -> list[Any]:
+    """Return what two runs have in common that learn the same tasks, as plain values.
+
+    Not the key of the stream: with ``data.split_seed=run`` every seed has one of its own.
+    """
+    identity = run.record["identity"]
+    own = {key: value for key, value in identity.items() if key.startswith("data.")}
     content = run.record.get("content", run.record["stream_key"])
-    added = [each.stream["content"] for each in run.extensions]
-    return json.dumps([own, content, *added], sort_keys=True)
+    return [own, content, *(each.stream["content"] for each in run.extensions)]

@@ -60,6 +60,11 @@ class Repeat:
         who = f"{self.of.path} and {self.run.path} are both seed {self.of.record['seed']}"
         if self.is_equal:
             return f"{who} with equal settings and results, as copies are: counted once"
+        if "forked" in self.run.record or "forked" in self.of.record:
+            return (
+                f"{who} with equal settings, and a fork shares its first training: no independent "
+                f"seeds, so only {self.of.path} is counted"
+            )
         return (
             f"{who} with equal settings, but differ in their results: no independent seeds, "
             f"so only {self.of.path} is counted"
@@ -78,11 +83,14 @@ class Group:
 
     @property
     def independent(self) -> list[RunResult]:
-        """One run per seed, the one that has come furthest: a copy is no second sample."""
+        """One run per seed: a copy is no second sample, and neither is a fork.
+
+        The one that has come furthest, of several of them one that is no fork.
+        """
         found: dict[int, RunResult] = {}
         for run in self.runs:
             other = found.setdefault(run.record["seed"], run)
-            if run.task_incremental.last > other.task_incremental.last:
+            if _rank(run) > _rank(other):
                 found[run.record["seed"]] = run
         return list(found.values())
 
@@ -154,6 +162,10 @@ class Group:
         }
 
 
+def _rank(run: RunResult) -> tuple[int, bool]:
+    return run.task_incremental.last, "forked" not in run.record
+
+
 def groups(runs: Sequence[RunResult]) -> list[Group]:
     """Return runs grouped by everything that identifies them but the seed."""
     found: dict[str, list[RunResult]] = {}
@@ -197,3 +209,12 @@ def _differing(identities: Sequence[dict[str, Any]]) -> list[str]:
     return sorted(
         key for key in keys if any(other.get(key) != first.get(key) for other in identities)
     )
+
+
+def short_names(found: Sequence[Group]) -> tuple[list[str], str]:
+    """Return distinct names without the preset that all groups have, and that for a title."""
+    names, presets = distinct_names(found), {group.preset for group in found}
+    if len(presets) > 1 or len(found) < 2:
+        return names, ""
+    preset = presets.pop()
+    return [name.removeprefix(f"{preset}, ") for name in names], f"; preset {preset}"

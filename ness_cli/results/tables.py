@@ -13,7 +13,7 @@ from ness_cli.results.number_formats import human_bytes, human_count, human_seco
 from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_metrics import Values
 from ness_cli.results.run_names import RunNames
-from ness_cli.results.summary import METRICS, Group, distinct_names
+from ness_cli.results.summary import METRICS, Group, short_names
 from ness_cli.results.table import Cell, Table, plain_table, titled
 from ness_cli.results.task_facts import TaskFacts
 from ness_cli.words import fixed, tasks_in_words
@@ -27,6 +27,7 @@ _KEPT_NOTES = (
     "trained: parameters that training the last task may change",
     "passes: of a batch, forth and back, in a step after task 1",
 )
+_FORK_NOTE = "fork: shares its first training with the run that the notes name, no independent one"
 _FWT_NOTE = "FWT: accuracy on tasks before they are learned, above guessing"
 _INTRANSIGENCE_NOTE = "intransigence: below joint training when a task was just learned"
 _STEP_NOTE = "step: its time by the clock over finetune's, of runs on one network and machine"
@@ -116,13 +117,14 @@ def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Table:
         summary = run.task_incremental.summary()
         table.add_row(
             names.name(run.path),
-            run.method,
+            run.method + ", fork" * run.is_fork,
             str(run.record["seed"]),
             f"{run.num_done}/{run.state.num_tasks}",
             *_percents(summary, METRICS),
         )
     scopes = [_scope(run, run.task_incremental, names) for run in runs]
-    return titled(names.title("Task-incremental, %"), table, *scopes)
+    fork_note = _FORK_NOTE if any(run.is_fork for run in runs) else ""
+    return titled(names.title("Task-incremental, %"), table, *scopes, fork_note)
 
 
 def class_table(runs: Sequence[RunResult], names: RunNames) -> Table | None:
@@ -202,15 +204,14 @@ def group_table(found: Sequence[Group]) -> Table:
         *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
     )
     _mark_better(table, METRICS)
-    title, presets = "Mean ± sample standard deviation over seeds, %", {g.preset for g in found}
-    common = f"{presets.pop()}, " if len(presets) == 1 and len(found) > 1 else ""
-    for group, name in zip(found, distinct_names(found), strict=True):
+    names, preset = short_names(found)
+    for group, name in zip(found, names, strict=True):
         behind = f" ({len(group.seeds_behind)} behind)" if group.seeds_behind else ""
         seeds = f"{len(group.seeds)}{behind}" if len(group.seeds) > 1 else f"1 only{behind}"
         spreads = [group.spread(metric) for metric in METRICS]
         values = [Cell(str(spread), spread.mean) for spread in spreads]
-        table.add_row(name.removeprefix(common), seeds, *values)
-    return titled(f"{title}; preset {common[:-2]}" if common else title, table)
+        table.add_row(name, seeds, *values)
+    return titled(f"Mean ± sample standard deviation over seeds, %{preset}", table)
 
 
 def cost_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Table:

@@ -97,9 +97,11 @@ def _models(identity: Mapping[str, Any]) -> Iterator[tuple[str, type[Section]]]:
     """Yield the model of every group of settings that the identity has values of."""
     yield from PLAIN_GROUPS.items()
     for key, component in CHOICES.items():
-        name = identity[key]
+        name = identity.get(key)
+        if not component.has(name):  # of a package that is not installed here
+            continue
         section = f"methods.{name}" if component is METHODS else key.partition(".")[0]
-        yield section, component.model(name, setting=key)
+        yield section, component.model(str(name), setting=key)
 
 
 def _source(each: Mapping[str, Any]) -> type[Section]:

@@ -12,7 +12,7 @@ from ness_cli.registry import load, names
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.read_run import read_run
 from ness_cli.results.report import Report
-from ness_cli.results.summary import groups
+from ness_cli.results.summary import Group, groups
 
 FORMATS = "ness_cli.results.formats"
 
@@ -30,24 +30,28 @@ class ReportFormat(Protocol):
         """Return the report as a whole document."""
 
 
-def report(paths: Sequence[Path], *, needs_runs: bool = True) -> Report:
+def report(
+    paths: Sequence[Path], *, against: Path | None = None, needs_runs: bool = True
+) -> Report:
     """Read runs and group them by experiment.
 
     Runs that are damaged are left out where others are not.
 
     Args:
         paths: Run folders, or folders with runs below them at any depth.
+        against: A run, or a folder with runs of one experiment, that others are compared with.
         needs_runs: Refuse to report on none.
 
     Raises:
         InputError: If a folder is not there, or there is no run at all.
         DamagedError: If no run reads back.
+        SettingsError: If ``against`` names runs of several experiments, or no run is named.
     """
     if not paths and not needs_runs:
         return Report((), ())
     if not paths:
         raise SettingsError("no run is named", "name runs, or folders with runs below")
-    found = find_runs(paths)
+    found = find_runs([*paths, *([] if against is None else [against])])
     runs, damaged = [], []
     for path in found.runs:
         try:
@@ -57,7 +61,22 @@ def report(paths: Sequence[Path], *, needs_runs: bool = True) -> Report:
     if not runs:
         raise damaged[0]
     lines = tuple(f"{error.what}; {error.remedy}" for error in damaged)
-    return Report(tuple(runs), tuple(groups(runs)), tuple(found.notes), damaged=lines)
+    of_seeds = tuple(groups(runs))
+    baseline = None if against is None else _group_in(against, of_seeds)
+    return Report(tuple(runs), of_seeds, tuple(found.notes), lines, baseline)
+
+
+def _group_in(folder: Path, found: Sequence[Group]) -> Group:
+    """Return the group whose runs lie in a folder."""
+    below = {path.resolve() for path in find_runs([folder]).runs}
+    own = [g for g in found if any(run.path.resolve() in below for run in g.runs)]
+    if len(own) != 1:
+        what = "no run that reads back" if not own else f"runs of {len(own)} experiments"
+        raise SettingsError(
+            f"--against {folder}: {what}, and one experiment is what others are compared with",
+            "name one of its runs",
+        )
+    return own[0]
 
 
 def report_format(name: str) -> ReportFormat:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from made_up_run import NUM_TASKS, made_up
 from rich.console import Console
 from scipy.stats import binomtest
+from typer.testing import CliRunner
 
+from ness_cli.cli.app import app
+from ness_cli.errors import DamagedError
 from ness_cli.stages.report import report
 
 
@@ -123,3 +127,63 @@ def test_a_method_that_is_not_installed_keeps_what_its_records_say(tmp_path):
     assert (found["needs_task"], found["passes"]) == (None, None)
     assert found["task_numbers"] == KEPT["task_numbers"]
     assert " - " in shown([tmp_path], 80)
+
+
+def test_a_damaged_run_among_others_is_left_out_and_named(tmp_path):
+    for seed in (1, 2, 3, 4):
+        made_up(tmp_path / str(seed), seed)
+    (tmp_path / "2" / "task-03" / "accuracy.json").write_text('{"task_incremental": [9')
+    (tmp_path / "3" / "run.json").write_text("{}")
+    (tmp_path / "4" / "stream.json").write_text('{"tasks": [{}]}')
+    found = report([tmp_path])
+    assert [run.path.name for run in found.runs] == ["1"]
+    assert len(found.damaged) == 3
+    assert all(str(tmp_path / n) in line for n, line in zip("234", found.damaged, strict=True))
+    text = " ".join(shown([tmp_path], 200).split())
+    assert text.count("Left out: ") == 3
+    assert found.document()["damaged"] == list(found.damaged)
+    with pytest.raises(DamagedError, match=r"accuracy\.json is damaged"):
+        report([tmp_path / "2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [([], 5), (["--format", "csv"], 5), (["--min-acc", "99"], 3), (["--min-acc", "9"], 5)],
+)
+def test_the_exit_code_tells_of_damage_and_a_gate_before_it(tmp_path, arguments, code):
+    for seed in (1, 2):
+        made_up(tmp_path / str(seed), seed)
+    (tmp_path / "2" / "run.json").write_text("nonsense")
+    done = CliRunner().invoke(app, ["report", str(tmp_path), *arguments])
+    assert done.exit_code == code
+    lines = [line for line in done.output.splitlines() if "run.json is damaged" in line]
+    assert len(lines) == 1
+
+
+def test_forks_are_marked_and_count_for_no_seed_of_their_own(tmp_path):
+    made_up(tmp_path / "b-run", 1)
+    for name, method in (("a-fork", "ness"), ("c-changed", "gpm")):
+        fork = made_up(tmp_path / name, 1, method=method)
+        record = json.loads((fork / "run.json").read_text())
+        about = {"from": str(tmp_path / "b-run"), "after": 1, "changed": []}
+        forked = {**about, "training_fingerprint": "f"}
+        (fork / "run.json").write_text(json.dumps({**record, "forked": forked}))
+    accuracy = tmp_path / "a-fork" / "task-10" / "accuracy.json"
+    record = json.loads(accuracy.read_text())
+    accuracy.write_text(json.dumps({**record, "task_incremental": [50.0] * 10}))
+    found = report([tmp_path])
+    group = found.groups[0]
+    assert [run.path.name for run in group.independent] == ["b-run"]
+    assert group.spread("acc").std is None
+    text = shown([tmp_path], 200)
+    assert "a fork shares its first training: no independent seeds" in " ".join(text.split())
+    lines = [line for line in text.splitlines() if "10/10" in line]
+    assert [", fork" in line for line in lines] == [True, False, True]
+    runs = found.document()["runs"]
+    assert [run["forked_from"] is None for run in runs] == [False, True, False]
+
+
+def test_a_run_of_a_package_that_is_not_installed_is_reported_beside_others(tmp_path):
+    made_up(tmp_path / "theirs", 1, method="of-another-package")
+    made_up(tmp_path / "ours", 1)
+    assert len(report([tmp_path]).groups) == 2

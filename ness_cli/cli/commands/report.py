@@ -33,6 +33,14 @@ def report(
             show_default=False,
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run, or a folder of its seeds, that the others are compared with: differences "
+            "over common seeds, with a 95 % interval.",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -67,6 +75,8 @@ def report(
 
       ness report runs --save results
 
+      ness report runs --against runs/finetune
+
       ness report --explain
 
       ness report runs --min-acc 90 --max-forgetting 2 --require-complete
@@ -85,7 +95,8 @@ def report(
         limits = Limits(min_acc, min_bwt, max_forgetting, baseline, tolerance, require_complete)
         announcement = Announcement(github, junit)
         announcement.refuse_without(limits)
-        found = replace(stage.report(runs or [], needs_runs=not explain), explains=explain)
+        read = stage.report(runs or [], against=against, needs_runs=not explain)
+        found = replace(read, explains=explain)
         left_out = (*found.left_out, *found.damaged)
         verdicts = judge(limits, found.runs, found.groups, left_out)
         for line in found.left_out:
