@@ -16,12 +16,14 @@ from matplotlib.figure import Figure
 def main() -> None:
     """Draw what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path, help="table.json of a study")
+    parser.add_argument("table", type=Path, help="table.json of ness study table")
     parser.add_argument("picture", type=Path, help=".svg, .png or .pdf")
     parser.add_argument("--rows", nargs="+", help="default: all that were run")
     arguments = parser.parse_args()
-    table = json.loads(arguments.table.read_text())
-    rows = {row: table[row] for row in arguments.rows or table if table[row]}
+    document = json.loads(arguments.table.read_text())
+    runs = {run["path"]: run for run in document["runs"]}
+    table = {row["row"]: [runs[path] for path in row["runs"]] for row in document["rows"]}
+    rows = {row: table[row] for row in arguments.rows or table}
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     seen, change = figure.subplots(1, 2)
     for row, runs in rows.items():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
-from typing_extensions import Self
+from pydantic import AfterValidator, Field, JsonValue
 
 from ness_cli.errors import did_you_mean
 from ness_cli.settings.base import Section
@@ -100,21 +100,18 @@ class StudySettings(Section):
     engines: Annotated[dict[str, EngineOptions], ENGINES] = Field(default={})
     """Options by engine: ``local: {jobs: 2}``."""
 
-    @model_validator(mode="after")
-    def _rows_that_there_are(self) -> Self:
+    def problems(self) -> Iterator[str]:
+        """Yield a line for everything that does not fit together."""
         rows = self.combinations()
         if not rows:
-            raise ValueError("rows: a study needs some, or a grid")
-        for key, named in {
-            "choices": self.choices,
-            "again.but": self.again and self.again.but,
-        }.items():
-            for row in named or ():
+            yield "rows: a study needs some, or a grid"
+        again = [] if self.again is None else self.again.but
+        for key, named in {"choices": [*self.choices], "again.but": again}.items():
+            for row in named:
                 if row not in rows:
-                    raise ValueError(f"{key}: no such row {row!r}{did_you_mean(row, rows)}")
-        if len(rows) < max(1, len(self.rows)) * prod(map(len, self.grid.values())):
-            raise ValueError("grid: two combinations would have one name; give them as rows")
-        return self
+                    yield f"{key}: no such row {row!r}{did_you_mean(row, rows)}"
+        if len(rows) < max(1, len(self.rows)) * prod(map(len, self.grid.values())) and rows:
+            yield "grid: two combinations would have one name; give them as rows"
 
     def combinations(self) -> dict[str, tuple[str, ...]]:
         """Return the settings of every row, those of a grid multiplied out, by name."""

@@ -63,13 +63,23 @@ class StudyFile:
         """
         found, problems = {}, []
         for variant in self.variants():
+            key = f"rows.{variant.row}"
             try:
-                found[variant.name] = resolve(self.base, variant.settings, self.settings.seeds[0])
+                own = resolve(self.base, variant.settings, self.settings.seeds[0])
             except SettingsError as error:
-                problems.append(self.located(f"rows.{variant.row}: {error.what}"))
+                problems.append(self.located(f"{key}: {error.what}"))
+                continue
+            if self._is_compared(variant.row) and not own.settings.evaluate.validation:
+                problems.append(self.located(f"{key}: a choice needs evaluate.validation=true"))
+            found[variant.name] = own
         if problems:
             raise refusal(problems)
         return found
+
+    def _is_compared(self, row: str) -> bool:
+        """Return whether something is chosen by the validation accuracy of a row."""
+        again = self.settings.again
+        return row in self.settings.choices or (again is not None and row not in again.but)
 
     def located(self, problem: str) -> str:
         """Return a line that begins with a key of the study, with the line it stands in."""
@@ -115,7 +125,9 @@ def build_study(path: Path, values: Mapping[str, Any], changes: Mapping[str, Any
     merged = {**merge(values, changes), "settings": settings}
     problems: list[str] = []
     found = validate(StudySettings, merged, problems, unknown=_unknown)
-    if found is None:
+    if found is not None:
+        problems += found.problems()
+    if found is None or problems:
         located = partial(locate, path=path, typed=list(changes)) if path.is_file() else str
         raise refusal([f"{path.name}: {located(each)}" for each in problems])
     return StudyFile(path, found, changes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,7 +49,7 @@ class StudyPlan:
         study: What is asked for.
         folder: Where its runs are.
         device: The device of every run.
-        rows: The rows that are wanted; all if empty.
+        rows: Names of the rows that are wanted, as in ``rows_named``; all if empty.
     """
 
     study: StudyFile
@@ -57,13 +58,7 @@ class StudyPlan:
     rows: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        known = self.study.settings.combinations()
-        for row in self.rows:
-            if row not in known:
-                raise SettingsError(
-                    f"--rows: no such row {row!r}{did_you_mean(row, known)}",
-                    f"rows of {self.study.path.name}: {', '.join(known)}",
-                )
+        rows_named(self.rows, list(self.study.settings.combinations()))
 
     @cached_property
     def resolved(self) -> Mapping[str, Resolved]:
@@ -73,9 +68,7 @@ class StudyPlan:
     @property
     def wanted_rows(self) -> list[str]:
         """The rows that are wanted, in the order of the study."""
-        return [
-            row for row in self.study.settings.combinations() if row in self.rows or not self.rows
-        ]
+        return rows_named(self.rows, list(self.study.settings.combinations()))
 
     def runs(self) -> list[PlannedRun]:
         """Return every run that is known now, in the order in which they are run."""
@@ -148,6 +141,29 @@ class StudyPlan:
             folder.log(run.name),
             folder.exit_code(run.name),
         )
+
+
+def rows_named(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the rows that are meant, in the order of the study; all where nothing is named.
+
+    Args:
+        words: Names, several separated by commas; with ``*`` and ``?`` those that match.
+        known: The rows that there are.
+
+    Raises:
+        SettingsError: If there is no such row.
+    """
+    wanted = set[str]()
+    for word in words:
+        for name in [word] if word in known else word.split(","):
+            found = fnmatch.filter(known, name.strip())
+            if not found:
+                raise SettingsError(
+                    f"--rows: no such row {name!r}{did_you_mean(name, known)}",
+                    f"there are {', '.join(known)}",
+                )
+            wanted.update(found)
+    return [row for row in known if row in wanted or not words]
 
 
 def is_begun(run: RunDir) -> bool:

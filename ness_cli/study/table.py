@@ -14,7 +14,7 @@ from ness_cli.results.read_run import RunResult, read_run
 from ness_cli.results.report import Report
 from ness_cli.results.summary import Group, Spread
 from ness_cli.results.table import Cell, Paragraph, Table, plain_table, titled
-from ness_cli.study.plan import PlannedRun, StudyPlan
+from ness_cli.study.plan import PlannedRun, StudyPlan, rows_named
 from ness_cli.words import counted
 
 _SEED = "seed-"
@@ -176,25 +176,30 @@ def found_report(
 
     Args:
         folder: The folder.
-        wanted: The rows that are wanted; all if empty.
+        wanted: Names of the rows that are wanted, as in ``rows_named``; all if empty.
         seeds: The seeds that count; all if empty.
 
     Raises:
         InputError: If there is no run.
+        SettingsError: If a row that is wanted is not there.
     """
-    rows: dict[str, list[RunResult]] = {}
-    unfinished = []
+    runs: dict[str, list[RunResult]] = {}
     for path in find_runs([folder]).runs:
         inside = path.relative_to(folder)
         row = (inside.parent if inside.name.startswith(_SEED) else inside).as_posix()
-        run = read_run(path)
-        if (wanted and row not in wanted) or (seeds and run.record["seed"] not in seeds):
-            continue
-        if run.num_done == run.state.num_tasks:
-            rows.setdefault(row, []).append(run)
-        else:
-            total = counted(run.state.num_tasks, "task")
-            unfinished.append(f"{inside.as_posix()}: {run.num_done} of {total} done")
+        runs.setdefault(row, []).append(read_run(path))
+    rows: dict[str, list[RunResult]] = {}
+    unfinished = []
+    for row in rows_named(wanted, list(runs)):
+        for run in runs[row]:
+            if seeds and run.record["seed"] not in seeds:
+                continue
+            if run.num_done == run.state.num_tasks:
+                rows.setdefault(row, []).append(run)
+            else:
+                total = counted(run.state.num_tasks, "task")
+                name = run.path.relative_to(folder).as_posix()
+                unfinished.append(f"{name}: {run.num_done} of {total} done")
     found = [RowResult(row, "", tuple(runs)) for row, runs in rows.items()]
     return _report(str(folder), found, unfinished)
 

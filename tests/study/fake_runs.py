@@ -48,13 +48,13 @@ def make_run(
     return run
 
 
-def write_study(folder: Path, rows: dict[str, list[str]], **changes: object) -> Path:
+def write_study(folder: Path, rows: dict[str, list[str]] | None = None, **changes: object) -> Path:
     """Write the file of a study and its folder as if it had been run; return the folder."""
-    study = {"base": "digits", "seeds": [1], "rows": rows, **changes}
+    study = {"base": "digits", "seeds": [1], "rows": rows or {}, **changes}
     text = yaml.safe_dump(study, sort_keys=False)
     (folder / "study.yaml").write_text(text)
     out = folder / "out"
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     (out / "study.yaml").write_text(text)
     how = {"file": str(folder / "study.yaml"), "engine": "local", "device": "auto"}
     (out / "study.json").write_text(json.dumps(how))

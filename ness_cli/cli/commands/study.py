@@ -21,8 +21,8 @@ Out = Annotated[
 ]
 On = Annotated[str, typer.Option("--on", help="The engine that runs it.")]
 Rows = Annotated[
-    str | None,
-    typer.Option(help="The rows that are wanted, as in hard,sgp.", show_default=False),
+    list[str] | None,
+    typer.Option(help="The rows that are wanted, as in hard,sgp or 'ness*'.", show_default=False),
 ]
 Base = Annotated[
     str | None,
@@ -89,7 +89,7 @@ def run(
             base=base,
             seeds=None if seeds is None else parse_seeds(seeds),
             out=out,
-            rows=_listed(rows),
+            rows=rows or (),
             jobs=jobs,
             engine=on,
         )
@@ -158,9 +158,5 @@ def table(
     chosen = "json" if json else format_name
     with session(json=chosen == "json", quiet=quiet) as workplace:
         numbers = [] if seeds is None else parse_seeds(seeds)
-        wanted = Wanted(tuple(_listed(rows)), tuple(numbers))
+        wanted = Wanted(tuple(rows or ()), tuple(numbers))
         show_table(folder, wanted, workplace, format_name=chosen, save=save)
-
-
-def _listed(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]

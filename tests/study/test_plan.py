@@ -1,0 +1,154 @@
+"""Which runs a study has: grids, choices by validation images, more seeds for the best."""
+
+from __future__ import annotations
+
+import pytest
+from fake_runs import make_run, write_study
+
+from ness_cli.errors import SettingsError
+from ness_cli.settings.study_files import read_study
+from ness_cli.study.folder import StudyFolder
+from ness_cli.study.plan import StudyPlan, rows_named
+from ness_cli.study.shared_start import refuse_unshared
+
+VALIDATED = "evaluate.validation=true"
+
+
+def plan_of(folder, study_rows=None, *, wanted=(), **changes) -> StudyPlan:
+    out = write_study(folder, study_rows, **changes)
+    return StudyPlan(read_study(folder / "study.yaml"), StudyFolder(out), rows=tuple(wanted))
+
+
+def names(plan: StudyPlan) -> list[str]:
+    return [run.name + (f" until {run.until}" if run.until else "") for run in plan.runs()]
+
+
+def test_a_grid_multiplies_out_and_its_rows_are_named_after_what_differs(tmp_path):
+    grid = {"method.name": ["ness", "finetune"], "train.lr": [0.1, 1e-3]}
+    plan = plan_of(tmp_path, grid=grid)
+    assert names(plan) == [
+        f"{method},lr={lr}/seed-1" for method in ("ness", "finetune") for lr in ("0.1", "0.001")
+    ]
+    last = plan.resolved["finetune,lr=0.001"].settings
+    assert (last.method.name, last.train.lr) == ("finetune", 0.001)
+
+
+def test_rows_and_a_grid_are_multiplied_with_each_other(tmp_path):
+    rows = {"a": ["train.epochs=1"], "b": ["train.epochs=2"]}
+    plan = plan_of(tmp_path, study_rows=rows, grid={"train.lr": [0.1, 0.2]})
+    assert list(plan.resolved) == ["a,lr=0.1", "a,lr=0.2", "b,lr=0.1", "b,lr=0.2"]
+    assert plan.resolved["b,lr=0.2"].settings.train.epochs == 2
+
+
+def test_two_combinations_of_one_name_are_refused(tmp_path):
+    with pytest.raises(SettingsError, match="two combinations would have one name"):
+        plan_of(tmp_path, grid={"net.hidden": [[8], ["8"]]})
+
+
+CHOICES = {
+    "study_rows": {"ness": ["method.name=ness"], "plain": ["method.name=finetune"]},
+    "settings": [VALIDATED],
+    "choices": {"ness": [["train.lr=0.1"], ["train.lr=0.2"]]},
+    "choose": {"tasks": 2, "seed": 1},
+    "again": {"best": 1, "seeds": [7], "but": ["plain"]},
+}
+
+
+def done(plan: StudyPlan, name: str, *rows: list[float], total: int = 3) -> None:
+    variant, _, seed = name.rpartition("/seed-")
+    settings = next(v.settings for v in plan.study.variants() if v.name == variant)
+    make_run(plan.folder.run(name).path, settings, int(seed), rows=rows, total=total)
+
+
+def test_a_choice_is_made_by_validation_after_the_first_tasks_and_that_run_goes_on(tmp_path):
+    plan = plan_of(tmp_path, **CHOICES)
+    candidates = ["ness/lr=0.1/seed-1 until 2", "ness/lr=0.2/seed-1 until 2"]
+    assert names(plan) == [*candidates, "plain/seed-1"]
+    done(plan, "ness/lr=0.1/seed-1", [90], [80, 60])  # 70 after two tasks
+    assert plan.chosen("ness") is None
+    done(plan, "ness/lr=0.2/seed-1", [20], [70, 72])  # 71
+    assert names(plan) == [candidates[0], "ness/lr=0.2/seed-1", "plain/seed-1"]
+
+
+def test_the_best_row_gets_more_seeds_once_all_are_through(tmp_path):
+    rows = {"a": [], "b": ["train.lr=0.1"], "plain": ["method.name=finetune"]}
+    again = {"best": 1, "seeds": [7, 8], "but": ["plain"]}
+    plan = plan_of(tmp_path, rows, settings=[VALIDATED], again=again)
+    first = ["a/seed-1", "b/seed-1", "plain/seed-1"]
+    done(plan, "a/seed-1", [50], total=1)
+    done(plan, "plain/seed-1", [99], total=1)
+    assert names(plan) == first
+    done(plan, "b/seed-1", [60], total=1)
+    assert names(plan) == [*first, "b/seed-7", "b/seed-8"]
+    assert names(plan_of(tmp_path, rows, settings=[VALIDATED], again=again, wanted=["a"])) == [
+        "a/seed-1"
+    ]
+
+
+def test_a_choice_without_validation_images_is_refused_with_its_place(tmp_path):
+    plan = plan_of(tmp_path, **{**CHOICES, "settings": []})
+    with pytest.raises(SettingsError, match=r"rows.ness: a choice needs evaluate.validation=true"):
+        plan.study.resolved()
+
+
+# -- shared tasks --------------------------------------------------------------------------------
+
+
+def test_rows_that_share_a_task_may_not_differ_in_what_its_training_reads(tmp_path):
+    rows = {"a": [], "b": ["methods.ness.eps1=3e-3"], "other": ["method.name=finetune"]}
+    refuse_unshared(plan_of(tmp_path, rows, fork_after=1))
+    with pytest.raises(SettingsError, match=r"rows.c: fork_after=1: train.lr decides .* with a \("):
+        refuse_unshared(plan_of(tmp_path, {**rows, "c": ["train.lr=0.5"]}, fork_after=1))
+    with pytest.raises(SettingsError, match=r"rows.b: fork_after=2: methods.ness.eps1 decides"):
+        refuse_unshared(plan_of(tmp_path, rows, fork_after=2))
+
+
+# -- what is wrong with a file -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sedes": [1]}, r"sedes: unknown key; did you mean 'seeds'\? \(study.yaml, line \d+\)"),
+        ({"seeds": [1, 1]}, r"seeds: \[1,1\] names a seed twice \(study.yaml, line"),
+        ({"engines": {"locl": {}}}, r"engines.locl: unknown key; did you mean 'engines.local'\?"),
+        (
+            {"engines": {"local": {"per_gp": 2}}},
+            r"engines.local.per_gp: unknown key; did you mean 'engines.local.per_gpu'\?",
+        ),
+        ({"study_rows": {"a/b": []}}, r"'a/b' should be a folder's name"),
+        ({"choices": {"ab": [[]]}, "study_rows": {"abc": []}}, r"choices: no such row 'ab'"),
+        ({"study_rows": {}}, "a study needs some, or a grid"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path, changes, words):
+    with pytest.raises(SettingsError, match=words):
+        plan_of(tmp_path, **{"study_rows": {"a": []}, **changes})
+
+
+def test_all_rows_that_cannot_be_run_are_named_with_their_lines(tmp_path):
+    rows = {"good": [], "bad": ["train.lrr=1"], "worse": ["train.lr=-1"]}
+    with pytest.raises(SettingsError) as caught:
+        plan_of(tmp_path, rows).study.resolved()
+    _, bad, worse = str(caught.value).splitlines()
+    assert "rows.bad: train.lrr: unknown key; did you mean 'train.lr'" in bad
+    assert bad.endswith("(study.yaml, line 6)")
+    assert "rows.worse: train.lr: -1 should be greater than 0 (study.yaml, line 8)" in worse
+
+
+def test_a_row_that_is_not_there_is_named_with_what_may_be_meant(tmp_path):
+    with pytest.raises(SettingsError, match="--rows: no such row 'hart'; did you mean 'hard'"):
+        plan_of(tmp_path, {"hard": []}, wanted=["hart"])
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ((), ["a", "ness,lr=0.1", "ness,lr=0.2"]),
+        (("ness,lr=0.2",), ["ness,lr=0.2"]),
+        (("ness*",), ["ness,lr=0.1", "ness,lr=0.2"]),
+        (("*0.2,a",), ["a", "ness,lr=0.2"]),
+    ],
+)
+def test_rows_are_named_by_their_names_or_by_patterns(words, found):
+    assert rows_named(words, ["a", "ness,lr=0.1", "ness,lr=0.2"]) == found
