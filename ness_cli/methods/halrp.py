@@ -212,7 +212,7 @@ class Halrp(Method):
 
     def _costs(self, task: Task, found: Mapping[str, Rescaled]) -> Tensors:
         """Return what leaving out each direction would cost, by layer, ``[m]`` float64."""
-        images = task.valid if task.valid is not None and len(task.valid) else task.train
+        images = task.train if task.valid is None else task.valid
         size = self.train.batch_size
         num_batches = len(images.batch_slices(size, self.model.smallest_batch(size)))
         weights = {name: layer.weight for name, layer in self.layers.items()}

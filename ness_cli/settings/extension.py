@@ -192,7 +192,7 @@ def _next_tasks(
     if number is None or SOURCES.chosen(data) == "sequence":
         build(merge(stored, command_line))  # a mistyped key says more
         raise SettingsError("nothing says which tasks to add", _SAY_WHAT)
-    if not isinstance(number, int) or number < 1:
+    if type(number) is not int or number < 1:
         raise SettingsError(f"data.num_tasks: {number!r} should be a whole number of at least 1")
     is_split = data.get("protocol", "split") == "split"
     if is_split and data.get("num_tasks") is None:

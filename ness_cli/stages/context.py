@@ -115,11 +115,12 @@ class RunContext:
     def task(self, task_number: int, step: str) -> Task:
         """Open the training data of a task, and of no other unless the method declares it."""
         past = range(1, task_number) if self.settings.options.uses_past_data(step) else ()
+        valid = self.images(task_number, "valid") if step == "train" else None
         return Task(
             number=task_number,
             num_classes=self.stream.info(task_number).num_classes,
             train=self.images(task_number, "train"),
-            valid=self.images(task_number, "valid") if step == "train" else None,
+            valid=valid or None,  # there may be no images in it
             past=tuple(self.images(earlier, "train") for earlier in past),
             past_valid=tuple(self.images(earlier, "valid") for earlier in past if step == "train"),
         )

@@ -196,3 +196,13 @@ def test_many_updates_of_many_layers_show_the_latest(width):
     assert " 30 " in text
     assert "earlier updates left out for width" in text
     assert f"{29 * 12.3:.2f}" in text  # sums are of all of them
+
+
+def test_without_validation_images_a_budget_that_chooses_itself_is_kept_whole(tmp_path):
+    auto = ["methods.ness.scaling=none", "methods.ness.budget=auto", "data.valid_fraction=0"]
+    run = _run(tmp_path / "run", *auto)
+    (update, later) = (_record(run, task, "train")["output_change"] for task in (2, 3))
+    for name, own in update.items():
+        assert own["budget"] == pytest.approx(0.1)  # a ninth of what is allowed in all
+        left = 0.3**2 - own["rho"] ** 2
+        assert later[name]["budget"] == pytest.approx(math.sqrt(left / 9))
