@@ -24,6 +24,7 @@ import torch
 from torch.nn import functional
 
 from ness_cli import numerics, registry
+from ness_cli.allocator import keep_freed_memory
 from ness_cli.console import Progress
 from ness_cli.data.batches import Images
 from ness_cli.data.store import prepare
@@ -81,6 +82,7 @@ class SecondTask:
         self.device = torch.device(device)
         self.compute = settings.compute.on(self.device.type)
         numerics.configure(self.compute)
+        keep_freed_memory()  # as every command does
         stream = TaskStream(prepare(settings.stream, cache, Progress()), cache)
         torch.manual_seed(settings.seed)
         model = build_model(settings.net, settings.norm, stream.image_shape)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ness_cli.console import Progress
+from ness_cli.allocator import keep_freed_memory
 from ness_cli.engine.score import task_incremental_accuracy
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
@@ -25,9 +25,9 @@ from ness_cli.stages.build_subspace import build_subspace
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.models import load_model
 from ness_cli.stages.prepare import prepare
+from ness_cli.stages.run_files import RunFiles
 from ness_cli.stages.step_record import peak_memory
 from ness_cli.stages.train_task import train_task
-from ness_cli.stop_request import StopRequest
 from ness_cli.workplace import Workplace
 
 WINDOW = 5
@@ -36,7 +36,7 @@ WINDOW = 5
 def evaluate_new_task(context: RunContext, task_number: int) -> float:
     """Return the seconds it takes to load a task's model and score its own test images."""
     start = time.perf_counter()
-    method = context.method(load_model(context, task_number, {}))
+    method = context.method(load_model(context, task_number, RunFiles(context)))
     task_incremental_accuracy(method, context.images(task_number, "test"), 500, lambda _: None)
     return time.perf_counter() - start
 
@@ -61,8 +61,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run, cache = RunDir(Path(folder) / "run"), Path(folder) / "cache"
         run.path.mkdir()
-        prepare(run, resolve("digits", overrides), cache, Progress(), StopRequest())
-        context = RunContext(run, Workplace(cache, "cpu", arguments.threads))
+        keep_freed_memory()  # as every command does
+        workplace = Workplace(cache, "cpu", arguments.threads)
+        prepare(run, resolve("digits", overrides), workplace)
+        context = RunContext(run, workplace)
         for task_number in range(1, arguments.tasks + 1):
             seconds = {}
             for name, step in (("train", train_task), ("build", build_subspace)):

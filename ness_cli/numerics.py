@@ -9,14 +9,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 
-from ness_cli.allocator import keep_freed_memory
 from ness_cli.errors import SystemRefusedError
 from ness_cli.settings.sections import ComputeSettings
 
 
 def configure(settings: ComputeSettings) -> None:
     """Set the process to what a run asks for; every step of every run calls it anew."""
-    keep_freed_memory()
     if settings.determinism == "strict":
         # Without it torch refuses matrix products on CUDA; it is read at the first of them.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

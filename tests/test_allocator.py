@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+from ness_cli import numerics
+from ness_cli.cli.session import session
+from ness_cli.settings.sections import ComputeSettings
+
 FAULTS = """
 import resource, sys
 from ness_cli.allocator import keep_freed_memory
@@ -38,3 +42,14 @@ def test_pages_are_not_asked_for_again_but_where_the_user_decided_otherwise():
     kept, users = _faults(), _faults(MALLOC_MMAP_THRESHOLD_="65536")
     assert kept < 200
     assert users > 5 * kept
+
+
+def test_commands_keep_it_and_a_program_that_configures_torch_does_not(monkeypatch):
+    calls = []
+    monkeypatch.setattr("ness_cli.cli.session.keep_freed_memory", lambda: calls.append("kept"))
+    numerics.configure(ComputeSettings())
+    assert calls == []
+    assert not hasattr(numerics, "keep_freed_memory")
+    with session(quiet=True):
+        pass
+    assert calls == ["kept"]

@@ -14,6 +14,7 @@ from types import FrameType
 import platformdirs
 import typer
 
+from ness_cli.allocator import keep_freed_memory
 from ness_cli.console import Console
 from ness_cli.errors import (
     InternalError,
@@ -60,6 +61,7 @@ def session(
         device: Device by name, for commands that compute.
         threads: CPU threads, likewise.
     """
+    keep_freed_memory()  # of processes of our own: a program that loads a model keeps its settings
     # Of several processes that torchrun has started the first one talks.
     is_first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
     console = Console(quiet=quiet or not is_first, json=json and is_first)
