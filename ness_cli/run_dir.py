@@ -69,6 +69,11 @@ class RunDir:
         """Return the log that every step appends to."""
         return self.path / "log.txt"
 
+    @property
+    def progress(self) -> Path:
+        """Return the picture of how far the run has come."""
+        return self.path / "progress.png"
+
     def task(self, task_number: int) -> TaskDir:
         """Return the folder of a task, counted from 1."""
         return TaskDir(self.path / f"task-{task_number:02d}", task_number)

@@ -8,6 +8,10 @@ import hypothesis
 import pytest
 import torch
 
+from ness_cli.stages.progress_picture import ProgressPicture
+
+_AFTER = ProgressPicture.after
+
 # The same examples every time, and no verdict on how long one takes on a busy machine.
 hypothesis.settings.register_profile("ness", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ness")
@@ -32,6 +36,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("NESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("COLUMNS", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_progress_pictures() -> Iterator[None]:
+    # A second for every run, which only their own tests need.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProgressPicture, "after", lambda picture, task_number: None)
+        yield
+
+
+@pytest.fixture
+def progress_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have runs draw their progress, as they do outside of tests."""
+    monkeypatch.setattr(ProgressPicture, "after", _AFTER)
 
 
 @pytest.fixture(autouse=True)

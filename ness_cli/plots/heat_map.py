@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _CELL = (0.38, 0.25)  # inches: room for "100.0"
 _LINE = 0.13  # inches: a name beside a row
-_LARGEST_FONT, _SMALLEST_FONT = 7.5, 4.0  # points
+_LARGEST_FONT, _SMALLEST_FONT = 8.0, 4.0  # points
 _MOST_NUMBERS = 900  # that are written: more are not read, and take seconds to draw
 
 

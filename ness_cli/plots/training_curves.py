@@ -53,7 +53,7 @@ class TrainingCurves:
         loss.set_ylabel("loss")
         if has_accuracy:
             self._draw(panels[1], "valid_accuracy", "validation", 1)
-            panels[1].set_ylabel("validation accuracy, %")
+            panels[1].set_ylabel("accuracy, %")
         panels[-1].set_xlabel("epoch, counted over tasks (numbers above)")
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         self._mark_tasks(panels)

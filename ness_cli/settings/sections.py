@@ -180,6 +180,9 @@ class StorageSettings(Section):
     keep: Literal["all", "latest"] = "all"
     """``latest``: of the large files only the newest covariance and model, and model 1; every
     basis and update is kept, from which any model is recomposed."""
+    progress_picture: bool = True
+    """Draw ``progress.png`` into the run folder as tasks are evaluated, where matplotlib is
+    installed."""
 
 
 class CheckpointSettings(Section):

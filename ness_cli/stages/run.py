@@ -11,6 +11,7 @@ from ness_cli.stages.build_subspace import build_subspace
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.evaluate import evaluate
 from ness_cli.stages.outcome import Outcome
+from ness_cli.stages.progress_picture import ProgressPicture
 from ness_cli.stages.train_task import train_task
 
 _MOST_SHOWN = 6
@@ -42,15 +43,19 @@ def run_steps(
         raise InputError(f"--until: {until} is not between 1 and {num_tasks}")
     if not force:
         refuse_to_redo(context.state(), last)
+    picture = ProgressPicture(context)
     for task_number in range(1, last + 1):
         steps = {"train": train_task, "build": build_subspace, "evaluate": evaluate}
         for name, step in steps.items():
             outcome = step(context, task_number)
             if not outcome.was_skipped:
                 on_step(name, outcome)
+                if name == "evaluate":
+                    picture.after(task_number)
             context.workplace.stop.check(
                 f"{name} of task {task_number} is complete", f"ness run --out {context.run.path}"
             )
+    picture.finish()
 
 
 def refuse_to_redo(state: RunState, until: int) -> None:

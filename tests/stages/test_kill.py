@@ -26,6 +26,7 @@ SETTINGS = [
     "net.hidden=[32, 32]",
     "net.dropout=0.1",
     "checkpoint.seconds=0",
+    "storage.progress_picture=false",
     "--threads",
     "1",
 ]

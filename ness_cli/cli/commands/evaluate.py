@@ -51,10 +51,14 @@ def evaluate(
     from ness_cli.stages import evaluate as stage
     from ness_cli.stages.context import RunContext
     from ness_cli.stages.outcome import Outcome
+    from ness_cli.stages.progress_picture import ProgressPicture
 
     def step(context: RunContext) -> Outcome:
         kind = scenario.value if scenario else None
-        return stage.evaluate(context, task, scenario=kind, validation=validation, force=force)
+        outcome = stage.evaluate(context, task, scenario=kind, validation=validation, force=force)
+        if outcome.task is not None and not outcome.was_skipped:
+            ProgressPicture(context).after(outcome.task)
+        return outcome
 
     with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
         make_step("evaluate", run, workplace, step)
