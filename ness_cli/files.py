@@ -108,9 +108,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writes that were killed halfway left in a folder nobody else writes to."""
+    """Remove what writes that were killed halfway left in a folder nobody else writes to.
+
+    Folders that ``whole_folder`` left are its own to remove.
+    """
     for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

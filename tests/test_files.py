@@ -7,6 +7,7 @@ import pytest
 
 from ness_cli import files, tensor_files
 from ness_cli.files import write_bytes
+from ness_cli.run_dir import RunDir
 
 
 def _full(*_args):
@@ -61,3 +62,17 @@ def test_a_folder_appears_as_a_whole_or_not_at_all(tmp_path):
         assert not (tmp_path / "out").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "whole").read_text() == "whole"
+
+
+def test_what_killed_writes_left_in_a_run_does_not_keep_it_from_being_opened(tmp_path):
+    run = RunDir(tmp_path)
+    (tmp_path / "task-01").mkdir()
+    leftover = tmp_path / "task-01" / ".model.safetensors.abc.tmp"
+    leftover.write_bytes(b"half")
+    # As an export or a fork into the run leaves it.
+    half_made = tmp_path / ".export.abc.tmp"
+    half_made.mkdir()
+    with run.lock():
+        assert not leftover.exists()
+    with files.whole_folder(tmp_path / "export"):
+        assert not half_made.exists()

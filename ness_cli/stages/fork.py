@@ -12,7 +12,7 @@ from typing import Any
 
 from ness_cli.errors import DamagedError, InputError
 from ness_cli.extensions import fingerprint_of, read_extensions, read_manifest
-from ness_cli.files import write_json
+from ness_cli.files import whole_folder, write_json
 from ness_cli.hashing import sha256_of_file, sha256_of_text
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import RECORDS, RunState, StepState, command, read_run_record, read_state
@@ -73,18 +73,12 @@ def fork(
     shared = tuple(_shared(state, after, found))
     manifest = read_manifest(run, record)
     check_fit(found.resolved.settings, manifest, torch_device(workplace))
-    half_made = RunDir(out.path.with_name(f".{out.path.name}.fork"))
-    shutil.rmtree(half_made.path, ignore_errors=True)
-    try:
+    with whole_folder(out.path) as folder:
         for step in shared:
-            _share(run, half_made, step)
+            _share(run, RunDir(folder), step)
         own_tasks = {**manifest, "tasks": manifest["tasks"][: _num_prepared(record)]}
         forked = _record(run, record, found, shared, after=after)
-        write_run(half_made, found.resolved.settings, own_tasks, forked)
-        os.replace(half_made.path, out.path)
-    except BaseException:
-        shutil.rmtree(half_made.path, ignore_errors=True)
-        raise
+        write_run(RunDir(folder), found.resolved.settings, own_tasks, forked)
     return Forked(found.changed, shared, found.resolved.notes)
 
 
