@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ness_cli.run_state import STEPS, RunState, read_state
 from ness_cli.settings import yaml_files
 from ness_cli.settings.study_files import StudyFile, read_study
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED
+
+_LAST_LINES = 200
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,16 @@ class StudyFolder:
         return RunProgress("failed", done, num_tasks, self.reason(name))
 
     def reason(self, name: str) -> str:
-        """Return why a run failed: the last error in its log, or its last line, and the code."""
+        """Return why a run failed: the last error in its log, or its last line, or the code."""
+        code, said = self._last_code(name), []
         with contextlib.suppress(OSError):
-            lines = self.log(name).read_text(errors="replace").splitlines()[-200:]
-            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-            said = errors or [line for line in lines if line.strip()]
-            if said:
-                return said[-1]
-        return f"exit code {self._last_code(name)}"
+            lines = self.log(name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
+            said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            said = said or [line for line in lines if line.strip()]
+        last = said[-1] if said else "it said nothing"
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}; before: {last}"
+        return last if said else f"exit code {code}"
 
     def _last_code(self, name: str) -> int | None:
         with contextlib.suppress(OSError, ValueError):

@@ -29,14 +29,12 @@ class Processes:
         slots: What the environment of a process has besides, one for each that may run at a time.
         stop: Says whether to stop.
         watch: Called every second or so.
-        on_start: Called with every job that starts.
         on_end: Called with every job that ended, and its exit code.
     """
 
     slots: Sequence[Mapping[str, str]]
     stop: StopRequest
     watch: Callable[[], None] = lambda: None
-    on_start: Callable[[Job], None] = lambda _job: None
     on_end: Callable[[Job, int], None] = lambda _job, _code: None
     _running: dict[int, _Running] = field(default_factory=dict, init=False)
 
@@ -75,7 +73,6 @@ class Processes:
                 return
             waiting.remove(due)
             self._running[slot] = _Running(due.job, start(due.job, environment))
-            self.on_start(due.job)
 
     def _collect(self) -> list[_Waiting]:
         """Take ended processes out of their slots; return those that must be tried again."""
@@ -85,11 +82,13 @@ class Processes:
             if code is None:
                 continue
             del self._running[slot]
+            if code == -signal.SIGTERM:
+                code = INTERRUPTED  # before it could catch the signal
             if code == IN_USE and not self.stop.reason:
                 again.append(_Waiting(each.job, time.monotonic() + _AGAIN_SECONDS))
             else:
                 write_bytes(each.job.exit_code, f"{code}\n".encode(), durable=False)
-            self.on_end(each.job, code)
+                self.on_end(each.job, code)
         return again
 
 

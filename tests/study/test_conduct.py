@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -137,3 +140,37 @@ def test_one_process_at_a_time_runs_a_study(tmp_path):
         ):
             pass
     assert not folder.holder()
+
+
+SLOW = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print("begun", file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_study_that_is_stopped_goes_on_when_it_is_typed_again(tmp_path, monkeypatch, fake):
+    file, out = write(tmp_path / "s.yaml", seeds=[1]), tmp_path / "out"
+    fast = Job.argv
+    monkeypatch.setattr(Job, "argv", [sys.executable, "-c", SLOW])
+    stopped = []
+
+    def stop() -> None:
+        while not any(path.read_text() for path in out.rglob("*.log")):
+            time.sleep(0.05)
+        command = [sys.executable, "-m", "ness_cli", "study", "stop", str(out)]
+        stopped.append(subprocess.run(command, capture_output=True, text=True))
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = ness("study", "run", file, "--out", out, "--jobs", 1)
+    thread.join()
+    assert result.exit_code == 75
+    assert f"ness study run {file} --out {out} --jobs 1" in result.stderr
+    assert stopped[0].returncode == 0, stopped[0].stderr
+    assert f"asking process {os.getpid()} on" in stopped[0].stderr
+    assert (out / "b" / "seed-1.exit").read_text() == "75\n"
+    assert not (out / "a").exists()
+    monkeypatch.setattr(Job, "argv", fast)
+    assert document("study", "run", file, "--out", out)["counts"]["done"] == 2

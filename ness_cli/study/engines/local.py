@@ -18,8 +18,8 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 class Local(Engine):
     """Runs jobs as processes on this machine, several at a time.
 
-    On GPUs every job sees one, and ``per_gpu`` jobs share it; elsewhere there are as many at a time
-    as the cores have room for, with the threads of each.
+    On GPUs every job sees one, and ``per_gpu`` jobs share it; elsewhere, and on a GPU that is named
+    (``cuda:1``), there are as many at a time as the cores have room for, with the threads of each.
     """
 
     options: Options
@@ -38,7 +38,7 @@ class Local(Engine):
 
     def slots(self) -> list[Mapping[str, str]]:
         """Return what the environment of each job that may run at a time has besides."""
-        gpus = [] if self.workplace.device in ("cpu", "mps") else self._gpus()
+        gpus = self._gpus() if self.workplace.device in ("auto", "cuda") else []
         room = len(gpus) * self.options.per_gpu or max(1, _num_cores() // self.threads)
         number = self.options.jobs or room
         return [{_VISIBLE: gpus[i % len(gpus)]} if gpus else {} for i in range(number)]
