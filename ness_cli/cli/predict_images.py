@@ -37,9 +37,6 @@ def predict_images(
     """
     console = workplace.console
     found = predict(RunContext(RunDir(run), workplace), _names(paths), task, top=top)
-    if task is None:
-        tasks = counted(found.model.after, "task")
-        console.note(f"the task is not known: classes of {tasks} compete (--task T for one)")
     if found.model.network.statistics == "batch":
         console.note("norm.statistics=batch: an image's result depends on the images beside it")
     document = {**found.document(), "run": str(run)}

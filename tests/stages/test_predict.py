@@ -162,11 +162,13 @@ def test_csv_has_a_line_per_image(run, images):
 def test_without_a_task_it_says_that_all_compete(run, images):
     result = _ness("predict", run, images / "test")
     assert result.exit_code == 0
-    assert "the task is not known: classes of 2 tasks compete" in result.stderr
+    assert "all classes compete" in result.stderr
     assert "Any task: among the 4 classes of tasks 1 to 2" in result.stdout
     assert "of 24 images right" in result.stdout
     known = _ness("predict", run, images / "test", "--task", 1)
-    assert "not known" not in known.stderr
+    assert "compete" not in known.stderr
+    said = _ness("predict", run, images / "test", "--any-task")
+    assert (said.stdout, said.stderr) == (result.stdout, "")
     assert "not counted: 6 images in 'c'" in known.stdout
     assert _ness("predict", run, images / "test", "--quiet").stdout == ""
 

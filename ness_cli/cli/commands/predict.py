@@ -59,4 +59,6 @@ def predict(
         both = both or ("--csv and --json" if csv and json else "")
         if both:
             raise SettingsError(f"{both} exclude each other", "give one of them")
+        if task is None and not any_task:
+            workplace.console.note("without --task all classes compete, as with --any-task")
         predict_images(workplace, run, paths, task=task, top=top, has_csv=csv)
