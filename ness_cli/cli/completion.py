@@ -41,6 +41,14 @@ def sources(incomplete: str) -> list[str]:
     return _components("data.source", incomplete)
 
 
+def formats(incomplete: str) -> list[str]:
+    """Return the formats of exported models that begin so."""
+    from ness_cli import registry
+
+    names = registry.names("ness_cli.export.formats")
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def devices(incomplete: str) -> list[str]:
     """Return the kinds of devices that begin so."""
     return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]

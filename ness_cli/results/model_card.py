@@ -29,7 +29,9 @@ class Exported:
         after: The task after which the model is.
         classes: Names of the classes of every exported task.
         image_shape: ``(c, h, w)`` of its images.
-        constants: ``mean`` and ``std`` of pixels in 0..1 of every exported task, per channel.
+        constants: Mean and standard deviation of pixels in 0..1 of every exported task, per
+            channel.
+        added: Settings of tasks that were appended, where they differ, by which tasks these are.
         usage: How a program uses it, Markdown.
         difference: The largest difference of a logit from the run's own.
         num_images: How many images were compared.
@@ -42,7 +44,8 @@ class Exported:
     after: int
     classes: Mapping[int, Sequence[str]]
     image_shape: tuple[int, int, int]
-    constants: Mapping[int, Mapping[str, Any]]
+    constants: Mapping[int, tuple[Sequence[float], Sequence[float]]]
+    added: Mapping[str, Mapping[str, Any]]
     usage: str
     difference: float
     num_images: int
@@ -56,10 +59,10 @@ class Exported:
     @property
     def checked(self) -> str:
         """What was found when it was compared with the run."""
-        return (
-            f"logits of {self.num_images} images differ from the run's own by at most"
-            f" {self.difference:.1e}"
-        )
+        which = f"logits of {self.num_images} images"
+        if not self.difference:
+            return f"{which} were the run's own, to the bit"
+        return f"{which} differed from the run's own by {self.difference:.1e} at most"
 
     def document(self) -> dict[str, Any]:
         """Return what scripts read, plain values."""
@@ -88,8 +91,8 @@ def model_card(exported: Exported) -> str:
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(exported), sort_keys=False)}---",
         f"# {exported.title[0].upper()}{exported.title[1:]}",
-        f"An image classifier, format `{exported.format}`. Before it was written, "
-        f"{exported.checked}.",
+        f"An image classifier, format `{exported.format}`. Read back from these files,"
+        f" {exported.checked}.",
         f"## Use\n\n{exported.usage}",
         f"## Images\n\n{_images(exported)}",
         f"## Classes\n\n{_classes(exported)}",
@@ -130,15 +133,15 @@ def _images(exported: Exported) -> str:
     channels, height, width = exported.image_shape
     colours = "RGB" if channels == 3 else "grey" if channels == 1 else f"{channels} channels"
     lines = [
-        f"{colours}, {height} x {width} pixels (height x width), resized as the settings below say"
-        " (`data.fit`) before they get here; layout `[n, channels, height, width]`.",
-        "Where the file does not do it itself, pixels are divided by 255, then normalised per"
-        " channel, (x - mean) / std:",
+        f"{colours}, {height} x {width} pixels (height x width), in the layout `[n, channels,"
+        " height, width]`. `ness` also turned photographs as their EXIF says, and laid transparent"
+        " pixels over white.",
+        "Constants of normalisation, (x / 255 - mean) / std per channel:",
         "| task | mean | std |\n|---|---|---|",
     ]
     rows = [
-        f"| {t} | {_numbers(own['mean'])} | {_numbers(own['std'])} |"
-        for t, own in exported.constants.items()
+        f"| {t} | {_numbers(mean)} | {_numbers(std)} |"
+        for t, (mean, std) in exported.constants.items()
     ]
     protocol = str(exported.run.record["identity"].get("data.protocol", "split"))
     note = f"\n\nThe pixels of every task are {protocol}: give them so." * (protocol != "split")
@@ -187,4 +190,12 @@ def _method(exported: Exported) -> str:
 
 def _settings(exported: Exported) -> str:
     identity = exported.run.record["identity"]
-    return "".join(f"{key}: {yaml_files.typed(value)}\n" for key, value in identity.items())
+    lines = [_line(key, value) for key, value in identity.items()]
+    for which, own in exported.added.items():
+        lines.append(f"# {which}, added later{':' if own else ', with the same'}\n")
+        lines += [f"# {_line(key, value)}" for key, value in own.items()]
+    return "".join(lines)
+
+
+def _line(key: str, value: Any) -> str:
+    return f"{key}: {yaml_files.typed(value)}\n"

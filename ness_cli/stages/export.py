@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,13 @@ from ness_cli.data.formats.image import has_image_suffix
 from ness_cli.errors import InputError, NumericalError, SettingsError
 from ness_cli.export.formats.base import ExportFormat
 from ness_cli.export.subject import Subject
+from ness_cli.export.usage import usage
+from ness_cli.extensions import read_extensions
 from ness_cli.files import whole_folder, write_bytes
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.results.model_card import Exported, model_card
 from ness_cli.results.read_run import read_run
+from ness_cli.settings.identity import completed
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.trained_model import TrainedModel, load_trained
 
@@ -61,37 +64,66 @@ def export(context: RunContext, request: Request) -> Exported:
         NumericalError: If what was written computes something else.
         SystemRefusedError: If a library is missing.
     """
-    form, out = request.form, request.out
+    form = request.form
     form.require_libraries()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SettingsError(f"{out} is there already", "name another folder, or remove it")
+    _refuse_what_does_not_go(request)
     # An adapter of task t is what was learned up to it; all others are the newest model there is.
     after = request.task if form.is_of_its_task else None
     trained = load_trained(context, request.task, after=after)
     subject = _subject(context, trained, request)
-    with whole_folder(out) as folder:
+    with whole_folder(request.out) as folder:
         form.write(subject, folder)
         difference = _largest_difference(form, subject, folder)
-        exported = Exported(
-            run=read_run(context.run.path),
-            format=form.name,
-            out=out,
-            task=None if form.holds_all_tasks else subject.task,
-            after=trained.after,
-            classes={t: subject.tasks[t - 1].classes for t in subject.images},
-            image_shape=context.stream.image_shape,
-            constants={t: _constants(subject, t) for t in subject.images},
-            usage=form.usage(subject),
-            difference=difference,
-            num_images=sum(map(len, subject.images.values())),
-        )
+        exported = _exported(context, trained, subject, request, difference)
         write_bytes(folder / "README.md", model_card(exported).encode())
     return exported
 
 
-def _constants(subject: Subject, task_number: int) -> Mapping[str, Any]:
-    info = subject.tasks[task_number - 1]
-    return {"mean": info.mean, "std": info.std}
+def _refuse_what_does_not_go(request: Request) -> None:
+    form, out = request.form, request.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SettingsError(f"{out} is there already", "name another folder, or remove it")
+    if request.task is not None and form.holds_all_tasks:
+        raise SettingsError(f"--task: --to {form.name} holds all tasks", "leave it out")
+
+
+def _exported(
+    context: RunContext,
+    trained: TrainedModel,
+    subject: Subject,
+    request: Request,
+    difference: float,
+) -> Exported:
+    """Return what the card tells."""
+    form, tasks = request.form, [subject.tasks[t - 1] for t in subject.images]
+    return Exported(
+        run=read_run(context.run.path),
+        format=form.name,
+        out=request.out,
+        task=None if form.holds_all_tasks else subject.task,
+        after=trained.after,
+        classes={info.number: info.classes for info in tasks},
+        image_shape=trained.images.form.shape,
+        constants={info.number: (info.mean, info.std) for info in tasks},
+        added=_added(context, trained.after),
+        usage=usage(form, subject, trained.images.form),
+        difference=difference,
+        num_images=sum(map(len, subject.images.values())),
+    )
+
+
+def _added(context: RunContext, after: int) -> dict[str, dict[str, Any]]:
+    """Return what differs in the settings of appended tasks up to one, by which these are."""
+    identity = completed(context.run_record["identity"])
+    return {
+        each.which: {
+            key: value
+            for key, value in context.settings_of(each.first_task).identity().items()
+            if value != identity.get(key)
+        }
+        for each in read_extensions(context.run_record)
+        if each.first_task <= after
+    }
 
 
 def _subject(context: RunContext, trained: TrainedModel, request: Request) -> Subject:

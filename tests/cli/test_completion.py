@@ -54,6 +54,7 @@ def test_only_what_begins_as_typed_is_offered():
 def test_components_are_offered():
     assert _bash("methods", "") == registry.names("ness_cli.settings.methods")
     assert _bash("networks", "") == registry.names("ness_cli.settings.nets")
+    assert _bash("export", "runs/a", "out", "--to", "") == registry.names("ness_cli.export.formats")
     offered = _bash("datasets", "")
     assert {*registry.names("ness_cli.settings.sources"), "check", "show"} == set(offered)
     assert _bash("datasets", "n") == ["notmnist", "npz"]

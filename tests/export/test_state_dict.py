@@ -12,7 +12,7 @@ from factory import VIT
 from safetensors.torch import load_file, save_file
 
 from ness_cli.errors import SettingsError
-from ness_cli.export.formats.state_dict import StateDict
+from ness_cli.export.formats.torch import Torch
 
 RESNET = {
     "name": "torchvision",
@@ -54,7 +54,7 @@ for folder in sys.argv[1:]:
 
 def _write(subject, folder):
     folder.mkdir(exist_ok=True)
-    form = StateDict()
+    form = Torch()
     form.write(subject, folder)
     (folder / "usage.md").write_text(form.usage(subject))
     images, logits = subject.normalised(subject.task), subject.logits(subject.task)
@@ -69,8 +69,8 @@ def test_a_network_made_from_the_files_has_the_logits_of_the_run(name, affine, t
     if name == "timm":
         pytest.importorskip("timm")
     subject = make_subject(1, net=net, shape=shape, norm={"affine": affine})
-    StateDict().write(subject, tmp_path)
-    theirs = StateDict().logits(subject, tmp_path, 1)
+    Torch().write(subject, tmp_path)
+    theirs = Torch().logits(subject, tmp_path, 1)
     torch.testing.assert_close(theirs, subject.logits(1), rtol=1e-5, atol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_what_the_card_says_works_where_this_package_is_not(tmp_path):
 
 def test_only_the_task_that_was_asked_for_leaves(tmp_path):
     subject = make_subject(1, net=NETS["mlp"][0])
-    StateDict().write(subject, tmp_path)
+    Torch().write(subject, tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     with subject.view(1) as model:
         assert torch.equal(tensors["head.weight"], model.head(1).weight)
@@ -109,5 +109,5 @@ def test_only_the_task_that_was_asked_for_leaves(tmp_path):
 )
 def test_what_weights_do_not_hold_is_refused_by_name(sections, words, tmp_path):
     with pytest.raises(SettingsError, match=words):
-        StateDict().write(make_subject(**sections), tmp_path)
+        Torch().write(make_subject(**sections), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
-from ness_cli.export.formats.state_dict import StateDict
+from ness_cli.export.formats.torch import Torch
 
 SMALL = [
     *("--preset", "digits", "data.num_tasks=2", "train.epochs=1", "net.hidden=[16, 12]"),
@@ -88,7 +88,7 @@ def test_what_is_there_is_never_overwritten(run, tmp_path):
 
 
 def test_a_folder_whose_logits_are_wrong_never_appears(run, tmp_path, monkeypatch):
-    write = StateDict.write
+    write = Torch.write
 
     def spoiled(self, subject, folder):
         write(self, subject, folder)
@@ -97,7 +97,7 @@ def test_a_folder_whose_logits_are_wrong_never_appears(run, tmp_path, monkeypatc
         tensors["head.weight"] = tensors["head.weight"] + 1e-3
         save_file(tensors, path)
 
-    monkeypatch.setattr(StateDict, "write", spoiled)
+    monkeypatch.setattr(Torch, "write", spoiled)
     result = _ness("export", run, tmp_path / "a", "--to", "torch")
     assert result.exit_code == 6
     assert "differ from the run's own" in result.stderr

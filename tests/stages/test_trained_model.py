@@ -2,84 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from factory import NETS
 from PIL import Image
+from tiny_runs import TINY, make_run, prepared
 from typer.testing import CliRunner
 
 import ness_cli
 from ness_cli.cli.app import app
-from ness_cli.cli.session import cache_dir
-from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError, UnreadableError
-from ness_cli.settings.components import METHODS
-
-TINY = [
-    *("--preset", "digits", "data.protocol=split", "data.classes_per_task=2", "data.num_tasks=2"),
-    *("data.limit_per_class=30", "train.epochs=2"),
-    *("evaluate.batch_size=64", "evaluate.scenario=both"),
-]
-
-
-NET = ["net.hidden=[12, 10]"]
-
-
-def _run(out, *overrides, net=NET):
-    arguments = ["run", "--out", str(out), *TINY, *net, *overrides]
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.stderr
-    return out
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return _run(tmp_path_factory.mktemp("used") / "run", "net.batch_norm=true")
-
-
-def _test_images(out, task_number):
-    manifest = json.loads((out / "stream.json").read_text())
-    return TaskStream(manifest, cache_dir()).split(task_number, "test")
-
-
-def _percent_right(model, out, task_number):
-    split = _test_images(out, task_number)
-    names = json.loads((out / "stream.json").read_text())["tasks"][task_number - 1]["classes"]
-    found = [each.label for each in model.predict(split.images, batch_size=64)]
-    right = sum(a == names[b] for a, b in zip(found, split.labels.tolist(), strict=True))
-    return 100 * right / len(found)
-
-
-def _net(method):
-    own = NETS.get(method)
-    if own is None:
-        return NET
-    values = [f"net.{key}={json.dumps(value)}" for key, value in own.items()]
-    return [*values, "data.channels=rgb", "data.size=8"]
-
-
-@pytest.mark.parametrize("method", METHODS.names())
-def test_the_loaded_model_has_the_accuracies_of_the_run_after_every_task(method, tmp_path):
-    out = _run(tmp_path / "run", f"method.name={method}", net=_net(method))
-    results = ness_cli.read_results(out)
-    for after in (1, 2):
-        for task_number in range(1, after + 1):
-            known = ness_cli.load(out, task_number, after=after)
-            row = results.task_incremental.rows[after - 1]
-            assert _percent_right(known, out, task_number) == pytest.approx(row[task_number - 1])
-            unknown = ness_cli.load(out, after=after)
-            row = results.class_incremental.rows[after - 1]
-            assert _percent_right(unknown, out, task_number) == pytest.approx(row[task_number - 1])
+    return make_run(tmp_path_factory.mktemp("used") / "run", "net.batch_norm=true")
 
 
 def test_logits_are_those_of_the_views_of_all_tasks(run):
     model = ness_cli.load(run)
-    images = _test_images(run, 2).images
+    images = prepared(run, 2).images
     assert not model.training
     assert model.classes == tuple("0123456789"[:4])
     assert model.class_tasks == (1, 1, 2, 2)
@@ -93,7 +38,7 @@ def test_logits_are_those_of_the_views_of_all_tasks(run):
 
 def test_a_prediction_has_the_softmax_of_the_logits(run):
     model = ness_cli.load(run, device="cpu")
-    images = _test_images(run, 1).images[:7]
+    images = prepared(run, 1).images[:7]
     probabilities = model(images).double().softmax(dim=1)
     for row, found in zip(probabilities, model.predict(images, top=3, batch_size=2), strict=True):
         assert len(found.top) == 3
@@ -107,7 +52,7 @@ def test_a_prediction_has_the_softmax_of_the_logits(run):
 
 def test_images_of_any_kind_become_those_of_the_run(run, tmp_path):
     model = ness_cli.load(run)
-    pixels = _test_images(run, 1).images[0]
+    pixels = prepared(run, 1).images[0]
     picture = Image.fromarray(pixels[0].numpy())
     picture.save(tmp_path / "a.png")
     same = [tmp_path / "a.png", str(tmp_path / "a.png"), picture, pixels[0].numpy(), pixels]

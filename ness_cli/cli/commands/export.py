@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ness_cli.cli import options
+from ness_cli.cli import completion, options
 from ness_cli.cli.session import session
-
-
-class Format(str, Enum):
-    """What programs of other people read."""
-
-    torch = "torch"
-    onnx = "onnx"
-    pt2 = "pt2"
-    merged = "merged"
-    peft = "peft"
 
 
 def export(
@@ -27,7 +16,15 @@ def export(
     out: Annotated[
         Path, typer.Argument(help="The folder to write; it must not exist.", show_default=False)
     ],
-    to: Annotated[Format, typer.Option(help="The format.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="The format, by one of the names above.",
+            show_default=False,
+            autocompletion=completion.formats,
+        ),
+    ],
     task: Annotated[
         int | None,
         typer.Option(
@@ -64,21 +61,15 @@ def export(
 
       ness export runs/a out --to onnx --task 3
     """
-    from ness_cli.errors import SettingsError
-    from ness_cli.export.formats.all import FORMATS
-    from ness_cli.export.formats.peft import Peft
+    from ness_cli import registry
     from ness_cli.run_dir import RunDir
     from ness_cli.stages.context import RunContext
     from ness_cli.stages.export import Request
     from ness_cli.stages.export import export as write
 
     with session(json=json, quiet=quiet, device="cpu", threads=threads) as workplace:
-        if one_rank and to is not Format.peft:
-            raise SettingsError(f"--one-rank: --to {to.value} has no ranks", "leave it out")
-        if task is not None and to is Format.merged:
-            raise SettingsError("--task: --to merged holds all tasks", "leave it out")
-        form = Peft(one_rank=one_rank) if to is Format.peft else FORMATS[to.value]()
-        request = Request(form, out, task, images)
+        form = registry.load_class("ness_cli.export.formats", to, setting="--to")
+        request = Request(form(one_rank=one_rank), out, task, images)
         exported = write(RunContext(RunDir(run), workplace), request)
         workplace.console.result(f"{out}: {exported.title}; {exported.checked}")
         workplace.console.document(exported.document())

@@ -17,17 +17,35 @@ from ness_cli.export.subject import Subject
 class ExportFormat(ABC):
     """A format.
 
+    Args:
+        one_rank: Give every layer the same rank, padded with zeros.
+
     Attributes:
-        name: As ``--to`` has it.
         libraries: What writing and checking need besides torch.
         holds_all_tasks: Whether the task is an input of what it holds.
         is_of_its_task: Whether it holds a task as it was when it had just been learned.
+        has_ranks: Whether layers have ranks in it.
+        imports: The line that imports what makes ``images``, if anything does.
+
+    Raises:
+        SettingsError: If one rank is asked for where there are none.
     """
 
-    name: ClassVar[str]
     libraries: ClassVar[tuple[str, ...]] = ()
     holds_all_tasks: ClassVar[bool] = False
     is_of_its_task: ClassVar[bool] = False
+    has_ranks: ClassVar[bool] = False
+    imports: ClassVar[str] = "import torch\n"
+
+    def __init__(self, *, one_rank: bool = False) -> None:
+        if one_rank and not self.has_ranks:
+            raise SettingsError(f"--one-rank: --to {self.name} has no ranks", "leave it out")
+        self.one_rank = one_rank
+
+    @property
+    def name(self) -> str:
+        """As ``--to`` has it: the name of its file."""
+        return type(self).__module__.rpartition(".")[2]
 
     def require_libraries(self) -> None:
         """Refuse to begin without the libraries.
@@ -60,7 +78,15 @@ class ExportFormat(ABC):
 
     @abstractmethod
     def usage(self, subject: Subject) -> str:
-        """Return how a program uses the files: Markdown for the model card."""
+        """Return how a program makes ``logits`` of ``images``: Markdown for the model card."""
+
+    def needs(self, subject: Subject) -> tuple[str, ...]:
+        """Return what must be installed where the files are used, by the names that pip has."""
+        return ("torch",)
+
+    def images_of_pixels(self, subject: Subject) -> str:
+        """Return the Python lines that make ``images`` of the array ``pixels``."""
+        return "images = torch.from_numpy(pixels)"
 
     def refuse_hooks(self, subject: Subject) -> None:
         """Refuse a network that computes more than its weights say.

@@ -17,7 +17,6 @@ PROGRAM = "model.pt2"
 class Merged(ExportFormat):
     """``model.pt2``: images and the number of each one's task to probabilities."""
 
-    name = "merged"
     holds_all_tasks = True
 
     def write(self, subject: Subject, folder: Path) -> None:
@@ -47,8 +46,9 @@ class Merged(ExportFormat):
         return (
             "```python\nimport torch\n\n"
             f'model = torch.export.load("{PROGRAM}").module()\n'
-            "# images: uint8, any number; tasks: int64, the task of each, from 1\n"
+            f"tasks = torch.full((len(images),), {subject.task})  # the task of each, from 1\n"
             "probabilities, logits = model(images, tasks)\n```\n\n"
-            "Normalisation is inside; resizing is not. Outputs are those of the task's classes in"
-            " their order; where another task has more classes the rest is 0, logits -inf."
+            "Any number of images, of any tasks; normalisation is inside. Outputs are those of the"
+            " task's classes in their order; where another task has more classes the rest is 0,"
+            " logits -inf."
         )

@@ -19,8 +19,8 @@ GRAPH = "model.onnx"
 class Onnx(ExportFormat):
     """``model.onnx``: any runtime of ONNX takes it."""
 
-    name = "onnx"
     libraries = ("onnx", "onnxscript", "onnxruntime")
+    imports = ""
 
     def write(self, subject: Subject, folder: Path) -> None:
         """Write it; errors as in the base class."""
@@ -53,7 +53,13 @@ class Onnx(ExportFormat):
         return (
             "```python\nimport onnxruntime\n\n"
             f'session = onnxruntime.InferenceSession("{GRAPH}")\n'
-            'probabilities, logits = session.run(None, {"images": images})'
-            "  # uint8, any number of images\n```\n\n"
-            "Normalisation is inside; resizing is not."
+            'probabilities, logits = session.run(None, {"images": images})\n```'
         )
+
+    def needs(self, subject: Subject) -> tuple[str, ...]:
+        """Return what must be installed."""
+        return ("onnxruntime",)
+
+    def images_of_pixels(self, subject: Subject) -> str:
+        """Return that pixels are taken as they are."""
+        return "images = pixels  # of any number; normalisation is inside"

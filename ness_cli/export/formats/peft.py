@@ -18,9 +18,9 @@ from safetensors.torch import save
 from torch import nn
 
 from ness_cli.errors import SettingsError
-from ness_cli.export.formats.base import ExportFormat
-from ness_cli.export.formats.state_dict import config_of, making, read_network, write_network
+from ness_cli.export.formats.base_network import NetworkFormat
 from ness_cli.export.library_model import as_library_model
+from ness_cli.export.network_files import config_of, making, read_network, write_network
 from ness_cli.export.plain_network import PlainNetwork, plain_network
 from ness_cli.export.subject import Subject
 from ness_cli.files import write_bytes, write_json
@@ -32,19 +32,12 @@ _PREFIX = "base_model.model."
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-class Peft(ExportFormat):
-    """``adapter_config.json``, ``adapter_model.safetensors``; in ``base`` the network of task 1.
+class Peft(NetworkFormat):
+    """``adapter_config.json``, ``adapter_model.safetensors``; in ``base`` the network of task 1."""
 
-    Args:
-        one_rank: Pad all layers to one rank, for servers that ignore patterns.
-    """
-
-    name = "peft"
     libraries = ("peft",)
     is_of_its_task = True
-
-    def __init__(self, *, one_rank: bool = False) -> None:
-        self.one_rank = one_rank
+    has_ranks = True
 
     def write(self, subject: Subject, folder: Path) -> None:
         """Write them; errors as in the base class."""
@@ -110,11 +103,15 @@ class Peft(ExportFormat):
             f'base.set_submodule("{name}", torch.nn.Linear({head.in_features},'
             f" {subject.info.num_classes}, bias={bias}))\n"
             'model = PeftModel.from_pretrained(base, ".").eval()\n'
-            "logits = model(images)  # float32, normalised as below\n```\n\n"
+            "logits = model(images)\n```\n\n"
             "`base` is the network after task 1; the adapter is what tasks 2 to"
-            f" {subject.task} added, with the head and batch norm of task {subject.task}. To train"
-            " on without forgetting, PEFT alone does not do: it moves both factors."
+            f" {subject.task} added, with the head and batch norm of task {subject.task}. Trained"
+            " on in PEFT it forgets: both factors move, and nothing protects earlier tasks."
         )
+
+    def needs(self, subject: Subject) -> tuple[str, ...]:
+        """Return what must be installed."""
+        return ("peft", *super().needs(subject))
 
 
 # -- the adapter -------------------------------------------------------------------------------

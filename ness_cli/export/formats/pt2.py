@@ -16,8 +16,6 @@ PROGRAM = "model.pt2"
 class Pt2(ExportFormat):
     """``model.pt2``: it needs nothing but torch."""
 
-    name = "pt2"
-
     def write(self, subject: Subject, folder: Path) -> None:
         """Write it; errors as in the base class."""
         torch.export.save(traced(subject, self.name), folder / PROGRAM)
@@ -33,6 +31,6 @@ class Pt2(ExportFormat):
         return (
             "```python\nimport torch\n\n"
             f'model = torch.export.load("{PROGRAM}").module()\n'
-            "probabilities, logits = model(images)  # uint8, any number of images\n```\n\n"
-            "Normalisation is inside; resizing is not."
+            "probabilities, logits = model(images)"
+            "  # of any number of images; normalisation is inside\n```"
         )

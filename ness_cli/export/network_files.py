@@ -1,17 +1,15 @@
-"""``torch``: weights by plain names, and how to make the network that takes them."""
+"""The files of a network: weights by plain names, and how to make the network that takes them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ness_cli.export.formats.base import ExportFormat
 from ness_cli.export.library_model import as_library_model, code_of
-from ness_cli.export.plain_network import PlainNetwork, plain_network
+from ness_cli.export.plain_network import PlainNetwork
 from ness_cli.export.source_code import source_of
 from ness_cli.export.subject import Subject
 from ness_cli.files import write_bytes, write_json
@@ -19,41 +17,6 @@ from ness_cli.nets.backbones.base_converted import ConvertedModel
 
 WEIGHTS = "model.safetensors"
 SOURCE = "network.py"
-
-
-class StateDict(ExportFormat):
-    """``model.safetensors`` and ``config.json``; ``network.py`` where no library has it."""
-
-    name = "torch"
-
-    def write(self, subject: Subject, folder: Path) -> None:
-        """Write them; errors as in the base class."""
-        self.refuse_hooks(subject)
-        with subject.usable(self.name) as model:
-            plain = plain_network(model, subject.normalised(subject.task))
-        write_network(plain, folder, config_of(subject))
-
-    def logits(self, subject: Subject, folder: Path, task_number: int) -> torch.Tensor:
-        """Return the logits of a network that is made from the files."""
-        with subject.view(subject.task) as model:
-            network = read_network(folder, model.backbone, subject.info.num_classes)
-        return _logits(network, subject.normalised(task_number))
-
-    def usage(self, subject: Subject) -> str:
-        """Return how to make the network."""
-        with subject.view(subject.task) as model:
-            maker, imports = making(model.backbone, subject.info.num_classes)
-        return (
-            f"```python\n{imports}\nfrom safetensors.torch import load_file\n\n"
-            f'model = {maker}\nmodel.load_state_dict(load_file("{WEIGHTS}"))\n'
-            "logits = model.eval()(images)  # float32, normalised as below\n```"
-        )
-
-
-@torch.no_grad()
-def _logits(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = network(x)
-    return found
 
 
 def config_of(subject: Subject) -> dict[str, Any]:
