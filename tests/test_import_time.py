@@ -41,6 +41,8 @@ assert not heavy, heavy
         ["status", "RUN"],
         ["report", "RUN"],
         ["report", "RUN", "--json"],
+        ["report", "RUN", "--format", "csv"],
+        ["report", "--explain"],
     ],
     ids=" ".join,
 )

@@ -48,7 +48,7 @@ INSIDE_ROW_1 = {
     "plots": {"files"},
     "results": {"extensions", "files", "plots", "run_dir", "run_state", "settings"},
 }
-TORCH_FREE_STAGES = {"report.py"}
+TORCH_FREE_STAGES = {"diff.py", "report.py"}
 
 
 def _modules():

@@ -15,6 +15,7 @@ from ness_cli.cli.commands import (
     build_subspace,
     cache,
     datasets,
+    diff,
     evaluate,
     export,
     extend,
@@ -67,6 +68,7 @@ app.command("extend", rich_help_panel=STEPS)(extend.extend)
 app.command("fork", rich_help_panel=STEPS)(fork.fork)
 app.add_typer(study.app, name="study", rich_help_panel=STEPS)
 app.command("report", rich_help_panel=READING)(report.report)
+app.command("diff", rich_help_panel=READING)(diff.diff)
 app.command("inspect", rich_help_panel=READING)(inspect.inspect)
 app.command("reproduce", rich_help_panel=READING)(reproduce.reproduce)
 app.command("status", rich_help_panel=READING)(status.status)
