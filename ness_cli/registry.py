@@ -62,10 +62,11 @@ def load(package: str, name: str, *, setting: str) -> ModuleType:
     )
 
 
-def _own_names(package: str) -> list[str]:
+@cache
+def _own_names(package: str) -> tuple[str, ...]:
     folder = Path(str(importlib.import_module(package).__file__)).parent
     found = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return [name.replace("_", "-") for name in found if not name.startswith(_SHARED_PREFIX)]
+    return tuple(name.replace("_", "-") for name in found if not name.startswith(_SHARED_PREFIX))
 
 
 @cache

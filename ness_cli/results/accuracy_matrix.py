@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 Row = tuple[float | None, ...]
 
@@ -24,22 +25,22 @@ class AccuracyMatrix:
         """Return the matrix with the given rows."""
         return cls(tuple(None if row is None else tuple(row) for row in rows))
 
-    @property
+    @cached_property
     def last(self) -> int:
         """Number of the last task with a row, from 1; 0 if there is none."""
         return max((t for t, row in enumerate(self.rows, start=1) if row is not None), default=0)
 
-    @property
+    @cached_property
     def final(self) -> Row:
         """The last row."""
         return self.rows[self.last - 1] or () if self.last else ()
 
-    @property
+    @cached_property
     def scored(self) -> tuple[int, ...]:
         """Numbers of the tasks that the last row has accuracies of: ACC, BWT are over these."""
         return tuple(i for i, value in enumerate(self.final, start=1) if value is not None)
 
-    @property
+    @cached_property
     def learned(self) -> tuple[float | None, ...]:
         """Accuracy on each task right after it was learned, up to the last row."""
         return tuple(None if row is None else row[-1] for row in self.rows[: self.last])
@@ -57,7 +58,7 @@ class AccuracyMatrix:
         """
         return mean([self.changes[i - 1] for i in self.scored if i < self.last])
 
-    @property
+    @cached_property
     def changes(self) -> tuple[float | None, ...]:
         """A[T][i] - A[i][i] for every task of the last row."""
         pairs = zip(self.final, self.learned, strict=True)

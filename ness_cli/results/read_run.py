@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class RunResult:
     tasks: tuple[TaskFacts, ...]
     untrained: tuple[float | None, ...] = ()
 
-    @property
+    @cached_property
     def method(self) -> str:
         """The method and its variant: ``ness bounded``."""
         return method_label(self.record["method"], self.record["identity"])
@@ -75,7 +76,7 @@ class RunResult:
         counts = [task.num_test for task in self.tasks[: len(row)]]
         return Margins.of(row, counts, are_disjoint=are_disjoint(self.record["identity"]))
 
-    @property
+    @cached_property
     def meter(self) -> ForgettingMeter:
         """How far its updates moved outputs on earlier inputs, as its records tell."""
         return ForgettingMeter.of(self.state, self.record["identity"])
@@ -93,7 +94,7 @@ class RunResult:
         ]
         return mean(gains)
 
-    @property
+    @cached_property
     def room(self) -> tuple[Room, ...]:
         """How much room its layers have left, after the last task that is consolidated."""
         records = enumerate(self.records("build"), start=1)

@@ -20,7 +20,9 @@ from ness_cli.results.run_metrics import Values, run_metrics
 from ness_cli.results.run_names import RunNames
 from ness_cli.results.summary import Group, Spread, distinct_names, short_names
 from ness_cli.results.table import Paragraph, Table, apart
+from ness_cli.words import counted
 
+_MOST_MATRICES = 30  # accuracies by task are shown of so many runs
 _OTHER_COLUMNS = 64  # what the columns beside the names of runs take, at most
 
 
@@ -152,7 +154,11 @@ class Report:
         return [meter, room_tables.layer_room_table(run), tables.steps_table(run)]
 
     def _accuracies(self, width: int) -> list[Table | Paragraph]:
-        """Return a table per run, and once what explains them."""
+        """Return a table per run, and once what explains them; too many tables say nothing."""
+        if len(self.runs) > _MOST_MATRICES:
+            left_out = counted(len(self.runs), "run")
+            text = f"accuracies by task of {left_out} left out; --format json has them"
+            return [Paragraph(text, is_faint=True)]
         found: list[Table | Paragraph] = []
         legend = []
         for run in self.runs:
