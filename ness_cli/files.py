@@ -7,11 +7,43 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError, InputError
+
+# Of this process: whoever writes must not be able to leave them out.
+_guards: list[tuple[Path, Callable[[], None]]] = []
+
+
+@contextlib.contextmanager
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before a file below a folder is put into place or removed; it may raise."""
+    guard = (folder.absolute(), check)
+    _guards.append(guard)
+    try:
+        yield
+    finally:
+        _guards.remove(guard)
+
+
+def _ask_guards(path: Path) -> None:
+    for folder, check in tuple(_guards):
+        if path.absolute().is_relative_to(folder):
+            check()
+
+
+def _replace(temporary: str | Path, path: Path) -> None:
+    """Put what is complete into its place."""
+    _ask_guards(path)
+    os.replace(temporary, path)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file, if it is there."""
+    _ask_guards(path)
+    path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -53,7 +85,7 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -
                 os.fsync(file.fileno())
         # mkstemp makes files private; a run is shared like any other folder of the user.
         _share(temporary, 0o666)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -100,7 +132,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for written in temporary.rglob("*"):
             _flush(written)
         _share(str(temporary), 0o777)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import filelock
-
-from ness_cli.errors import LockedError
-from ness_cli.files import remove_leftovers, write_json
+from ness_cli.files import guarded, remove_leftovers
+from ness_cli.lease import Lease
+from ness_cli.process_identity import ProcessIdentity
 
 
 @dataclass(frozen=True)
@@ -83,50 +78,33 @@ class RunDir:
         return path.relative_to(self.path).as_posix()
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for writing.
+    def lock(self, note: Callable[[str], None] = lambda _text: None) -> Iterator[None]:
+        """Hold the run for writing; who loses it meanwhile can write no file into it any more.
+
+        Args:
+            note: Called with a line of text when it takes long.
 
         Raises:
             LockedError: If another process holds it; the message has its pid and host.
         """
         is_new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
-        holder = self.path / ".lock-holder.json"
-        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        lease = Lease(self.path / ".lock", note=note)
         try:
-            lock.acquire()
-        except filelock.Timeout:
-            known = _content(holder)
-            who = f"process {known['pid']} on {known['host']}" if known else "another process"
-            raise LockedError(
-                f"{self.path} is in use by {who}", "wait for it to end, or stop it"
-            ) from None
-        own = {"host": socket.gethostname(), "pid": os.getpid()}
-        try:
-            remove_leftovers(self.path)
-            write_json(holder, own)
-            yield
+            with lease.held(), guarded(self.path, lease.check):
+                remove_leftovers(self.path)
+                try:
+                    yield
+                finally:
+                    # Refused: nothing is to be left.
+                    if is_new and lease.is_held and not self.run.exists():
+                        self.log.unlink(missing_ok=True)
         finally:
-            # Of another process if the folder was deleted under this one, and made again.
-            if _content(holder) in (own, {}):
-                holder.unlink(missing_ok=True)
-                if not self.run.exists():
-                    self._remove_leavings(is_new=is_new)
-            lock.release()
-            if is_new and self.path.is_dir() and not any(self.path.iterdir()):
-                self.path.rmdir()
+            if not self.run.exists():
+                lease.forget()
+                if is_new:
+                    with contextlib.suppress(OSError):  # not empty
+                        self.path.rmdir()
 
-    def _remove_leavings(self, *, is_new: bool) -> None:
-        """Remove what a preparation that was refused leaves, while the folder is locked."""
-        with contextlib.suppress(OSError):  # Windows removes no file that is open
-            (self.path / ".lock").unlink()
-        if is_new:
-            self.log.unlink(missing_ok=True)
-
-
-def _content(holder: Path) -> dict[str, Any]:
-    """Return who holds a run, empty where that is not known."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(holder.read_text())
-        return {key: found[key] for key in ("host", "pid")}
-    return {}
+    def holder(self) -> ProcessIdentity | None:
+        """Return the process that writes into the run now, ``None`` if none does."""
+        return Lease(self.path / ".lock").holder()

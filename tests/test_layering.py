@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ness_cli"
 ROWS = {
-    **dict.fromkeys(("errors", "words", "hashing", "allocator"), 0),
+    **dict.fromkeys(("errors", "words", "hashing", "allocator", "process_identity"), 0),
     **dict.fromkeys(
         (
             "settings",
@@ -21,6 +21,7 @@ ROWS = {
             "plots",
             "results",
             "console",
+            "lease",
             "memory",
             "stop_request",
             "workplace",
@@ -41,7 +42,7 @@ ROWS = {
 # Row 1 is small and closed: who may use whom inside it.
 INSIDE_ROW_1 = {
     "settings": {"registry"},
-    "run_dir": {"files"},
+    "run_dir": {"files", "lease"},
     "workplace": {"console", "stop_request"},
     "extensions": {"files", "run_dir"},
     "run_state": {"extensions", "files", "run_dir"},

@@ -25,7 +25,7 @@ def extend_run(
     if dry_run:
         extended = plan_extension(run, preset, overrides, workplace)
     else:
-        with run.lock():
+        with run.lock(console.note):
             extended = extend(run, preset, overrides, workplace)
     following = read_state(run).next_command()
     title = f"{path}, would be added" if dry_run else f"{path}, added"
@@ -51,7 +51,7 @@ def take_back_tasks(path: Path, workplace: Session) -> None:
     """Take back the tasks of the last extension that were not begun, and say which."""
     run, console = RunDir(path), workplace.console
     read_run_record(run)
-    with run.lock():
+    with run.lock(console.note):
         gone = take_back(run)
         state = read_state(run)
     which = f"tasks {gone[0]} to {gone[-1]} are" if len(gone) > 1 else f"task {gone[0]} is"

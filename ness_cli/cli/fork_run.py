@@ -17,7 +17,7 @@ def fork_run(
     """Make a fork of a run and show what it shares."""
     run, other, console = RunDir(path), RunDir(out), workplace.console
     read_run_record(run)  # refuses a folder that is no run before a lock file is put there
-    with run.lock():
+    with run.lock(console.note):
         forked = fork(run, other, overrides, workplace, after=after)
     steps = [f"{COMMANDS[step.step]} of task {step.task}" for step in forked.shared]
     for note in forked.notes:

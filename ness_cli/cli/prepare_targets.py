@@ -21,7 +21,7 @@ def prepare_targets(found: Sequence[Target], workplace: Session, *, verify_data:
     documents = []
     for target in found:
         run = target.run
-        with run.lock():
+        with run.lock(console.note):
             prepared = prepare(run, target.resolved, workplace, verify_data=verify_data)
             following = read_state(run).next_command()
         if prepared.was_there:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +13,12 @@ from typing import Any
 
 from ness_cli.cli.session import Session
 from ness_cli.errors import NessError, SystemRefusedError
+from ness_cli.process_identity import this_process
 from ness_cli.settings.study_files import read_study
 from ness_cli.stages.report import report_format
 from ness_cli.stages.report import save as save_report
 from ness_cli.study.conduct import Conduct, make_engine, refuse_other_settings
-from ness_cli.study.folder import StudyFolder, study_folder, who
+from ness_cli.study.folder import StudyFolder, study_folder
 from ness_cli.study.plan import StudyPlan
 from ness_cli.study.shared_start import refuse_unshared
 from ness_cli.study.states import States
@@ -83,7 +83,7 @@ def run_study(request: Request, workplace: Session, *, only_failed: bool) -> Non
     """
     plan, console = request.plan(workplace), workplace.console
     engine = make_engine(request.engine, plan, workplace)
-    with plan.folder.lock():
+    with plan.folder.lock(console.note):
         refuse_other_settings(plan)
         plan.folder.remember(plan.study, engine=request.engine, device=workplace.device)
         console.note(f"{plan.folder.path}: {States.of(plan).summary()}")
@@ -135,12 +135,10 @@ def stop_study(path: Path, workplace: Session) -> None:
     )
     holder = plan.folder.holder()
     if holder:
-        if holder["host"] != socket.gethostname():
-            raise SystemRefusedError(
-                f"{path} is being run by {who(holder)}", "type this command there"
-            )
-        workplace.console.note(f"{path}: asking {who(holder)} to stop")
-        os.kill(holder["pid"], signal.SIGTERM)
+        if holder.machine != this_process().machine:
+            raise SystemRefusedError(f"{path} is being run by {holder}", "type this command there")
+        workplace.console.note(f"{path}: asking {holder} to stop")
+        os.kill(holder.pid, signal.SIGTERM)
     while plan.folder.holder():
         time.sleep(_POLL_SECONDS)
         workplace.stop.check("it was asked to stop", "the same command")

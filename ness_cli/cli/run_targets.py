@@ -89,7 +89,7 @@ def _run_one(target: Target, workplace: Session, extent: Extent) -> dict[str, An
         console.note(step_line(name, outcome.task, outcome.record, num_tasks))
         steps.append({"step": name, "task": outcome.task})
 
-    with folder.lock():
+    with folder.lock(console.note):
         prepare(folder, target.resolved, workplace, verify_data=extent.verify_data)
         with at_work(folder, workplace) as context:
             num_tasks = context.stream.num_tasks

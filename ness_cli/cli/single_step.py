@@ -41,7 +41,7 @@ def make_step(
         )
     with (
         joined_processes(torch_device(workplace)) as processes,
-        _lock(folder, processes),
+        _lock(folder, processes, console.note),
         at_work(folder, workplace) as context,
     ):
         outcome = step(context)
@@ -65,13 +65,13 @@ def make_step(
 
 
 @contextmanager
-def _lock(folder: RunDir, processes: Processes) -> Iterator[None]:
+def _lock(folder: RunDir, processes: Processes, note: Callable[[str], None]) -> Iterator[None]:
     """Hold the run in the first process, and let the others go on only when it does."""
     with ExitStack() as stack:
         refusal = None
         if processes.is_main:
             try:
-                stack.enter_context(folder.lock())
+                stack.enter_context(folder.lock(note))
             except LockedError as error:
                 refusal = error
         (is_refused,) = processes.any(refusal is not None)

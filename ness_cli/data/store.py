@@ -12,16 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
-
 from ness_cli.data.formats.content import readable_sha256
 from ness_cli.data.store_images import write_images, write_refusals
 from ness_cli.data.stream_manifest import Manifest
 from ness_cli.data.stream_plan import content_hashes, content_of_all, opened_stream
 from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
 from ness_cli.errors import DamagedError
-from ness_cli.files import read_json, write_json
+from ness_cli.files import guarded, read_json, write_json
 from ness_cli.hashing import sha256_of_text
+from ness_cli.lease import Lease
 from ness_cli.settings.sources.base import DataSettings
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def prepare(
         contents = content_hashes(options.datasets(), progress)
     key = key or keys(options, contents)[0]
     folder = cache / key[:FOLDER_LENGTH]
-    with _locked(cache / f"{key[:FOLDER_LENGTH]}.lock", progress):
+    with _locked(folder, progress):
         try:
             stored = prepared(cache, key)
         except DamagedError as error:
@@ -143,16 +142,15 @@ def keys(options: DataSettings, contents: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    lock = filelock.FileLock(path)
-    with write_refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            progress.note("another process prepares the same images; waiting for it")
-            lock.acquire()
-    try:
+def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold an entry of the cache; wait for who does."""
+
+    def wait(_text: str) -> None:
+        progress.note("another process prepares the same images; waiting for it")
+
+    lease = Lease(folder.with_name(f"{folder.name}.lock"), note=wait)
+    with contextlib.ExitStack() as stack:
+        with write_refusals(lease.path):
+            stack.enter_context(lease.held(is_patient=True))
+        stack.enter_context(guarded(folder, lease.check))
         yield
-    finally:
-        lock.release()

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ness_cli import tensor_files
+from ness_cli.files import remove_file
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class CheckpointFile:
 
     def remove(self) -> None:
         """Delete the file, if it is there."""
-        self.path.unlink(missing_ok=True)
+        remove_file(self.path)
 
 
 def optimizer_tensors(

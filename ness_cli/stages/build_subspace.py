@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ness_cli.files import remove_file
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.methods.task import LayerRow
@@ -86,7 +87,7 @@ def _consolidated(
     current_processes().wait()
     context.require_same_run()
     if current_processes().is_main:
-        context.run.task(task_number).record(RECORDS["build"]).unlink(missing_ok=True)
+        remove_file(context.run.task(task_number).record(RECORDS["build"]))
     outputs = method.outputs("build")
     for name, tensors in outputs.items():
         record.write(name, tensors)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from ness_cli.data.task_stream import FOLDER_LENGTH
-from ness_cli.errors import DamagedError
+from ness_cli.errors import DamagedError, LockedError
 from ness_cli.extensions import read_extensions
 from ness_cli.files import read_json
+from ness_cli.lease import Lease
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 
@@ -101,12 +100,11 @@ def needed_folders(runs: Iterable[Path]) -> set[str]:
 
 def remove(stream: PreparedStream) -> bool:
     """Remove the images of a stream; return whether it was, or is being prepared right now."""
-    lock = filelock.FileLock(f"{stream.folder}.lock", timeout=0)
     try:
-        with lock:
+        with Lease(stream.folder.with_name(f"{stream.folder.name}.lock")).held():
             # First of all: what is removed halfway must not look complete.
             (stream.folder / "stream.json").unlink(missing_ok=True)
             shutil.rmtree(stream.folder)
-    except filelock.Timeout:
+    except LockedError:
         return False
     return True

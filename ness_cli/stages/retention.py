@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ness_cli.files import read_json, write_json
+from ness_cli.files import read_json, remove_file, write_json
 from ness_cli.methods.base import Method
 from ness_cli.run_state import RECORDS, RunState, command
 from ness_cli.stages.context import RunContext
@@ -58,5 +58,5 @@ def _remove(context: RunContext, task: int, step: str, names: list[str]) -> dict
     record["removed"] = sorted({*record.get("removed", []), *gone})
     write_json(path, record)
     for file in files:
-        file.unlink()
+        remove_file(file)
     return gone

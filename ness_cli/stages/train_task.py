@@ -11,7 +11,7 @@ from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit
 from ness_cli.engine.fit_state import FitContext, FitState
 from ness_cli.engine.score import record_statistics
-from ness_cli.files import write_bytes
+from ness_cli.files import remove_file, write_bytes
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.methods.task import Task
@@ -82,9 +82,9 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         processes = current_processes()
         context.require_same_run()
         if processes.is_main and (force or step.status == "stale"):
-            folder.checkpoint.unlink(missing_ok=True)
+            remove_file(folder.checkpoint)
         if processes.is_main:
-            folder.record("train").unlink(missing_ok=True)
+            remove_file(folder.record("train"))
         processes.wait()
         checkpoint = CheckpointFile(
             folder.checkpoint,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from ness_cli.errors import InputError, LockedError, NessError
+from ness_cli.errors import InputError, NessError
 from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.lease import Lease
+from ness_cli.process_identity import ProcessIdentity
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import STEPS, RunState, read_state
 from ness_cli.settings import yaml_files
@@ -114,7 +111,7 @@ class StudyFolder:
         done = num_done(state, num_tasks)
         if done == num_tasks:
             return RunProgress("done", done, num_tasks)
-        if is_held(run):
+        if run.holder() is not None:
             return RunProgress("running", done, num_tasks)
         if code in (None, 0, INTERRUPTED, IN_USE):
             return RunProgress("stopped", done, num_tasks)
@@ -138,60 +135,27 @@ class StudyFolder:
         return None
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, note: Callable[[str], None] = lambda _text: None) -> Iterator[None]:
         """Hold the study: one process at a time starts its runs.
+
+        Args:
+            note: Called with a line of text when it takes long.
 
         Raises:
             LockedError: If another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise LockedError(
-                f"{self.path} is being run by {who(_holder(self.path))}",
-                f"wait for it, or: ness study stop {self.path}",
-            ) from None
-        try:
-            write_json(self._holder_file, {"host": socket.gethostname(), "pid": os.getpid()})
+        remedy = f"wait for it, or: ness study stop {self.path}"
+        with Lease(self.path / ".lock", note=note, remedy=remedy).held():
             yield
-        finally:
-            self._holder_file.unlink(missing_ok=True)
-            lock.release()
 
-    @property
-    def _holder_file(self) -> Path:
-        return self.path / ".lock-holder.json"
-
-    def holder(self) -> Mapping[str, Any]:
-        """Return host and pid of the process that runs the study; empty if none does."""
-        return _holder(self.path)
+    def holder(self) -> ProcessIdentity | None:
+        """Return the process that runs the study, ``None`` if none does."""
+        return Lease(self.path / ".lock").holder()
 
 
 def num_done(state: RunState, until: int) -> int:
     """Return how many tasks of a run, up to one, have all their steps."""
     return sum(all(state.of(task, step).is_done for step in STEPS) for task in range(1, until + 1))
-
-
-def is_held(run: RunDir) -> bool:
-    """Return whether a process works on a run, as far as that can be seen from here."""
-    return bool(_holder(run.path))
-
-
-def who(holder: Mapping[str, Any]) -> str:
-    """Return the words for the holder of a lock."""
-    return f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-
-
-def _holder(folder: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((folder / ".lock-holder.json").read_text())
-        if content["host"] == socket.gethostname():
-            os.kill(content["pid"], 0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return content
 
 
 def study_folder(path: Path) -> StudyFolder:

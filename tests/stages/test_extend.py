@@ -91,7 +91,9 @@ def _bytes(run, *but):
     return {
         path.relative_to(run.path).as_posix(): path.read_bytes()
         for path in sorted(run.path.rglob("*"))
-        if path.is_file() and path.name not in ("log.txt", ".lock", *but)
+        if path.is_file()
+        and path.name not in ("log.txt", *but)
+        and not path.name.startswith(".lock-")
     }
 
 

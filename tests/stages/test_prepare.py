@@ -73,18 +73,19 @@ def test_a_refused_preparation_leaves_nothing(tmp_path, was_there):
 
     def refused():
         with run.lock(), run_log(run, "prepare"):
-            assert (run.path / ".lock").exists()
+            assert (run.path / ".lock-1").exists()
             raise InputError("refused", "")
 
     with pytest.raises(InputError, match="refused"):
         refused()
     assert run.path.exists() == was_there
     assert [path.name for path in run.path.glob("*")] == ["log.txt"] * was_there
-    # What is a run keeps its lock file: another process may be about to open it.
+    # What is a run keeps the file: the next holder counts on from it.
     _prepare(tmp_path)
-    with run.lock():
-        pass
-    assert (run.path / ".lock").exists()
+    for number in (1, 2):
+        with run.lock():
+            assert (run.path / f".lock-{number}").exists()
+    assert [path.name for path in run.path.glob(".lock*")] == [".lock-2"]
 
 
 def test_a_mistyped_run_names_the_nearest_one(tmp_path):

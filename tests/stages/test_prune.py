@@ -6,11 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
-import filelock
 import pytest
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
+from ness_cli.lease import Lease
 
 TINY = [
     *("--preset", "digits", "data.num_tasks=3", "data.limit_per_class=10", "net.hidden=[12, 10]"),
@@ -152,7 +152,7 @@ def test_nothing_is_freed_without_being_told_where_runs_are(cache, tmp_path):
 
 def test_images_that_are_being_prepared_stay(cache, tmp_path):
     gone = _folder(tmp_path / "runs" / "b")
-    with filelock.FileLock(cache / f"{gone}.lock"):
+    with Lease(cache / f"{gone}.lock").held():
         result = _good("cache", "prune", "--runs", tmp_path / "runs" / "a")
     assert "is being prepared, and stays" in result.stderr
     assert (cache / gone / "stream.json").exists()

@@ -133,13 +133,13 @@ def test_a_row_with_other_settings_than_its_runs_is_refused_by_name(tmp_path):
 def test_one_process_at_a_time_runs_a_study(tmp_path):
     folder = StudyFolder(tmp_path)
     with folder.lock():
-        assert folder.holder()["pid"] == os.getpid()
+        assert folder.holder().pid == os.getpid()
         with (
             pytest.raises(LockedError, match=f"process {os.getpid()} on"),
             StudyFolder(tmp_path).lock(),
         ):
             pass
-    assert not folder.holder()
+    assert folder.holder() is None
 
 
 SLOW = """

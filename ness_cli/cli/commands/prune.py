@@ -38,7 +38,7 @@ def prune(
     with session(json=json, quiet=quiet, device="cpu") as workplace:
         folder = RunDir(run)
         read_run_record(folder)  # refuses a folder that is no run before a lock file is put there
-        with folder.lock():
+        with folder.lock(workplace.console.note):
             removed = remove_older(RunContext(folder, workplace), is_dry=dry_run)
         verb = "would be removed" if dry_run else "removed"
         workplace.console.result(removal_table(removed, f"{run}: {verb}"))
