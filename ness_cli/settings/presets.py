@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,13 @@ def path_of(preset: str) -> Path:
 
 
 def head(path: Path) -> tuple[str, str]:
-    """Return the first two comment lines of a preset: what it is, and of which benchmark."""
+    """Return the first two comment lines of a preset: what it is, and of what on which network."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line.lstrip("# ").strip().rstrip(".") for line in lines if line.startswith("#")]
     first, second, *_ = [*comments, "", ""]
     return first, second
+
+
+def in_common(heads: Sequence[str]) -> str:
+    """Return what the second lines of a benchmark's presets begin with, up to a comma."""
+    return ", ".join(commonprefix([head.split(", ") for head in heads]))

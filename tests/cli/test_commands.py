@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from ness_cli.cli.app import app
 from ness_cli.cli.session import cache_dir
 from ness_cli.run_state import COMMANDS
-from ness_cli.settings import yaml_files
+from ness_cli.settings import presets, yaml_files
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.train_task import train_task
 
@@ -718,6 +718,11 @@ def test_presets_are_listed_by_benchmark_on_one_line_each():
     assert "digits" in listed["benchmarks"]["digits"]
     assert sorted(n for g in listed["benchmarks"].values() for n in g) == sorted(listed["presets"])
     lines = good("presets", "ls").stdout.splitlines()
+    headings = {head: rest for head, _, rest in (line.partition(": ") for line in lines)}
+    for benchmark, names in listed["benchmarks"].items():
+        assert headings[benchmark]
+        for name in names:
+            assert presets.head(presets.paths()[name])[1].startswith(headings[benchmark])
     for name in listed["presets"]:
         assert sum(line.split()[:1] == [name] for line in lines) == 1
 

@@ -30,14 +30,16 @@ def list_presets(json: options.Json = False) -> None:
         for benchmark, found in groupby(presets.paths().values(), presets.benchmark_of):
             table = plain_table("preset", "what it is", "published", left=2)
             table.columns[0].no_wrap = True
-            benchmarks[benchmark] = []
+            benchmarks[benchmark], about = [], []
             for path in found:
-                title, benchmark_title = presets.head(path)
+                title, of_benchmark = presets.head(path)
+                about.append(of_benchmark)
                 published = about_of(path).published
                 table.add_row(path.stem, title, str(published or ""))
                 benchmarks[benchmark].append(path.stem)
                 summaries[path.stem] = title
-            workplace.console.result(titled(f"{benchmark}: {benchmark_title}", table, " "))
+            heading = f"{benchmark}: {presets.in_common(about)}"
+            workplace.console.result(titled(heading, table, " "))
         document = {"presets": summaries, "benchmarks": benchmarks}
         workplace.console.document({"schema": "ness.presets/1", **document})
 
