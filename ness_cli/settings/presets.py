@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -81,4 +81,5 @@ def head(path: Path) -> tuple[str, str]:
 
 def in_common(heads: Sequence[str]) -> str:
     """Return what the second lines of a benchmark's presets begin with, up to a comma."""
-    return ", ".join(commonprefix([head.split(", ") for head in heads]))
+    clauses = zip(*(head.split(", ") for head in heads), strict=False)
+    return ", ".join(own[0] for own in takewhile(lambda own: len({*own}) == 1, clauses))
