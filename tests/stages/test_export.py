@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -60,6 +61,23 @@ def test_the_card_says_what_hubs_and_people_read(run, tmp_path):
     assert "train.epochs: 1\n" in body
     assert "MIT" in body
     assert str(tmp_path) not in text
+
+
+def test_the_card_says_what_differs_for_appended_tasks(run, tmp_path):
+    longer = tmp_path / "longer"
+    shutil.copytree(run, longer)
+    for command in (
+        ("extend", longer, "data.num_tasks=1", "train.epochs=2"),
+        ("run", "--out", longer),
+        ("export", longer, tmp_path / "a", "--to", "torch"),
+    ):
+        result = _ness(*command)
+        assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "a" / "README.md").read_text()
+    assert "train.epochs: 1\n" in text
+    own = text.partition("# task 3, added later:\n")[2].partition("```")[0].splitlines()
+    assert "# train.epochs: 2" in own
+    assert not [line for line in own if "net." in line or "path" in line]
 
 
 @pytest.mark.parametrize("form", ["pt2", "merged"])
