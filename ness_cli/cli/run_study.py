@@ -14,15 +14,18 @@ from typing import Any
 from ness_cli.cli.session import Session
 from ness_cli.errors import NessError, SystemRefusedError
 from ness_cli.process_identity import this_process
+from ness_cli.results.table import plain_table, titled
 from ness_cli.settings.study_files import read_study
 from ness_cli.stages.report import report_format
 from ness_cli.stages.report import save as save_report
 from ness_cli.study.conduct import Conduct, make_engine, refuse_other_settings
 from ness_cli.study.folder import StudyFolder, study_folder
+from ness_cli.study.measure import measure
 from ness_cli.study.plan import StudyPlan
 from ness_cli.study.shared_start import refuse_unshared
 from ness_cli.study.states import States
 from ness_cli.study.table import found_report, study_report
+from ness_cli.study.timings import Timings
 from ness_cli.words import counted
 
 _POLL_SECONDS = 0.5
@@ -145,6 +148,43 @@ def stop_study(path: Path, workplace: Session) -> None:
     states = States.of(plan)
     workplace.console.note(f"{path}: {states.summary()}")
     workplace.console.document(_document("ness.study-stop/1", states))
+
+
+def plan_study(
+    request: Request, workplace: Session, *, like: Sequence[Path], measured: bool
+) -> None:
+    """Show what a study will take; nothing is written but what measuring prepares.
+
+    Args:
+        request: What was typed.
+        workplace: Where to show it.
+        like: Folders with runs by whose times those of the study are estimated, beside its own.
+        measured: Measure what is not known from these.
+    """
+    from ness_cli.study.forecast import forecast  # torch
+
+    plan, timings = request.plan(workplace), Timings()
+    engine = make_engine(request.engine, plan, workplace)
+    timings.add([plan.folder.path, *like], plan.study.settings.threads)
+    if measured:
+        measure(plan, timings, workplace)
+    found = forecast(plan, engine, timings)
+    workplace.console.result(found.table())
+    workplace.console.document(found.document())
+
+
+def list_studies(folder: Path, workplace: Session) -> None:
+    """Show the studies right in a folder, or below it at any depth, and how far they are."""
+    table, documents = plain_table("study", "base", "runs", "done", "failed", left=2), []
+    for record in sorted(folder.glob("**/study.json")):
+        states = States.of(remembered_plan(record.parent)[0])
+        base = states.plan.study.settings.base
+        counts = [len(states.runs), states.counts["done"], states.counts["failed"]]
+        table.add_row(str(record.parent), Path(base).stem, *map(str, counts))
+        own = {"folder": str(record.parent), "base": base, "counts": states.counts}
+        documents.append(own)
+    workplace.console.result(titled("", table) if documents else f"{folder}: no study in it")
+    workplace.console.document({"schema": "ness.studies/1", "studies": documents})
 
 
 @dataclass(frozen=True)

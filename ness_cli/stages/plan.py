@@ -58,14 +58,18 @@ class Plan:
         return total
 
 
-def plan_run(settings: Settings) -> Plan:
+def plan_run(settings: Settings, manifest: Mapping[str, Any] | None = None) -> Plan:
     """Plan a run.
+
+    Args:
+        settings: Those of the run.
+        manifest: Its planned stream, where that is known: listing images takes its time.
 
     Raises:
         SettingsError: If the settings do not fit each other or the data.
         InputError: If the images cannot be read.
     """
-    manifest = plan(settings.stream)
+    manifest = plan(settings.stream) if manifest is None else manifest
     method = check_fit(settings, manifest)
     layers = [
         {"layer": name, "d": view.dim, "out": view.out} for name, view in method.layers.items()

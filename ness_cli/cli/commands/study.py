@@ -99,6 +99,75 @@ def run(
             run_study.run_study(request, workplace, only_failed=only_failed)
 
 
+@app.command("plan")
+def plan(
+    file: File,
+    overrides: options.Overrides = None,
+    out: Out = None,
+    on: On = "local",
+    rows: Rows = None,
+    seeds: Seeds = None,
+    base: Base = None,
+    jobs: Jobs = None,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder with finished runs to estimate times by. Default: runs.",
+            show_default=False,
+        ),
+    ] = None,
+    measured: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure an epoch of what no finished run tells the time."),
+    ] = False,
+    device: options.Device = "auto",
+    threads: Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show the runs of a study, their tasks, and about how much time and disk they take.
+
+    Times are those of finished runs of the same kind: the same images, network, training and
+    method. Every row is checked with its images and its network.
+
+    [dim]Examples:[/dim]
+
+      ness study plan studies/family-digits.yaml --measure
+
+      ness study plan studies/budget.yaml --like runs/older data.path=cifar100
+    """
+    from ness_cli.cli import run_study
+    from ness_cli.cli.targets import parse_seeds, refuse_options
+
+    with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
+        refuse_options(overrides or (), plan)
+        request = run_study.Request(
+            file,
+            overrides or (),
+            base=base,
+            seeds=None if seeds is None else parse_seeds(seeds),
+            out=out,
+            rows=rows or (),
+            jobs=jobs,
+            engine=on,
+        )
+        folders = [Path("runs")] if like is None else like
+        run_study.plan_study(request, workplace, like=folders, measured=measured)
+
+
+@app.command("ls")
+def list_studies(
+    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path("runs"),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the studies that were run in a folder, and how far they are."""
+    from ness_cli.cli.run_study import list_studies as show
+
+    with session(json=json, quiet=quiet) as workplace:
+        show(folder, workplace)
+
+
 @app.command("status")
 def status(folder: Folder, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Show how far every run of a study is, and why runs failed."""

@@ -63,6 +63,10 @@ class Engine(ABC):
         self.threads = threads
         self.workplace = workplace
 
+    def at_a_time(self) -> int | None:
+        """Return how many jobs run at a time; ``None`` if that is not known."""
+        return self.options.jobs
+
     @abstractmethod
     def dry_run(self, jobs: Sequence[Job]) -> str:
         """Return what ``run`` would submit or start, as text; nothing is written."""

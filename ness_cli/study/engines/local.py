@@ -24,6 +24,10 @@ class Local(Engine):
 
     options: Options
 
+    def at_a_time(self) -> int:
+        """Return how many jobs run at a time."""
+        return len(self.slots())
+
     def dry_run(self, jobs: Sequence[Job]) -> str:
         """Return the commands, after a line with how many of them run at a time."""
         slots = self.slots()
