@@ -9,12 +9,14 @@ from __future__ import annotations
 import json as json_library
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rich.console import Console as RichConsole
 from rich.console import RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     ProgressColumn,
@@ -86,6 +88,29 @@ class Console(Progress):
         """Print a result on stdout."""
         if not self._quiet and not self._json:
             self._out.print(renderable)
+
+    @contextmanager
+    def live(self, *, plain_seconds: float = _PLAIN_SECONDS) -> Iterator[Show]:
+        """Show a result that changes: in its place on a terminal, elsewhere as lines.
+
+        Args:
+            plain_seconds: Seconds after which a line is printed anew although only details of it
+                are new.
+
+        Yields:
+            A function to call with what is to be seen: sections, each with a headline that says
+            what is more than a detail.
+        """
+        if self._quiet or self._json:
+            yield lambda sections: None
+        elif self._out.is_terminal and not self._out.no_color:
+            with Live(console=self._out, auto_refresh=False) as screen:
+                yield lambda sections: screen.update(
+                    Text("\n".join("\n  ".join([s.line, *s.details]) for s in sections)),
+                    refresh=True,
+                )
+        else:
+            yield _PlainLines(self._out, plain_seconds).show
 
     def plain(self, text: str) -> None:
         """Print text on stdout as it is, whatever it contains."""
@@ -171,6 +196,41 @@ def _bar_columns(width: int) -> list[ProgressColumn]:
         TextColumn("left"),
         TimeRemainingColumn(),
     ]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of what changes.
+
+    Attributes:
+        key: What it is printed for at once when it changes, where there is no terminal.
+        line: What it says.
+        details: Lines below, on a terminal.
+    """
+
+    key: str
+    line: str
+    details: tuple[str, ...] = ()
+
+
+Show = Callable[[Sequence[Section]], None]
+
+
+class _PlainLines:
+    """Sections that are new, as lines."""
+
+    def __init__(self, out: RichConsole, seconds: float) -> None:
+        self.out, self.seconds = out, seconds
+        self.shown: dict[int, tuple[float, Section]] = {}
+
+    def show(self, sections: Sequence[Section]) -> None:
+        now = time.monotonic()
+        for index, section in enumerate(sections):
+            at, before = self.shown.get(index, (0.0, None))
+            is_news = before is None or before.key != section.key
+            if is_news or (before != section and now - at >= self.seconds):
+                self.shown[index] = now, section
+                self.out.print(Text("; ".join([section.line, *section.details])), soft_wrap=True)
 
 
 class _PlainTracker:

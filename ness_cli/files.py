@@ -149,9 +149,10 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Write a JSON document atomically, sorted by key so that equal values give equal files."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    write_bytes(path, text.encode(), durable=durable)
 
 
 def read_json(path: Path, *, remedy: str) -> dict[str, Any]:

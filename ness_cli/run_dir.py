@@ -69,6 +69,11 @@ class RunDir:
         """Return the picture of how far the run has come."""
         return self.path / "progress.png"
 
+    @property
+    def live(self) -> Path:
+        """Return what a process writes about the step that it is making, for as long as it does."""
+        return self.path / "progress.json"
+
     def task(self, task_number: int) -> TaskDir:
         """Return the folder of a task, counted from 1."""
         return TaskDir(self.path / f"task-{task_number:02d}", task_number)

@@ -10,7 +10,7 @@ from rich.console import Console as RichConsole
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from ness_cli.console import Console, Progress, _bar_columns
+from ness_cli.console import Console, Progress, Section, _bar_columns
 from ness_cli.errors import NessError
 
 
@@ -131,3 +131,27 @@ def test_progress_without_a_console_says_nothing(capsys):
         advance(2, "x")
     Progress().note("x")
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_changes_is_shown_in_its_place_on_a_terminal_and_as_news_elsewhere(capsys):
+    sections = [
+        [Section("1", "a: 10 %", ("details",))],
+        [Section("1", "a: 20 %", ("details",))],
+        [Section("2", "a: done")],
+    ]
+    with Console().live() as show:
+        for each in sections:
+            show(each)
+    assert capsys.readouterr().out == "a: 10 %; details\na: done\n"
+    with Console().live(plain_seconds=0) as show:
+        for each in sections:
+            show(each)
+    assert capsys.readouterr().out.count("\n") == 3
+    console = Console()
+    screen = io.StringIO()
+    console._out = RichConsole(file=screen, force_terminal=True, width=80)
+    with console.live() as show:
+        for each in sections:
+            show(each)
+    assert "a: 20 %" in screen.getvalue()
+    assert "\x1b[" in screen.getvalue()  # the cursor goes back to what is replaced

@@ -1,4 +1,4 @@
-"""A run opened to be worked on, followed by whoever asked for it."""
+"""A run opened to be worked on, for whoever follows or watches it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from contextlib import contextmanager
 
 from ness_cli.run_dir import RunDir
 from ness_cli.stages.context import RunContext
+from ness_cli.stages.device import torch_device
+from ness_cli.stages.live_progress import LiveProgress
 from ness_cli.workplace import Workplace
 
 
 @contextmanager
 def at_work(run: RunDir, workplace: Workplace) -> Iterator[RunContext]:
-    """Open a run whose steps are to be made, and tell its trackers all there is in the end.
+    """Open a run whose steps are to be made.
+
+    What is going on is also written into the run, and its trackers are told all there is in the
+    end.
 
     Args:
         run: The run folder, locked.
@@ -21,7 +26,10 @@ def at_work(run: RunDir, workplace: Workplace) -> Iterator[RunContext]:
     Raises:
         InputError, DamagedError, SystemRefusedError: As ``RunContext`` raises them.
     """
-    context = RunContext(run, workplace)
+    device = torch_device(workplace)
+    progress = LiveProgress(workplace.progress, run, device)
+    own = Workplace(workplace.cache, workplace.device, workplace.threads, progress, workplace.stop)
+    context = RunContext(run, own)
     try:
         yield context
         context.tracking.update()

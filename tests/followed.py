@@ -21,7 +21,8 @@ def made_up(folder: Path, num_done: int = 1, *, num_tasks: int = 2, epochs: int 
         epochs: Epochs of the task in training.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"fingerprint": "f" * 64, "num_tasks": num_tasks, "identity": {}}
+    record = {"fingerprint": "f" * 64, "num_tasks": num_tasks, "identity": {"seed": 1}}
+    record |= {"method": "gpm", "preset": "p", "seed": 1, "stream_key": "k", "notes": []}
     (folder / "run.json").write_text(json.dumps(record))
     for t in range(1, min(num_done + 1, num_tasks) + 1):
         task = folder / f"task-{t:02d}"
