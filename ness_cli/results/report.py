@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 
-from ness_cli.results import forgetting_meter_tables, room_tables, tables
+from ness_cli.results import cost_tables, forgetting_meter_tables, room_tables, tables
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
 from ness_cli.results.costs import Costs, costs
 from ness_cli.results.metrics import METRICS, NAMES, metrics_table
@@ -23,7 +23,7 @@ from ness_cli.results.table import Paragraph, Table, apart
 from ness_cli.words import counted
 
 _MOST_MATRICES = 30  # accuracies by task are shown of so many runs
-_OTHER_COLUMNS = 64  # what the columns beside the names of runs take, at most
+_OTHER_COLUMNS = 62  # what the columns beside the names of runs take, at most
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,9 @@ class Report:
             self._paired_table(),
             room_tables.order_table(self.orders),
             *self._of_one_or_many(names),
-            tables.kept_table(self.runs, self.costs, names),
-            tables.cost_table(self.runs, self.costs, names),
+            cost_tables.kept_table(self.runs, self.costs, names),
+            cost_tables.effort_table(self.runs, self.costs, names),
+            cost_tables.cost_table(self.runs, names),
         ]
         shown = [table for table in found if table is not None]
         return [*self._accuracies(width), *shown, *self._notes(), *explained]
@@ -151,7 +152,7 @@ class Report:
             return [meters, room_tables.room_table(self.runs, names)]
         (run,) = self.runs
         meter = forgetting_meter_tables.updates_table(run.meter)
-        return [meter, room_tables.layer_room_table(run), tables.steps_table(run)]
+        return [meter, room_tables.layer_room_table(run), cost_tables.steps_table(run)]
 
     def _accuracies(self, width: int) -> list[Table | Paragraph]:
         """Return a table per run, and once what explains them; too many tables say nothing."""

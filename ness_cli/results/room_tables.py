@@ -11,7 +11,7 @@ from ness_cli.results.run_names import RunNames
 from ness_cli.results.table import Cell, Table, plain_table, titled
 from ness_cli.words import fixed
 
-_NOTE = "closed: directions that a task has closed lately; left: tasks until none is open then"
+_NOTE = "closed: directions a task has closed lately; left: tasks until none is open"
 
 
 def layer_room_table(run: RunResult) -> Table | None:
@@ -65,7 +65,8 @@ def order_table(found: Sequence[OrderRobustness]) -> Table | None:
         name = f"{each.preset}, {each.method}"
         values = [Cell(fixed(value), value) for value in (each.mopd, each.aopd)]
         table.add_row(name, str(each.num_orders), str(each.num_runs), *values)
-    note = (
-        "by task, largest minus smallest final accuracy over orders: MOPD the most, AOPD the mean"
+    notes = (
+        "of each task: largest minus smallest final accuracy, each the mean over seeds",
+        "MOPD: of the task that has most; AOPD: mean over tasks",
     )
-    return titled("Disparity between orders of the tasks, points", table, note)
+    return titled("Disparity between orders of the tasks, points", table, *notes)

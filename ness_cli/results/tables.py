@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
-from ness_cli.results.costs import Costs
 from ness_cli.results.margins import Margins
 from ness_cli.results.metrics import BETTER
-from ness_cli.results.number_formats import human_bytes, human_count, human_seconds, percent
+from ness_cli.results.number_formats import percent
 from ness_cli.results.read_run import RunResult
 from ness_cli.results.run_metrics import Values
 from ness_cli.results.run_names import RunNames
@@ -21,16 +20,9 @@ from ness_cli.words import fixed, tasks_in_words
 _CELL = 6  # "100.0" and a space
 _ROW, _NAMED_ROW = 8, 15  # "task 10 ", and what a name needs
 MARGIN = "±95%"
-_KEPT_NOTES = (
-    "memory: besides the weights, what later steps read; images: pixels among it",
-    "own: numbers of single tasks, as heads and masks; task: layers must know it",
-    "trained: parameters that training the last task may change",
-    "passes: of a batch, forth and back, in a step after task 1",
-)
-_FORK_NOTE = "fork: shares its first training with the run that the notes name, no independent one"
+_FORK_NOTE = "fork: no independent run, it shares the training of its first tasks"
 _FWT_NOTE = "FWT: accuracy on tasks before they are learned, above guessing"
 _INTRANSIGENCE_NOTE = "intransigence: below joint training when a task was just learned"
-_STEP_NOTE = "step: its time by the clock over finetune's, of runs on one network and machine"
 MARGIN_NOTE = f"{MARGIN}: half of the 95 % Wilson interval, from the number of test images"
 
 
@@ -169,7 +161,8 @@ def transfer_table(
     table = plain_table("run", "method", *(heads[metric] for metric in metrics), left=2)
     _mark_better(table, metrics)
     for run, own in zip(runs, found, strict=True):
-        table.add_row(names.name(run.path), run.method, *_percents(own, metrics))
+        if any(own[metric] is not None for metric in metrics):
+            table.add_row(names.name(run.path), run.method, *_percents(own, metrics))
     notes = {"fwt": _FWT_NOTE, "intransigence": _INTRANSIGENCE_NOTE}
     title = names.title("Transfer forward, and what was not learned, points")
     return titled(title, table, *(notes[metric] for metric in metrics))
@@ -212,59 +205,3 @@ def group_table(found: Sequence[Group]) -> Table:
         values = [Cell(str(spread), spread.mean) for spread in spreads]
         table.add_row(name, seeds, *values)
     return titled(f"Mean ± sample standard deviation over seeds, %{preset}", table)
-
-
-def cost_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Table:
-    """Return time and bytes of the runs."""
-    table = plain_table("run", "train", "build", "evaluate", "a step", "on disk", "peak RAM")
-    for run, own in zip(runs, found, strict=True):
-        times = [
-            human_seconds(sum(s for s in run.seconds(step) if s is not None))
-            for step in ("train", "build", "evaluate")
-        ]
-        peak = run.peak_memory()
-        table.add_row(
-            names.name(run.path),
-            *times,
-            "-" if own.step_seconds is None else f"{1000 * own.step_seconds:.1f} ms",
-            human_bytes(sum(b for b in run.bytes_written() if b is not None)),
-            "-" if peak is None else human_bytes(peak),
-        )
-    determinism = ", ".join(sorted({run.determinism for run in runs}))
-    return titled(
-        names.title("Time and bytes"),
-        table,
-        f"determinism: {determinism}",
-    )
-
-
-def kept_table(runs: Sequence[RunResult], found: Sequence[Costs], names: RunNames) -> Table:
-    """Return what the runs keep and need, and what a step of theirs costs."""
-    columns = ("run", "weights", "memory", "images", "own", "trained", "task", "passes", "step")
-    table = plain_table(*columns)
-    for run, own in zip(runs, found, strict=True):
-        sizes = (own.model_bytes, own.memory_bytes, own.image_bytes)
-        counts = (own.task_numbers, own.trained_numbers)
-        table.add_row(
-            names.name(run.path),
-            *("-" if size is None else human_bytes(size) for size in sizes),
-            *("-" if count is None else human_count(count) for count in counts),
-            "-" if own.needs_task is None else "yes" if own.needs_task else "no",
-            "-" if own.passes is None else str(own.passes),
-            "-" if own.step_ratio is None else fixed(own.step_ratio),
-        )
-    step_note = _STEP_NOTE if any(own.step_ratio is not None for own in found) else ""
-    title = names.title("What is kept, and what a step costs")
-    return titled(title, table, *_KEPT_NOTES, step_note)
-
-
-def steps_table(run: RunResult) -> Table:
-    """Return time and bytes of every step of a run."""
-    table = plain_table("task", "train", "build", "evaluate", "bytes written")
-    columns = [run.seconds(step) for step in ("train", "build", "evaluate")]
-    for task_number, (*seconds, size) in enumerate(
-        zip(*columns, run.bytes_written(), strict=True), start=1
-    ):
-        cells = ["-" if s is None else human_seconds(s) for s in seconds]
-        table.add_row(str(task_number), *cells, "-" if size is None else human_bytes(size))
-    return titled("Per task", table)

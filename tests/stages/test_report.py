@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
 from ness_cli.errors import DamagedError
-from ness_cli.stages.report import report
+from ness_cli.stages.report import report, report_format
 
 
 def shown(paths: list[Path], width: int) -> str:
@@ -117,8 +118,10 @@ def test_what_is_kept_and_what_a_step_costs_stand_in_every_report(tmp_path):
     # A version that counted nothing but one number.
     assert [found["old"][fact] for fact in facts[2:]] == [None, 10**9, None, None, None]
     text = shown([tmp_path], 100)
-    (row,) = [line for line in text.splitlines() if "er " in line and "4.00" in line]
-    assert row.endswith("26.0 MB  1.0 GB  1.5 MB  1.2 M    9.2 k    no       4  4.00")
+    rows = [line.split("  ") for line in text.splitlines() if line.startswith("er ")]
+    words = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert ["er", "26.0 MB", "1.0 GB", "1.5 MB", "1.2 M", "9.2 k"] in words
+    assert ["er", "40.0 ms", "4.00", "4", "no"] in words
 
 
 def test_a_method_that_is_not_installed_keeps_what_its_records_say(tmp_path):
@@ -187,3 +190,50 @@ def test_a_run_of_a_package_that_is_not_installed_is_reported_beside_others(tmp_
     made_up(tmp_path / "theirs", 1, method="of-another-package")
     made_up(tmp_path / "ours", 1)
     assert len(report([tmp_path]).groups) == 2
+
+
+@pytest.fixture(scope="module")
+def fifteen(tmp_path_factory) -> Path:
+    """Three methods of three seeds, and every other kind of run that there is beside them."""
+    parent = tmp_path_factory.mktemp("runs") / "of-all-kinds"
+    for seed in (1, 2, 3):
+        for method in ("ness", "gpm", "finetune"):
+            made_up(parent / method / f"seed-{seed}", seed, method=method, more=_steps(10 + seed))
+    made_up(parent / "joint", 1, method="joint")
+    order = [9, *range(9)]
+    settings = {"data.task_order": [t + 1 for t in order]}
+    made_up(parent / "reordered", 1, method="gpm", order=order, settings=settings)
+    unfinished = made_up(parent / "unfinished", 4, method="gpm")
+    for path in unfinished.glob("task-10/*.json"):
+        path.unlink()
+    fork = made_up(parent / "fork", 1, eps1=0.25)
+    record = json.loads((fork / "run.json").read_text())
+    about = {"from": "ness", "after": 1, "changed": ["methods.ness.eps1"], "fingerprints": {}}
+    forked = {**about, "training_fingerprint": "f"}
+    (fork / "run.json").write_text(json.dumps({**record, "forked": forked}))
+    earlier = made_up(parent / "earlier", 1, method="ewc")
+    (earlier / "stream.json").unlink()  # the first versions described no stream
+    broken = made_up(parent / "broken", 1)
+    (broken / "task-02" / "subspace.json").write_text("{")
+    return parent
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_runs_of_all_kinds_fit_side_by_side(fifteen, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(report([fifteen], against=fifteen / "finetune"))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert not [line for line in lines if "…" in line]
+    assert [line for line in lines if line.startswith("Difference from finetune")]
+    assert [line for line in lines if line.startswith("Disparity between orders")]
+    # Every run stands in one line, or in as many as its name needs: never in the middle of a word.
+    assert not [line for line in lines if re.match(r"^(-?\d|eed)\b *$", line)]
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "latex", "markdown", "text"])
+def test_runs_of_all_kinds_have_a_place_in_every_format(fifteen, name):
+    text = report_format(name).render(report([fifteen], against=fifteen / "finetune"))
+    kinds = ("reordered", "unfinished", "fork", "earlier", "joint")
+    assert all(kind in text for kind in kinds)
+    assert ("broken" in text) is (name != "csv")
