@@ -58,25 +58,25 @@ class AccAgainstBwt:
         """Draw it into an empty figure."""
         axes = figure.add_subplot()
         heading(axes, "Accuracy against backward transfer")
-        shown = [result for result in self.results if result.is_known]
-        if not shown:
+        if not any(result.is_known for result in self.results):
             say_nothing_is_there(axes, "backward transfer needs two tasks")
             return
-        for index, result in enumerate(shown):
+        for index, result in enumerate(self.results):
+            if not result.is_known:
+                continue
+            # By its place among all: an experiment has one colour in every picture.
             colour = COLOURS[index % len(COLOURS)]
-            axes.errorbar(
-                [_or_nan(result.bwt)],
-                [_or_nan(result.acc)],
-                xerr=result.bwt_std,
-                yerr=result.acc_std,
+            place = ([_or_nan(result.bwt)], [_or_nan(result.acc)])
+            deviations = (result.acc_std, result.bwt_std)
+            axes.errorbar(*place, *deviations, "none", ecolor=colour, elinewidth=1, capsize=2)
+            axes.plot(
+                *place,
                 color=colour,
                 marker="*" if result.is_published else MARKERS[index % len(MARKERS)],
                 markersize=9 if result.is_published else 6,
                 # Hollow: one seed, of which nobody knows the spread.
                 markerfacecolor=colour if result.acc_std is not None else "none",
                 linestyle="none",
-                elinewidth=1,
-                capsize=2,
                 label=label(result.name),
             )
         axes.axvline(0, color=INK, linewidth=0.8, zorder=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ness_cli.plots.picture import FAINT, heading, label, say_nothing_is_there
 from ness_cli.plots.ramp import colour, ink_on
+from ness_cli.words import fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,9 +105,15 @@ class HeatMap:
                 colours.append(shade)
                 if font:
                     ink = ink_on(shade)
-                    text = axes.text(x, y, f"{value:.1f}", color=ink, fontsize=font)
+                    text = axes.text(x, y, written(value), color=ink, fontsize=font)
                     text.set(ha="center", va="center")
                     # Inside the axes anyway; measuring them all takes longer than drawing them.
                     text.set_in_layout(False)
         cells = PatchCollection(patches, facecolors=colours, edgecolors=FAINT, linewidths=0.3)
         axes.add_collection(cells)
+
+
+def written(value: float) -> str:
+    """Return a number as it stands in a cell: a decimal, but none for a hundred."""
+    text = fixed(value, 1)
+    return "100" if text == "100.0" else text

@@ -35,6 +35,7 @@ _LETTER = 0.66  # of a point: what a bold letter is wide, on average
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
+    "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.labelsize": 9,
@@ -110,19 +111,21 @@ def save(picture: Picture, path: Path) -> None:
     write_bytes(path, render(picture, path.suffix.lower()), durable=False)
 
 
-def render(picture: Picture, ending: str, *, dpi: int = 160) -> bytes:
+def render(picture: Picture, ending: str, *, dpi: int = 160, is_transparent: bool = False) -> bytes:
     """Return the file of a picture; what is equal when drawn is equal in all bytes.
 
     Args:
         picture: What to draw.
         ending: One of ``ENDINGS``.
         dpi: Points per inch of a ``.png``.
+        is_transparent: Leave the paper out.
     """
     from matplotlib.figure import Figure
 
     file = io.BytesIO()
     with _house_style():
-        figure = Figure(figsize=picture.size, layout="constrained", facecolor=PAPER)
+        paper = "none" if is_transparent else PAPER
+        figure = Figure(figsize=picture.size, layout="constrained", facecolor=paper)
         picture.draw(figure)
         figure.savefig(file, format=ending[1:], dpi=dpi, metadata=_METADATA[ending])
     return file.getvalue()
@@ -136,10 +139,10 @@ def inline_svg(picture: Picture, name: str, description: str) -> str:
         name: Begins every identifier in it: no two pictures of a page may have the same.
         description: For those who do not see it; markup already.
     """
-    text = render(picture, ".svg").decode()
+    text = render(picture, ".svg", is_transparent=True).decode()
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in ((INK, "ink"), (FAINT, "faint"), (PAPER, "paper")):
+    for colour, variable in ((INK, "ink"), (FAINT, "faint")):
         text = text.replace(colour, f"var(--{variable})")
     return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1).strip()
 

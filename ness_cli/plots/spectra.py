@@ -79,7 +79,7 @@ class Spectra:
             dim = len(sigma)
             floor = max(sigma[-1] * _DEPTH, 1e-30)
             shown = evenly(dim, _MOST_POINTS)
-            shade = colour(0.4 + 0.6 * (index + 1) / len(self.tasks), 0, 1)
+            shade = colour(0.35 + 0.4 * (index + 1) / len(self.tasks), 0, 1)
             percents = [100 * (i + 1) / dim for i in shown]
             axes.semilogy(percents, [max(sigma[i], floor) for i in shown], color=shade, lw=1.2)
             faint = 0.3 + 0.7 * (index + 1) / len(self.tasks)

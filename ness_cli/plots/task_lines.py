@@ -45,6 +45,11 @@ class TaskLine:
         return [math.nan if value is None else value for value in self.means]
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(map(math.isfinite, self.values))
+
+    @property
     def bounds(self) -> tuple[list[float], list[float]]:
         """Mean minus and plus deviation; not a number where there is none."""
         pairs = list(zip(self.values, [_or_nan(d) for d in self.deviations], strict=False))
@@ -78,11 +83,12 @@ class TaskLines:
         """Draw it into an empty figure."""
         axes = figure.add_subplot()
         heading(axes, self.title)
-        if not any(math.isfinite(value) for line in self.lines for value in line.values):
+        if not any(line.is_known for line in self.lines):
             say_nothing_is_there(axes, "nothing measured yet")
             return
         for index, line in enumerate(self.lines):
-            _draw_line(axes, line, index)
+            if line.is_known:
+                _draw_line(axes, line, index)
         axes.set(xlabel=self.x_label, ylabel=self.y_label)
         integer_ticks(axes, max(len(line.means) for line in self.lines))
         if self.is_change:

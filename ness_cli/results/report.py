@@ -127,6 +127,19 @@ class Report:
         explained = [metrics_table()] if self.explains else []
         if not self.runs:
             return list(explained)
+        return [*self._accuracies(width), *self.summaries(width), *explained]
+
+    @property
+    def experiment_names(self) -> list[str]:
+        """What the groups are called, beside each other."""
+        return short_names(self.groups)[0]
+
+    def overview(self, width: int) -> list[Table | Paragraph]:
+        """Return the experiments side by side, for lines of ``width`` characters."""
+        return [tables.group_table(self.groups)] if self.groups else []
+
+    def summaries(self, width: int) -> list[Table | Paragraph]:
+        """Return what it shows but every single accuracy, for lines of ``width`` characters."""
         names = RunNames.of([run.path for run in self.runs], width - _OTHER_COLUMNS)
         has_seeds = any(len(group.independent) > 1 for group in self.groups)
         found: list[Table | None] = [
@@ -143,7 +156,7 @@ class Report:
             cost_tables.cost_table(self.runs, names),
         ]
         shown = [table for table in found if table is not None]
-        return [*self._accuracies(width), *shown, *self._notes(), *explained]
+        return [*shown, *self._notes()]
 
     def _of_one_or_many(self, names: RunNames) -> list[Table | None]:
         """Return what is shown by layer and task of a single run, and in a line of several."""

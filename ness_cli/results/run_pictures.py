@@ -16,7 +16,7 @@ from ness_cli.plots.room import room
 from ness_cli.plots.spectra import Spectra
 from ness_cli.plots.task_lines import TaskLine
 from ness_cli.plots.training_curves import TrainingCurves
-from ness_cli.results.accuracy_matrix import AccuracyMatrix, Row
+from ness_cli.results.accuracy_matrix import Row
 from ness_cli.results.read_run import RunResult
 from ness_cli.words import fixed
 
@@ -35,10 +35,10 @@ def progress(run: RunResult) -> Progress:
     title = f"{run_name(run)}: {matrix.last} of {run.state.num_tasks} tasks"
     for name, value in (("ACC", matrix.acc), ("BWT", matrix.bwt)):
         title += f", {name} {fixed(value, 1)}" if value is not None else ""
-    seen = TaskLine("", means_over_tasks(matrix))
-    parts: list[Picture] = [accuracies(run, ""), accuracy_over_tasks([seen]), curves(run, "")]
-    rooms = room_left(run, "")
-    return Progress(title, [*parts, *([rooms] if rooms else [])])
+    seen = TaskLine("", means_over_tasks(run))
+    parts: list[Picture | None] = [accuracies(run, ""), accuracy_over_tasks([seen])]
+    parts += [curves(run, ""), room_left(run, "")]
+    return Progress(title, [part for part in parts if part is not None])
 
 
 def accuracies(run: RunResult, whose: str) -> HeatMap:
@@ -48,19 +48,21 @@ def accuracies(run: RunResult, whose: str) -> HeatMap:
     return accuracy_matrix(whose, matrix.rows[: matrix.last], names if any(names) else ())
 
 
-def means_over_tasks(matrix: AccuracyMatrix) -> list[float | None]:
-    """Return the mean of every row over the tasks that it has accuracies of, percent."""
+def means_over_tasks(run: RunResult) -> list[float | None]:
+    """Return the mean of every row of accuracies over the tasks that it has, percent."""
+    matrix = run.task_incremental
     return [None if row is None else _mean(row) for row in matrix.rows[: matrix.last]]
 
 
-def curves(run: RunResult, whose: str) -> TrainingCurves:
-    """Return the picture of a run's training.
+def curves(run: RunResult, whose: str) -> TrainingCurves | None:
+    """Return the picture of a run's training; ``None`` where no epoch was recorded.
 
     Raises:
         DamagedError: If what was recorded of an epoch does not read back.
     """
     tasks = range(1, run.state.num_tasks + 1)
-    return TrainingCurves(whose, {t: own for t in tasks if (own := _history(run, t))})
+    found = {t: own for t in tasks if (own := _history(run, t))}
+    return TrainingCurves(whose, found) if found else None
 
 
 def room_left(run: RunResult, whose: str) -> HeatMap | None:

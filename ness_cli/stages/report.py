@@ -8,12 +8,17 @@ from typing import Protocol
 
 from ness_cli.errors import DamagedError, SettingsError
 from ness_cli.files import write_bytes
+from ness_cli.plots.picture import ENDINGS, is_possible
+from ness_cli.plots.picture import save as save_picture
 from ness_cli.registry import load, names
+from ness_cli.results.experiment_pictures import all_pictures
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.read_run import read_run
 from ness_cli.results.report import Report
 from ness_cli.results.summary import Group, groups
 
+PLOTS = "plots"
+"""The folder of pictures inside that of ``--save``."""
 FORMATS = "ness_cli.results.formats"
 
 
@@ -110,4 +115,24 @@ def save(found: Report, folder: Path, stem: str = "report") -> list[Path]:
             path = folder / f"{stem}.{own.SUFFIX}"
             write_bytes(path, own.render(found).encode(), durable=False)
             written.append(path)
+    return written
+
+
+def save_pictures(found: Report, folder: Path) -> list[Path]:
+    """Draw a report into a folder ``plots``: every picture as PNG, SVG and PDF.
+
+    Args:
+        found: The report.
+        folder: Where to make that folder. Files of the same names in it are replaced.
+
+    Returns:
+        What was written; nothing where matplotlib is not installed.
+
+    Raises:
+        OSError: If the system refuses.
+    """
+    drawn = all_pictures(found.groups, found.experiment_names) if is_possible() else []
+    written = [folder / PLOTS / f"{each.name}{end}" for each in drawn for end in ENDINGS]
+    for path, each in zip(written, (each for each in drawn for _ in ENDINGS), strict=True):
+        save_picture(each.picture, path)
     return written

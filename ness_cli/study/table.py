@@ -85,6 +85,15 @@ class StudyReport(Report):
             tables += [self._table("On validation images", more)] if more else []
         return [*tables, *map(Paragraph, self.unfinished)]
 
+    @property
+    def experiment_names(self) -> list[str]:
+        """The names of the rows."""
+        return [row.row for row in self.rows]
+
+    def overview(self, width: int) -> list[Table | Paragraph]:
+        """Return the table of the rows."""
+        return self.parts(width)
+
     def document(self) -> dict[str, Any]:
         """Return the document of a report, with the rows of the study."""
         found = super().document()

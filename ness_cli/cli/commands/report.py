@@ -21,7 +21,7 @@ def report(
         str,
         typer.Option(
             "--format",
-            help="text, or what other programs read: json, csv, markdown, latex. "
+            help="text, or what other programs read: json, csv, markdown, latex, html. "
             "Only the document goes to stdout.",
             autocompletion=completion.report_formats,
         ),
@@ -29,7 +29,7 @@ def report(
     save: Annotated[
         Path | None,
         typer.Option(
-            help="A folder to write report.json, .csv, .md, .tex into, besides.",
+            help="A folder to write report.html, .json, .csv, .md, .tex and plots into, besides.",
             show_default=False,
         ),
     ] = None,
@@ -85,8 +85,10 @@ def report(
     """
     from ness_cli.cli.gates import Announcement
     from ness_cli.errors import DamagedError
+    from ness_cli.plots.picture import INSTALL
     from ness_cli.results.gates import Limits, judge
     from ness_cli.stages import report as stage
+    from ness_cli.words import counted
 
     chosen = "json" if json else format_name
     with session(json=chosen == "json", quiet=quiet) as workplace:
@@ -104,6 +106,11 @@ def report(
         if save is not None:
             for path in stage.save(found, save):
                 console.note(f"written: {path}")
+            drawn = stage.save_pictures(found, save)
+            if drawn:
+                console.note(f"drawn: {counted(len(drawn), 'file')} in {drawn[0].parent}")
+            else:
+                console.note(f"not drawn, matplotlib is not installed: {INSTALL}")
         if chosen == "text":
             console.result(found)
         elif chosen == "json":

@@ -1,0 +1,66 @@
+"""Experiments beside what was published for their presets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ness_cli.results.reproduction import Reproduction, compare
+from ness_cli.results.summary import Group, Spread
+from ness_cli.results.table import Table, plain_table, titled
+from ness_cli.settings import presets
+from ness_cli.settings.reproduction import Published
+from ness_cli.settings.resolve import about_of
+from ness_cli.words import fixed
+
+# Where the same images come from, how often to save and what to keep are no departure.
+_HARMLESS = ("seed", "data.source", "data.path", "data.download", "checkpoint.", "storage.")
+_OF_PRESETS = ("default", "preset ")
+
+
+def departures(group: Group) -> list[str]:
+    """Return the settings of an experiment that are not those of its preset, sorted."""
+    origins = group.runs[0].record.get("origins", {})
+    return sorted(
+        key
+        for key, origin in origins.items()
+        if not origin.startswith(_OF_PRESETS) and not key.startswith(_HARMLESS)
+    )
+
+
+def published_of(group: Group) -> Published | None:
+    """Return what was published for an experiment: for its preset, if its method is that one's."""
+    path = presets.paths().get(group.preset)
+    if path is None or "method.name" in departures(group):
+        return None
+    return about_of(path).published
+
+
+def published_table(groups: Sequence[Group], names: Sequence[str]) -> Table | None:
+    """Return experiments beside published results; ``None`` where nothing was published.
+
+    Args:
+        groups: The experiments.
+        names: What they are called.
+    """
+    table = plain_table(
+        *("experiment", "metric", "verdict", "measured", "published", "difference"), left=3
+    )
+    notes = []
+    for group, name in zip(groups, names, strict=True):
+        if published_of(group) is None:
+            continue
+        found = _reproduction(group)
+        changed = departures(group)
+        for each in found.comparisons:
+            cells = (str(each.measured), str(Spread(each.published, each.published_std)))
+            difference = "-" if each.difference is None else fixed(each.difference, signed=True)
+            verdict = "other settings" if changed else each.verdict
+            table.add_row(name, each.metric, verdict, *cells, difference)
+        notes.append(f"{name}: {found.note}")
+        notes += [f"{name}: not as in the preset: {', '.join(changed)}"] if changed else []
+    return titled("Beside published results, %", table, *notes) if table.rows else None
+
+
+def _reproduction(group: Group) -> Reproduction:
+    about = about_of(presets.path_of(group.preset))
+    return compare(group, about, num_tasks=group.runs[0].state.num_tasks)
