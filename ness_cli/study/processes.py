@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ness_cli.files import write_bytes
 from ness_cli.stop_request import StopRequest
-from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Job
+from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Job, last_code
 
 _POLL_SECONDS = 0.1
 _WATCH_SECONDS = 1.0
@@ -78,12 +78,10 @@ class Processes:
         """Take ended processes out of their slots; return those that must be tried again."""
         again = []
         for slot, each in list(self._running.items()):
-            code = each.process.poll()
-            if code is None:
+            if each.process.poll() is None:
                 continue
+            code = last_code(each.process.returncode)
             del self._running[slot]
-            if code == -signal.SIGTERM:
-                code = INTERRUPTED  # before it could catch the signal
             if code == IN_USE and not self.stop.reason:
                 again.append(_Waiting(each.job, time.monotonic() + _AGAIN_SECONDS))
             else:

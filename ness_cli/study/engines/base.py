@@ -8,6 +8,7 @@ with a good checkpoint, 7 in use by another process: both ask for the same comma
 
 from __future__ import annotations
 
+import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,17 @@ class Job:
     def argv(self) -> list[str]:
         """The command for a process of its own, with the Python that runs here."""
         return [sys.executable, "-m", "ness_cli", *self.command]
+
+
+def last_code(code: int) -> int:
+    """Return an exit code as engines see it: who was ended by a request to stop was interrupted.
+
+    That is before the command could catch the signal, while it started.
+
+    Args:
+        code: As the operating system has it, negative for a signal.
+    """
+    return INTERRUPTED if code in (-signal.SIGTERM, -signal.SIGUSR1) else code
 
 
 class Engine(ABC):

@@ -1,0 +1,226 @@
+"""A job array of Slurm: a plain script for ``sbatch``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ness_cli.errors import SystemRefusedError
+from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.settings.engines.slurm import Options
+from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Engine, Job
+
+_POLL_SECONDS = 5.0
+# What accounting knows better than the files of a run.
+_ENDINGS = ("CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
+_WORDS = {"PENDING": "queued", "CONFIGURING": "queued", "COMPLETING": "running"}
+
+
+_State = tuple[str, str, str]
+"""Array, index and state of a job."""
+
+
+class Slurm(Engine):
+    """Queues jobs as one array.
+
+    A run that is interrupted, by its time limit, by another job or by a node that is drained, ends
+    with 75 and a checkpoint, and is queued again by its own script.
+    """
+
+    options: Options
+
+    def dry_run(self, jobs: Sequence[Job]) -> str:
+        """Return the script, which ``sbatch`` takes as it is."""
+        return self._script(jobs)
+
+    def run(self, jobs: Sequence[Job], watch: Callable[[], None]) -> bool:
+        """Queue those that are not in the queue, and wait for all if the options say so."""
+        self._stop_file.unlink(missing_ok=True)
+        queued = self.status(jobs, past=False)
+        new = [job for job in jobs if job.name not in queued]
+        if queued:
+            self.workplace.progress.note(f"{len(queued)} jobs are in the queue already")
+        if new:
+            self._submit(new)
+        if not self.options.wait:
+            return False
+        is_stopping = False
+        while self.status(jobs, past=False):
+            if self.workplace.stop.reason and not is_stopping:
+                self.stop(jobs)
+                is_stopping = True
+            watch()
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def stop(self, jobs: Sequence[Job]) -> int:
+        """Take jobs that wait out of the queue; those that run save and end."""
+        under_way = self.status(jobs, past=False)
+        if under_way:
+            # The script of a job that ends with 75 looks for it.
+            write_bytes(self._stop_file, b"")
+            ids = sorted(self._submitted())
+            _call("scancel", "--state=PENDING", *ids)
+            _call("scancel", "--signal=TERM", *ids)
+        return len(under_way)
+
+    def status(self, jobs: Sequence[Job], *, past: bool = True) -> Mapping[str, str]:
+        """Return what the queue, and accounting where there is some, say of jobs.
+
+        Args:
+            jobs: Those that are asked for.
+            past: Ask accounting for those that have left the queue.
+        """
+        submitted = self._submitted()
+        if not submitted:
+            return {}
+        wanted = {job.name for job in jobs}
+        found: dict[str, str] = {}
+        for array, index, state in self._jobs(submitted, past=past):
+            names = submitted.get(array, [])
+            if index.isdecimal() and int(index) < len(names) and names[int(index)] in wanted:
+                found[names[int(index)]] = _WORDS.get(state, state.lower())
+        return found
+
+    def _jobs(self, submitted: Mapping[str, object], *, past: bool) -> list[_State]:
+        try:
+            return [*(_accounted(submitted) if past else ()), *_queued()]
+        except SystemRefusedError as error:
+            if not past:
+                raise
+            self.workplace.progress.note(error.what)  # the folders are shown all the same
+            return []
+
+    # -- what was submitted ------------------------------------------------------------------
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / ".slurm.json"
+
+    @property
+    def _stop_file(self) -> Path:
+        return self.folder.absolute() / ".slurm.stop"
+
+    def _submitted(self) -> dict[str, list[str]]:
+        """Return the names of the jobs of every array that was queued, by its id."""
+        if not self._record.exists():
+            return {}
+        found: dict[str, Any] = read_json(self._record, remedy="remove it")["arrays"]
+        return found
+
+    def _submit(self, jobs: Sequence[Job]) -> None:
+        script = self.folder / ".slurm.sh"
+        write_bytes(script, self._script(jobs).encode())
+        for job in jobs:
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+        answer = _call("sbatch", "--parsable", str(script))
+        array = answer.strip().partition(";")[0]
+        arrays = {**self._submitted(), array: [job.name for job in jobs]}
+        write_json(self._record, {"schema": "ness.slurm/1", "arrays": arrays})
+        self.workplace.progress.note(f"queued: {len(jobs)} runs as the array {array}")
+
+    # -- the script --------------------------------------------------------------------------
+
+    def _script(self, jobs: Sequence[Job]) -> str:
+        header = [f"#SBATCH {option}" for option in self._options(len(jobs))]
+        return "\n".join(
+            [
+                "#!/bin/bash",
+                *header,
+                f"cd {shlex.quote(os.getcwd())} || exit",
+                *self.options.before,
+                "case $SLURM_ARRAY_TASK_ID in",
+                *(_case(number, job) for number, job in enumerate(jobs)),
+                "esac",
+                'mkdir -p "$(dirname "$log")"',
+                "# The signal before the time limit goes to what srun starts.",
+                'srun --ntasks=1 "${command[@]}" >/dev/null 2>>"$log"',
+                "code=$?",
+                "# Ended by SIGUSR1 or SIGTERM before it could catch it.",
+                f'if [ "$code" -eq 138 ] || [ "$code" -eq 143 ]; then code={INTERRUPTED}; fi',
+                'echo "$code" >"$exit_code"',
+                f"# {INTERRUPTED}: interrupted, with a checkpoint; {IN_USE}: in use by another"
+                " process. Both go on later.",
+                f'if [ "$code" -eq {INTERRUPTED} ] || [ "$code" -eq {IN_USE} ]; then',
+                f"  if [ ! -e {shlex.quote(str(self._stop_file))} ]; then",
+                '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
+                "  fi",
+                "fi",
+                'exit "$code"',
+                "",
+            ]
+        )
+
+    def _options(self, num_jobs: int) -> Iterator[str]:
+        options = self.options
+        limit = "" if options.jobs is None else f"%{options.jobs}"
+        yield f"--job-name={shlex.quote('ness-' + self.folder.name)}"
+        yield f"--array=0-{num_jobs - 1}{limit}"
+        yield "--ntasks=1"
+        yield f"--cpus-per-task={self.threads}"
+        for name, value in (
+            ("partition", options.partition),
+            ("account", options.account),
+            ("qos", options.qos),
+            ("time", options.time),
+            ("mem", options.memory),
+            ("gres", f"gpu:{options.gpus}" if options.gpus else None),
+        ):
+            if value is not None:
+                yield f"--{name}={value}"
+        yield f"--signal=USR1@{options.lead_seconds}"
+        yield "--requeue"
+        yield "--open-mode=append"
+        yield f"--output={shlex.quote(str(self.folder.absolute() / '.slurm.%A_%a.out'))}"
+        yield from options.options
+
+
+def _case(number: int, job: Job) -> str:
+    log, code = (shlex.quote(str(path.absolute())) for path in (job.log, job.exit_code))
+    return f"  {number}) log={log} exit_code={code} command=({shlex.join(job.argv)}) ;;"
+
+
+def _queued() -> Iterator[_State]:
+    """Yield array, index and state of every job of the user that is queued or runs."""
+    lines = _call("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T").splitlines()
+    for line in lines:
+        array, index, state = line.split("|")
+        yield array, index, state
+
+
+def _accounted(arrays: Mapping[str, object]) -> Iterator[_State]:
+    """Yield the same of jobs that have ended, where the cluster keeps accounts."""
+    try:
+        text = _call("sacct", "-n", "-X", "-P", "--format=JobID,State", "-j", ",".join(arrays))
+    except SystemRefusedError:
+        return
+    for line in text.splitlines():
+        job, _, state = line.partition("|")
+        array, _, index = job.partition("_")
+        state = state.partition(" ")[0]
+        if state in _ENDINGS:
+            yield array, index, state
+
+
+def _call(*command: str) -> str:
+    """Return what a command of Slurm says.
+
+    Raises:
+        SystemRefusedError: If it is not there, or fails; with its own words.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise SystemRefusedError(
+            f"{command[0]} is not on this machine",
+            "type this where jobs are submitted from; --dry-run prints the script anywhere",
+        ) from error
+    if done.returncode != 0:
+        words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise SystemRefusedError(f"{command[0]}: {words}", "see the words of Slurm")
+    return done.stdout

@@ -1,0 +1,209 @@
+"""The script is run by bash with commands of Slurm that note how they were called."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ness_cli.console import Progress
+from ness_cli.errors import SystemRefusedError
+from ness_cli.settings.engines.slurm import Options
+from ness_cli.study.engines.base import Job
+from ness_cli.study.engines.slurm import Slurm
+from ness_cli.workplace import Workplace
+
+COMMANDS = {
+    "srun": 'shift; "$@"; exit $?',
+    "scontrol": "",
+    "scancel": "",
+    "sbatch": 'echo "$((16 + $(grep -c ^sbatch "$CALLS")));cluster"',
+    "squeue": 'cat "$QUEUE"',
+    "sacct": 'cat "$ACCOUNTS"',
+}
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """Commands of Slurm that work on one file each; returns what was called."""
+    programs, log = tmp_path / "programs", tmp_path / "calls"
+    programs.mkdir()
+    for name, body in COMMANDS.items():
+        path = programs / name
+        path.write_text(f'#!/bin/bash\necho "{name} $*" >>{log}\n{body}\n')
+        path.chmod(0o755)
+    for variable in ("QUEUE", "ACCOUNTS"):
+        (tmp_path / variable).write_text("")
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setenv("CALLS", str(log))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    log.write_text("")
+    return lambda: log.read_text().splitlines()
+
+
+class _FakeJob(Job):
+    """A job whose command is in the name of its folder."""
+
+    @property
+    def argv(self):
+        return ["bash", "-c", *self.command]
+
+
+def _job(folder: Path, name: str, command: str = "true") -> Job:
+    place = folder / name
+    return _FakeJob(name, (command,), place, place.with_suffix(".log"), place.with_suffix(".exit"))
+
+
+def _engine(folder: Path, threads: int = 1, **options) -> Slurm:
+    folder.mkdir(exist_ok=True)
+    return Slurm(folder, Options(**options), threads, Workplace(folder, progress=Progress()))
+
+
+def _run_script(text: str, index: int) -> int:
+    environment = {
+        **os.environ,
+        "SLURM_ARRAY_TASK_ID": str(index),
+        "SLURM_ARRAY_JOB_ID": "17",
+    }
+    return subprocess.run(["bash", "-c", text], env=environment, check=False).returncode
+
+
+def test_the_script_asks_for_what_the_options_say(tmp_path):
+    folder = tmp_path / "my study"
+    options = {"partition": "gpu", "account": "me", "time": "12:00:00", "memory": "8G", "gpus": 1}
+    engine = _engine(folder, 4, jobs=3, lead_seconds=300, options=["--exclude=n7"], **options)
+    script = engine.dry_run([_job(folder, f"a/seed-{n}") for n in range(9)])
+    lines = [line[8:] for line in script.splitlines() if line.startswith("#SBATCH ")]
+    assert lines == [
+        "--job-name='ness-my study'",
+        "--array=0-8%3",
+        "--ntasks=1",
+        "--cpus-per-task=4",
+        "--partition=gpu",
+        "--account=me",
+        "--time=12:00:00",
+        "--mem=8G",
+        "--gres=gpu:1",
+        "--signal=USR1@300",
+        "--requeue",
+        "--open-mode=append",
+        f"--output='{folder}/.slurm.%A_%a.out'",
+        "--exclude=n7",
+    ]
+    assert not list(folder.iterdir())  # nothing is written
+
+
+def test_every_task_of_the_array_runs_its_own_command(tmp_path, calls):
+    folder = tmp_path / "it's"
+    script = 'echo "chatter of $1\'s run" >&2; echo result; exit $2'
+    jobs = [
+        _job(folder, "a/seed-1", f"set -- a 0; {script}"),
+        _job(folder, "b/seed-1", f"set -- b 3; {script}"),
+    ]
+    text = _engine(folder).dry_run(jobs)
+    for index, code in enumerate((0, 3)):
+        assert _run_script(text, index) == code
+        assert _run_script(text, index) == code
+        assert jobs[index].exit_code.read_text() == f"{code}\n"
+        assert jobs[index].log.read_text() == f"chatter of {'ab'[index]}'s run\n" * 2
+    assert not [call for call in calls() if call.startswith("scontrol")]
+
+
+@pytest.mark.parametrize(
+    ("command", "noted"),
+    [("exit 75", 75), ("exit 7", 7), ("kill -USR1 $$", 75), ("kill -TERM $$", 75)],
+)
+def test_what_was_interrupted_is_queued_again_unless_the_study_was_stopped(
+    tmp_path, calls, command, noted
+):
+    folder = tmp_path / "out"
+    job, other = _job(folder, "a", command), _job(folder, "b")
+    engine = _engine(folder)
+    text = engine.dry_run([other, job])
+    _run_script(text, 1)
+    assert [call for call in calls() if call.startswith("scontrol")] == ["scontrol requeue 17_1"]
+    assert job.exit_code.read_text() == f"{noted}\n"
+    (folder / ".slurm.stop").touch()
+    _run_script(text, 1)
+    assert len([call for call in calls() if call.startswith("scontrol")]) == 1
+
+
+def test_what_is_in_the_queue_is_not_queued_twice(tmp_path, calls):
+    folder = tmp_path / "out"
+    jobs = [_job(folder, name) for name in ("a/seed-1", "a/seed-2", "a/seed-3")]
+    engine = _engine(folder)
+    assert engine.status(jobs) == {}
+    assert not engine.run(jobs, lambda: None)
+    assert calls() == [f"sbatch --parsable {folder / '.slurm.sh'}"]
+    assert (folder / ".slurm.sh").read_text() == engine.dry_run(jobs)
+    (tmp_path / "QUEUE").write_text("99|0|RUNNING\n17|0|RUNNING\n17|2|PENDING\n")
+    assert engine.status(jobs) == {"a/seed-1": "running", "a/seed-3": "queued"}
+    assert not engine.run(jobs, lambda: None)
+    assert (folder / ".slurm.sh").read_text() == engine.dry_run(jobs[1:2])
+    (tmp_path / "QUEUE").write_text("17|0|RUNNING\n18|0|RUNNING\n17|2|PENDING\n")
+    submitted = len([call for call in calls() if call.startswith("sbatch")])
+    engine.run(jobs, lambda: None)
+    assert len([call for call in calls() if call.startswith("sbatch")]) == submitted
+
+
+def test_accounts_say_what_became_of_jobs_that_left_the_queue(tmp_path, calls):
+    folder = tmp_path / "out"
+    jobs = [_job(folder, name) for name in "abcd"]
+    engine = _engine(folder)
+    engine.run(jobs, lambda: None)
+    (tmp_path / "ACCOUNTS").write_text(
+        "17_0|CANCELLED by 0\n17_1|OUT_OF_MEMORY\n17_2|COMPLETED\n17_3|TIMEOUT\n17_[4-9]|PENDING\n"
+    )
+    (tmp_path / "QUEUE").write_text("17|3|PENDING\n")
+    assert engine.status(jobs) == {"a": "cancelled", "b": "out_of_memory", "d": "queued"}
+
+
+def test_stopping_asks_those_that_run_to_save_and_takes_the_others_out(tmp_path, calls):
+    folder = tmp_path / "out"
+    jobs = [_job(folder, name) for name in "ab"]
+    engine = _engine(folder)
+    assert engine.stop(jobs) == 0
+    engine.run(jobs, lambda: None)
+    (tmp_path / "QUEUE").write_text("17|0|RUNNING\n17|1|PENDING\n")
+    assert engine.stop(jobs) == 2
+    assert calls()[-2:] == ["scancel --state=PENDING 17", "scancel --signal=TERM 17"]
+    assert (folder / ".slurm.stop").exists()
+    engine.run(jobs, lambda: None)
+    assert not (folder / ".slurm.stop").exists()
+
+
+def test_waiting_ends_when_the_queue_is_empty(tmp_path, calls, monkeypatch):
+    folder = tmp_path / "out"
+    jobs = [_job(folder, name) for name in "ab"]
+    looks = []
+
+    def sleep(_seconds):
+        looks.append(len(looks))
+        (tmp_path / "QUEUE").write_text("17|1|RUNNING\n" * (len(looks) < 3))
+
+    monkeypatch.setattr("ness_cli.study.engines.slurm.time.sleep", sleep)
+    monkeypatch.setattr("ness_cli.study.engines.slurm.Slurm._submit", lambda _, jobs: record())
+
+    def record():
+        content = {"arrays": {"17": ["a", "b"]}}
+        (folder / ".slurm.json").write_text(json.dumps(content))
+        (tmp_path / "QUEUE").write_text("17|0|RUNNING\n17|1|PENDING\n")
+
+    watched = []
+    assert _engine(folder, wait=True).run(jobs, lambda: watched.append(1))
+    assert len(looks) == len(watched) == 3
+
+
+def test_without_slurm_its_words_or_its_absence_are_named(tmp_path, calls, monkeypatch):
+    folder = tmp_path / "out"
+    (tmp_path / "programs" / "sbatch").write_text("#!/bin/bash\necho 'invalid account' >&2; exit 1")
+    with pytest.raises(SystemRefusedError, match="sbatch: invalid account"):
+        _engine(folder).run([_job(folder, "a")], lambda: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemRefusedError, match="sbatch is not on this machine"):
+        _engine(folder).run([_job(folder, "a")], lambda: None)
+    (folder / ".slurm.json").write_text('{"arrays": {"17": ["a"]}}')
+    assert _engine(folder).status([_job(folder, "a")]) == {}
