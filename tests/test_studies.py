@@ -8,6 +8,9 @@ import pytest
 
 from ness_cli.settings.components import METHODS
 from ness_cli.settings.study_files import read_study
+from ness_cli.study.folder import StudyFolder
+from ness_cli.study.plan import StudyPlan
+from ness_cli.study.tune import refuse_bad_space
 
 STUDIES = Path(__file__).parents[1] / "studies"
 
@@ -18,6 +21,12 @@ def test_every_row_of_a_study_is_a_run_of_its_own(path):
     resolved = study.resolved()
     assert len({each.settings.fingerprint() for each in resolved.values()}) == len(resolved)
     assert all(len(each) <= 3 for each in study.settings.choices.values())
+
+
+def test_the_search_that_comes_with_the_repository_has_values_that_can_be_used(tmp_path):
+    study = read_study(STUDIES / "tune-digits.yaml")
+    assert study.settings.search is not None
+    refuse_bad_space(StudyPlan(study, StudyFolder(tmp_path)), study.settings.search)
 
 
 def test_the_study_of_bounded_scaling_can_be_run_at_the_published_length():

@@ -34,6 +34,7 @@ from ness_cli.cli.commands import (
     status,
     study,
     train_task,
+    tune,
     verify,
 )
 from ness_cli.cli.help_text import flow_help
@@ -67,6 +68,7 @@ app.command("evaluate", rich_help_panel=STEPS)(evaluate.evaluate)
 app.command("extend", rich_help_panel=STEPS)(extend.extend)
 app.command("fork", rich_help_panel=STEPS)(fork.fork)
 app.add_typer(study.app, name="study", rich_help_panel=STEPS)
+app.command("tune", rich_help_panel=STEPS)(tune.tune)
 app.command("report", rich_help_panel=READING)(report.report)
 app.command("diff", rich_help_panel=READING)(diff.diff)
 app.command("inspect", rich_help_panel=READING)(inspect.inspect)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.cli.session import Session
-from ness_cli.errors import NessError, SystemRefusedError
+from ness_cli.errors import NessError, SettingsError, SystemRefusedError
 from ness_cli.process_identity import this_process
 from ness_cli.results.table import plain_table, titled
 from ness_cli.settings.study_files import read_study
@@ -85,13 +85,18 @@ def run_study(request: Request, workplace: Session, *, only_failed: bool) -> Non
         StoppedError: If a stop was requested.
     """
     plan, console = request.plan(workplace), workplace.console
+    if not plan.wanted_rows:
+        raise SettingsError(f"{request.file}: has no rows", "ness tune runs what it searches")
     engine = make_engine(request.engine, plan, workplace)
     with plan.folder.lock(console.note):
         refuse_other_settings(plan)
         plan.folder.remember(plan.study, engine=request.engine, device=workplace.device)
         console.note(f"{plan.folder.path}: {States.of(plan).summary()}")
         has_ended = Conduct(plan, engine, workplace, only_failed).run()
-    states = States.of(plan, {} if has_ended else engine.status([]))
+    states = States.of(plan)
+    if not has_ended:
+        left = [plan.job(run) for run, own in states.runs.items() if own.status != "done"]
+        states = replace(states, engine=engine.status(left))
     console.result(states.table())
     out = shlex.quote(str(plan.folder.path))
     console.document(_document("ness.study-run/1", states))

@@ -59,6 +59,45 @@ class AgainSettings(Section):
     """Rows that are left out: references."""
 
 
+class RangeSettings(Section):
+    """Numbers from ``low`` to ``high``, whole ones where both of these are."""
+
+    low: int | float
+    """The least."""
+    high: int | float
+    """The greatest."""
+    log: bool = False
+    """Equal steps multiply: for rates and thresholds."""
+
+
+class SearchSettings(Section):
+    """Where ``ness tune`` looks for settings, and by what it judges them."""
+
+    space: dict[str, list[JsonValue] | RangeSettings] = Field(min_length=1)
+    """By setting: a list of values, or a range."""
+    trials: int = Field(default=20, ge=1)
+    """How many sets of settings are tried."""
+    tasks: int | None = Field(default=None, ge=1)
+    """Trials are trained up to this task, and judged by the mean over those tasks; ``null``: by all
+    tasks."""
+    random: int = Field(default=5, ge=1)
+    """So many trials are drawn at random before the others are drawn near the good ones; and so
+    many have to be through before one that lags behind their median is given up after a task."""
+    seed: int = 0
+    """Of the search; seeds of the runs are those of the study."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield a line for everything that does not fit together."""
+        for key, values in self.space.items():
+            if isinstance(values, list):
+                if not values:
+                    yield f"search.space.{key}: a list needs values"
+            elif values.low > values.high:
+                yield f"search.space.{key}: low is above high"
+            elif values.log and values.low <= 0:
+                yield f"search.space.{key}: log needs numbers above 0"
+
+
 @dataclass(frozen=True)
 class Variant:
     """A set of settings, which is run with several seeds.
@@ -95,6 +134,7 @@ class StudySettings(Section):
     """By row: lists of ``key=value`` strings, of which the best by validation images is taken."""
     choose: ChooseSettings = ChooseSettings()
     again: AgainSettings | None = None
+    search: SearchSettings | None = None
     threads: int = Field(default=1, ge=1)
     """CPU threads of every run, whatever runs it: numbers depend on them."""
     engines: Annotated[dict[str, EngineOptions], ENGINES] = Field(default={})
@@ -103,7 +143,9 @@ class StudySettings(Section):
     def problems(self) -> Iterator[str]:
         """Yield a line for everything that does not fit together."""
         rows = self.combinations()
-        if not rows:
+        if self.search is not None:
+            yield from self.search.problems()
+        elif not rows:
             yield "rows: a study needs some, or a grid"
         again = [] if self.again is None else self.again.but
         for key, named in {"choices": [*self.choices], "again.but": again}.items():

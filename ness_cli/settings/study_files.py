@@ -17,6 +17,7 @@ from ness_cli.settings.study import (
     ENGINES,
     AgainSettings,
     ChooseSettings,
+    SearchSettings,
     StudySettings,
     Variant,
 )
@@ -140,6 +141,7 @@ def _unknown(key: str) -> str:
         "": StudySettings,
         "choose": ChooseSettings,
         "again": AgainSettings,
+        "search": SearchSettings,
         **engines,
     }
     known = [

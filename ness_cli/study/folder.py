@@ -97,7 +97,7 @@ class StudyFolder:
             name: The run.
             until: Its last task, where that is not the last that it has.
         """
-        run, code = self.run(name), self._last_code(name)
+        run, code = self.run(name), self.last_code(name)
         if not run.run.exists():
             failed = code not in (None, 0, INTERRUPTED, IN_USE)
             return (
@@ -119,7 +119,7 @@ class StudyFolder:
 
     def reason(self, name: str) -> str:
         """Return why a run failed: the last error in its log, or its last line, or the code."""
-        code, said = self._last_code(name), []
+        code, said = self.last_code(name), []
         with contextlib.suppress(OSError):
             lines = self.log(name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
             said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -129,7 +129,8 @@ class StudyFolder:
             return f"killed by {signal.Signals(-code).name}; before: {last}"
         return last if said else f"exit code {code}"
 
-    def _last_code(self, name: str) -> int | None:
+    def last_code(self, name: str) -> int | None:
+        """Return the exit code of a run's last command, ``None`` where there is none."""
         with contextlib.suppress(OSError, ValueError):
             return int(self.exit_code(name).read_text())
         return None

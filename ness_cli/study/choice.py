@@ -1,0 +1,128 @@
+"""What a search ends with: the preset that it chose, the table of its trials, and a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ness_cli.errors import InputError
+from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.results.read_run import read_run
+from ness_cli.results.summary import Spread
+from ness_cli.results.table import Table, plain_table, titled
+from ness_cli.settings import yaml_files
+from ness_cli.settings.precedence import parse_overrides
+from ness_cli.study.engines.base import Engine
+from ness_cli.study.plan import PlannedRun, StudyPlan
+from ness_cli.study.search import TrialResult, best_of
+from ness_cli.words import counted
+
+CHOSEN, TRIALS, TEST = "chosen.yaml", "trials.json", "test.json"
+_METRICS = ("acc", "bwt")
+
+
+def write_choice(plan: StudyPlan, best: TrialResult, results: Sequence[TrialResult]) -> Path:
+    """Write the chosen settings as a preset, and all trials; return the preset."""
+    judged = counted(len([each for each in results if each.state != "running"]), "trial")
+    task = max(best.scores)
+    head = (
+        f"# Chosen by validation images: {best.score:.2f} % after {counted(task, 'task')}, the best"
+        f" of {judged}.\n"
+    )
+    own = parse_overrides([*plan.study.settings.settings, *best.settings])
+    path = plan.folder.path / CHOSEN
+    text = head + yaml_files.dump({"extends": plan.study.base, **own})
+    write_bytes(path, text.encode())
+    write_json(plan.folder.path / TRIALS, document(plan, results))
+    return path
+
+
+def trials_table(plan: StudyPlan, results: Sequence[TrialResult], total: int) -> Table:
+    """Return the trials, best first, with validation accuracies and nothing else."""
+    keys = list(dict.fromkeys(_split(s)[0] for each in results for s in each.settings))
+    best = best_of(results)
+    table = plain_table("trial", *keys, "state", "tasks", "validation ACC", left=1)
+    for each in sorted(results, key=_rank):
+        values = dict(map(_split, each.settings))
+        score = "-" if each.score is None else f"{each.score:.2f}"
+        state = "chosen" if each is best else each.state
+        tasks = str(max(each.scores, default=0))
+        table.add_row(
+            str(each.number + 1), *(values.get(k, "-") for k in keys), state, tasks, score
+        )
+    failed = [f"trial {each.number + 1} failed: {each.why}" for each in results if each.why]
+    over = f"{len([each for each in results if each.state != 'running'])} of {total} trials"
+    return titled(f"{plan.folder.path}: {over}; by validation images", table, *failed)
+
+
+def _split(setting: str) -> tuple[str, str]:
+    key, _, value = setting.partition("=")
+    return key, value
+
+
+def _rank(trial: TrialResult) -> tuple[bool, float]:
+    return trial.state != "complete", -(trial.score or 0.0)
+
+
+def document(plan: StudyPlan, results: Sequence[TrialResult]) -> dict[str, Any]:
+    """Return plain values."""
+    best = best_of(results)
+    return {
+        "schema": "ness.tune/1",
+        "folder": str(plan.folder.path),
+        "chosen": None if best is None else list(best.settings),
+        "preset": None if best is None else str(plan.folder.path / CHOSEN),
+        "trials": [
+            {
+                "number": each.number + 1,
+                "settings": list(each.settings),
+                "run": str(plan.folder.run(each.name).path),
+                "state": each.state,
+                "scores": {str(task): score for task, score in each.scores.items()},
+                "score": each.score,
+                "why": each.why or None,
+            }
+            for each in results
+        ],
+    }
+
+
+def tested_choice(plan: StudyPlan, engine: Engine, runs: Sequence[PlannedRun]) -> dict[str, Any]:
+    """Bring the runs of the choice to their end, and return their accuracies on test images.
+
+    How often that was done in a search is written down: every look makes the next one worth less.
+
+    Args:
+        plan: The study.
+        engine: What runs them.
+        runs: One per seed, up to the last task.
+
+    Raises:
+        InputError: If one does not come to its end.
+    """
+    left = [plan.job(run) for run in runs if plan.progress(run).status != "done"]
+    if left:
+        engine.run(left, lambda: None)
+    engine.workplace.stop.check("the runs of the choice have their checkpoints", "the same command")
+    for run in runs:
+        if plan.progress(run).status != "done":
+            raise InputError(f"{run.name} has no accuracies yet", "type the same command again")
+    results = [read_run(plan.folder.run(run.name).path) for run in runs]
+    found: dict[str, Any] = {
+        "settings": list(runs[0].variant.settings),
+        "seeds": [run.seed for run in runs],
+    }
+    for metric in _METRICS:
+        spread = Spread.of([result.task_incremental.summary()[metric] for result in results])
+        found[metric] = {"mean": spread.mean, "std": spread.std}
+    return {**found, "looks": _looks(plan, found)}
+
+
+def _looks(plan: StudyPlan, found: Mapping[str, Any]) -> int:
+    """Write down that a choice was tested; return how many choices of the search were."""
+    path = plan.folder.path / TEST
+    before = read_json(path, remedy="remove it")["tested"] if path.exists() else []
+    tested = [*(each for each in before if each["settings"] != found["settings"]), dict(found)]
+    write_json(path, {"schema": "ness.tune-test/1", "tested": tested})
+    return len(tested)
