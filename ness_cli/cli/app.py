@@ -16,6 +16,7 @@ from ness_cli.cli.commands import (
     cache,
     datasets,
     diff,
+    doctor,
     evaluate,
     export,
     extend,
@@ -83,6 +84,7 @@ app.add_typer(presets.app, name="presets", rich_help_panel=DISCOVERY)
 app.command("methods", rich_help_panel=DISCOVERY)(methods.methods)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=DISCOVERY)
 app.command("settings", rich_help_panel=DISCOVERY)(settings.settings)
+app.command("doctor", rich_help_panel=DISCOVERY)(doctor.doctor)
 app.command("networks", rich_help_panel=DISCOVERY)(networks.networks)
 flow_help(app)
 
