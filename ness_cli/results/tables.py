@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from ness_cli.results.margins import Margins
 from ness_cli.results.metrics import BETTER
 from ness_cli.results.number_formats import percent
 from ness_cli.results.read_run import RunResult
-from ness_cli.results.run_metrics import Values
+from ness_cli.results.run_metrics import UPPER_BOUND, Values, stream_of
 from ness_cli.results.run_names import RunNames
 from ness_cli.results.summary import METRICS, Group, short_names
 from ness_cli.results.table import Cell, Table, plain_table, titled
@@ -104,7 +105,7 @@ def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Table:
         *("run", "method", "seed", "tasks", "ACC", "BWT", "forgetting", "learned"),
         left=2,
     )
-    _mark_better(table, METRICS)
+    _mark_better(table, METRICS, runs)
     for run in runs:
         summary = run.task_incremental.summary()
         table.add_row(
@@ -112,7 +113,7 @@ def comparison_table(runs: Sequence[RunResult], names: RunNames) -> Table:
             run.method + ", fork" * run.is_fork,
             str(run.record["seed"]),
             f"{run.num_done}/{run.state.num_tasks}",
-            *_percents(summary, METRICS),
+            *_percents(summary, METRICS, run),
         )
     scopes = [_scope(run, run.task_incremental, names) for run in runs]
     fork_note = _FORK_NOTE if any(run.is_fork for run in runs) else ""
@@ -125,10 +126,10 @@ def class_table(runs: Sequence[RunResult], names: RunNames) -> Table | None:
     if not shown:
         return None
     table = plain_table("run", "method", "ACC", "BWT", "forgetting", left=2)
-    _mark_better(table, METRICS[:3])
+    _mark_better(table, METRICS[:3], shown)
     for run in shown:
         summary = run.class_incremental.summary()
-        found = _percents(summary, METRICS[:3])
+        found = _percents(summary, METRICS[:3], run)
         values = found if run.class_incremental.last else [Cell("n/a")] * 3
         table.add_row(names.name(run.path), run.method, *values)
     notes = dict.fromkeys(run.class_note for run in shown if run.class_note)
@@ -142,9 +143,9 @@ def validation_table(runs: Sequence[RunResult], names: RunNames) -> Table | None
     if not shown:
         return None
     table = plain_table("run", "method", "ACC", "BWT", "forgetting", "learned", left=2)
-    _mark_better(table, METRICS)
+    _mark_better(table, METRICS, shown)
     for run in shown:
-        values = _percents(run.validation.summary(), METRICS)
+        values = _percents(run.validation.summary(), METRICS, run)
         table.add_row(names.name(run.path), run.method, *values)
     scopes = [_scope(run, run.validation, names) for run in shown]
     return titled(names.title("On validation images, %"), table, *scopes)
@@ -159,23 +160,38 @@ def transfer_table(
         return None
     heads = {"fwt": "FWT", "intransigence": "intransigence"}
     table = plain_table("run", "method", *(heads[metric] for metric in metrics), left=2)
-    _mark_better(table, metrics)
+    _mark_better(table, metrics, runs)
     for run, own in zip(runs, found, strict=True):
         if any(own[metric] is not None for metric in metrics):
-            table.add_row(names.name(run.path), run.method, *_percents(own, metrics))
+            table.add_row(names.name(run.path), run.method, *_percents(own, metrics, run))
     notes = {"fwt": _FWT_NOTE, "intransigence": _INTRANSIGENCE_NOTE}
     title = names.title("Transfer forward, and what was not learned, points")
     return titled(title, table, *(notes[metric] for metric in metrics))
 
 
-def _mark_better(table: Table, metrics: Sequence[str]) -> None:
-    """Say of the last columns, which have these metrics, whether more is better."""
-    for column, metric in zip(table.columns[-len(metrics) :], metrics, strict=True):
-        column.better = BETTER[metric]
+def _mark_better(table: Table, metrics: Sequence[str], runs: Sequence[RunResult]) -> None:
+    """Say of the last columns, which have these metrics, whether more is better.
+
+    Only where the best run means something: each is of another experiment, and all of them have
+    learned the same tasks, equally far. The best of several seeds would be luck.
+    """
+    experiments = {
+        json.dumps({k: v for k, v in run.record["identity"].items() if k != "seed"}, sort_keys=True)
+        for run in runs
+    }
+    learned = [[stream_of(run), run.task_incremental.last] for run in runs]
+    if len(experiments) == len(runs) and all(each == learned[0] for each in learned):
+        for column, metric in zip(table.columns[-len(metrics) :], metrics, strict=True):
+            column.better = BETTER[metric]
 
 
-def _percents(summary: Mapping[str, float | None], metrics: Sequence[str]) -> list[Cell]:
-    return [Cell(percent(summary[metric]), summary[metric]) for metric in metrics]
+def _percents(
+    summary: Mapping[str, float | None], metrics: Sequence[str], run: RunResult
+) -> list[Cell]:
+    """Return the metrics of a run; training on all data is no rival of any other."""
+    values = [(percent(summary[metric]), summary[metric]) for metric in metrics]
+    is_bound = run.record["method"] == UPPER_BOUND
+    return [Cell(text, None if is_bound else value) for text, value in values]
 
 
 def _scope(run: RunResult, matrix: AccuracyMatrix, names: RunNames) -> str:
@@ -196,12 +212,13 @@ def group_table(found: Sequence[Group]) -> Table:
     table = plain_table(
         *("experiment", "seeds", "ACC", "BWT", "forgetting", "learned"),
     )
-    _mark_better(table, METRICS)
+    _mark_better(table, METRICS, [group.furthest[0] for group in found])
     names, preset = short_names(found)
     for group, name in zip(found, names, strict=True):
         behind = f" ({len(group.seeds_behind)} behind)" if group.seeds_behind else ""
         seeds = f"{len(group.seeds)}{behind}" if len(group.seeds) > 1 else f"1 only{behind}"
         spreads = [group.spread(metric) for metric in METRICS]
-        values = [Cell(str(spread), spread.mean) for spread in spreads]
+        is_bound = group.runs[0].record["method"] == UPPER_BOUND
+        values = [Cell(str(spread), None if is_bound else spread.mean) for spread in spreads]
         table.add_row(name, seeds, *values)
     return titled(f"Mean ± sample standard deviation over seeds, %{preset}", table)

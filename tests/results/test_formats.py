@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,12 +118,34 @@ def test_the_best_stands_out_where_there_is_something_to_compare(better, values,
     assert [table.rows.index(row) for row in table.best(1)] == sorted(set(best))[: len(best)]
 
 
-def test_the_best_of_a_column_is_bold_in_latex(runs):
-    text = report_format("latex").render(report([runs]))
-    (compared,) = [t for t in text.split(r"\begin{table}") if "Task-incremental" in t]
-    rows = re.findall(r"seed-(\d).*", compared)
-    bold = re.findall(r"seed-(\d).*\\textbf\{97\.50\}", compared)
-    assert (rows, bold) == (["1", "2", "3", "1", "2"], ["1", "1"])
+def _bold(report_text: str, title: str) -> list[str]:
+    """Return which rows of a LaTeX table have a bold cell, by their first cell."""
+    (table,) = [t for t in report_text.split(r"\begin{table}") if f"caption{{{title}" in t]
+    return [line.split(" & ")[0].strip() for line in table.splitlines() if r"\textbf" in line]
+
+
+def test_the_best_experiment_is_bold_and_training_on_all_data_is_no_rival(tmp_path):
+    for method, seeds in (("ness", (2, 3)), ("gpm", (4, 5)), ("joint", (1, 2))):
+        for seed in seeds:
+            made_up(tmp_path / method / str(seed), seed, method=method)
+    text = report_format("latex").render(report([tmp_path]))
+    assert _bold(text, "Mean") == ["ness"]
+    assert _bold(text, "Task-incremental") == []  # the best of several seeds would be luck
+    single = [tmp_path / "ness" / "2", tmp_path / "gpm" / "4", tmp_path / "joint" / "1"]
+    text = report_format("latex").render(report(single))
+    assert [name.endswith("ness/2") for name in _bold(text, "Task-incremental")] == [True]
+
+
+def test_nothing_is_best_among_runs_on_other_images(tmp_path):
+    made_up(tmp_path / "a", 1)
+    made_up(tmp_path / "b", 2, method="gpm", settings={"data.limit_per_class": 5})
+    assert _bold(report_format("latex").render(report([tmp_path])), "Task-incremental") == []
+
+
+def test_long_words_are_folded_in_latex():
+    found = replace(report([], needs_runs=False), explains=True)
+    text = report_format("latex").render(found)
+    assert re.search(r"begin\{tabular\}\{l(l|p\{\S+\})p\{0\.\d+\\linewidth\}\}", text)
 
 
 def test_a_title_and_notes_are_free_of_control_characters():

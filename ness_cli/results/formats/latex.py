@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ness_cli.results.table import Cell, Column, Row, Table
+from ness_cli.results.table import Cell, Row, Table
 
 if TYPE_CHECKING:
     from ness_cli.results.report import Report
 
 SUFFIX = "tex"
 _WIDTH = 100  # for which tables choose their layout: about what a page has room for
+_FOLDED = 45  # characters, from which a cell of words is folded
 _ESCAPES = {
     "\\": r"\textbackslash{}",
     **{c: rf"\{c}" for c in "&%$#_{}"},
@@ -47,7 +48,7 @@ def _table(table: Table) -> Iterator[str]:
     yield r"  \centering"
     yield rf"  \caption{{{escaped(table.title)}}}"
     if table.columns:
-        yield rf"  \begin{{tabular}}{{{''.join(map(_align, table.columns))}}}"
+        yield rf"  \begin{{tabular}}{{{_spec(table)}}}"
         yield r"    \toprule"
         yield f"    {_joined([escaped(column.name) for column in table.columns])}"
         yield r"    \midrule"
@@ -61,8 +62,18 @@ def _table(table: Table) -> Iterator[str]:
     yield r"\end{table}"
 
 
-def _align(column: Column) -> str:
-    return "l" if column.is_text else "r"
+def _spec(table: Table) -> str:
+    """Return how columns are set; words that would fill a line of their own are folded."""
+    widest = [0] * len(table.columns)
+    for row in table.rows:
+        for index, cell in enumerate(row.cells):
+            widest[index] = max(widest[index], len(cell.text))
+    folded = [c.is_text and width > _FOLDED for c, width in zip(table.columns, widest, strict=True)]
+    share = 0.7 / max(1, sum(folded))
+    return "".join(
+        rf"p{{{share:.2g}\linewidth}}" if is_folded else "l" if column.is_text else "r"
+        for column, is_folded in zip(table.columns, folded, strict=True)
+    )
 
 
 def _cells(row: Row, best: list[list[Row]]) -> list[str]:
