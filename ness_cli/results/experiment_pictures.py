@@ -21,6 +21,8 @@ from ness_cli.results.summary import Group, Spread
 
 MOST_LINES = 12
 """Experiments in one picture; more could not be told apart."""
+MOST_DRAWN = 12
+"""Experiments that have pictures of their own: each takes a second or two."""
 _NAME_WIDTH = 20  # of a task beside its row
 
 
@@ -49,6 +51,8 @@ def side_by_side(groups: Sequence[Group], names: Sequence[str]) -> list[NamedPic
     named = list(zip(groups, names, strict=True))
     shown = _best(named)
     of = f", the {len(shown)} of {len(named)} experiments with the best ACC" * (shown != named)
+    published = _published(shown)
+    stars = "; stars: published" if published else ""
     seen = [_line(g, name, run_pictures.means_over_tasks) for g, name in shown]
     changes = [_line(g, name, lambda run: run.task_incremental.changes) for g, name in shown]
     band = "bands: one standard deviation over seeds"
@@ -66,8 +70,8 @@ def side_by_side(groups: Sequence[Group], names: Sequence[str]) -> list[NamedPic
         NamedPicture(
             "acc-against-bwt",
             "Accuracy against backward transfer: up and to the right is better; bars: one standard"
-            f" deviation over seeds; hollow: a single seed; stars: published{of}.",
-            AccAgainstBwt([*(_result(g, name) for g, name in shown), *_published(shown)]),
+            f" deviation over seeds; hollow: a single seed{stars}{of}.",
+            AccAgainstBwt([*(_result(g, name) for g, name in shown), *published]),
         ),
     ]
 
@@ -125,11 +129,11 @@ def of_experiment(group: Group, slug: str, whose: str) -> OfExperiment:
 
 
 def all_pictures(groups: Sequence[Group], names: Sequence[str]) -> list[NamedPicture]:
-    """Return everything that can be drawn of experiments; what does not read back is left out."""
+    """Return what can be drawn of experiments; what does not read back is left out."""
     if not groups:
         return []
     found = side_by_side(groups, names)
-    for group, slug in zip(groups, slugs(names), strict=True):
+    for group, slug in list(zip(groups, slugs(names), strict=True))[:MOST_DRAWN]:
         whose = run_pictures.run_name(group.furthest[0])
         found += [*heat_maps(group, slug), *of_experiment(group, slug, whose).pictures]
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ness_cli.console import Progress
 from ness_cli.errors import DamagedError, SettingsError
 from ness_cli.files import write_bytes
 from ness_cli.plots.picture import ENDINGS, is_possible
@@ -118,12 +119,13 @@ def save(found: Report, folder: Path, stem: str = "report") -> list[Path]:
     return written
 
 
-def save_pictures(found: Report, folder: Path) -> list[Path]:
+def save_pictures(found: Report, folder: Path, progress: Progress) -> list[Path]:
     """Draw a report into a folder ``plots``: every picture as PNG, SVG and PDF.
 
     Args:
         found: The report.
         folder: Where to make that folder. Files of the same names in it are replaced.
+        progress: Told of every file.
 
     Returns:
         What was written; nothing where matplotlib is not installed.
@@ -133,6 +135,8 @@ def save_pictures(found: Report, folder: Path) -> list[Path]:
     """
     drawn = all_pictures(found.groups, found.experiment_names) if is_possible() else []
     written = [folder / PLOTS / f"{each.name}{end}" for each in drawn for end in ENDINGS]
-    for path, each in zip(written, (each for each in drawn for _ in ENDINGS), strict=True):
-        save_picture(each.picture, path)
+    with progress.track("drawing", len(written)) as advance:
+        for path, each in zip(written, (each for each in drawn for _ in ENDINGS), strict=True):
+            save_picture(each.picture, path)
+            advance()
     return written

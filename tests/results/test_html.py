@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from made_up_run import made_up
 
+from ness_cli.console import Progress
 from ness_cli.plots import picture
 from ness_cli.plots.ramp import luminance
 from ness_cli.results import experiment_pictures
@@ -170,7 +171,7 @@ def test_many_experiments_have_a_page_with_pictures_of_the_first_and_the_best(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(experiment_pictures, "MOST_LINES", 2)
-    monkeypatch.setattr(experiment, "_MOST_DRAWN", 0)
+    monkeypatch.setattr(experiment, "MOST_DRAWN", 0)
     for seed in (1, 2, 3):
         made_up(tmp_path / str(seed), seed, eps1=seed, order=range(2))
     found = report([tmp_path])
@@ -189,14 +190,14 @@ def test_names_of_files_are_plain_and_different():
 def test_pictures_are_saved_in_three_formats(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("ness_cli.stages.report.save_picture", lambda p, path: path.touch())
     (tmp_path / "plots").mkdir()
-    written = save_pictures(report([runs]), tmp_path)
+    written = save_pictures(report([runs]), tmp_path, Progress())
     stems = {path.stem for path in written}
     assert {"accuracy-over-tasks", "change-per-task", "acc-against-bwt"} <= stems
     assert {"accuracy-matrix-ness", "room-ness", "training-ness", "accuracy-matrix-gpm"} <= stems
     assert len(written) == 3 * len(stems)
     assert {path.suffix for path in written} == {".png", ".svg", ".pdf"}
     monkeypatch.setattr("ness_cli.stages.report.is_possible", lambda: False)
-    assert save_pictures(report([runs]), tmp_path) == []
+    assert save_pictures(report([runs]), tmp_path, Progress()) == []
 
 
 def test_a_page_is_made_without_torch(runs):

@@ -106,7 +106,7 @@ def report(
         if save is not None:
             for path in stage.save(found, save):
                 console.note(f"written: {path}")
-            drawn = stage.save_pictures(found, save)
+            drawn = stage.save_pictures(found, save, console)
             if drawn:
                 console.note(f"drawn: {counted(len(drawn), 'file')} in {drawn[0].parent}")
             else:

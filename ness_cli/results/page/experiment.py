@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ness_cli.results import provenance, run_pictures
-from ness_cli.results.experiment_pictures import OfExperiment, mean_matrix, of_experiment, slugs
+from ness_cli.results.experiment_pictures import (
+    MOST_DRAWN,
+    OfExperiment,
+    mean_matrix,
+    of_experiment,
+    slugs,
+)
 from ness_cli.results.page import elements
 from ness_cli.results.summary import Group
 from ness_cli.words import counted
 
-_MOST_DRAWN = 12  # experiments that have pictures of their own: each takes a second or two
-_NOT_DRAWN = f"Only the first {_MOST_DRAWN} experiments have pictures of training and spectra."
+_NOT_DRAWN = f"Only the first {MOST_DRAWN} experiments have pictures of training and spectra."
 
 
 def links(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -23,7 +28,7 @@ def experiments(groups: Sequence[Group], names: Sequence[str]) -> list[str]:
     """Return the parts of all experiments."""
     named = zip(groups, names, slugs(names), strict=True)
     return [
-        _experiment(group, name, slug, is_drawn=index < _MOST_DRAWN)
+        _experiment(group, name, slug, is_drawn=index < MOST_DRAWN)
         for index, (group, name, slug) in enumerate(named)
     ]
 

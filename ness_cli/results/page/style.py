@@ -57,9 +57,10 @@ summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 @media (max-width: 600px) { body { padding: .75rem .75rem 3rem; font-size: 15px; }
   h1 { font-size: 1.35rem; } .words { max-width: 15rem; }
   th, td { padding: .25rem .4rem; }
-  .heat td { min-width: 1.75rem; padding: .25rem 0; font-size: .72rem; border-width: 1px; }
+  .heat td { min-width: 1.6rem; padding: .25rem 0; font-size: .68rem; border-width: 1px; }
   .heat td.mean { padding-left: .3rem; }
-  .heat th, .heat thead th.words { font-size: .72rem; padding: .25rem .1rem; min-width: 0; }
-  .heat tbody tr > th, .heat thead th.words { max-width: 3.4rem; } }
+  .heat th, .heat thead th.words { font-size: .68rem; padding: .25rem .1rem; min-width: 0; }
+  .heat thead th.words { overflow-wrap: normal; }
+  .heat tbody tr > th { max-width: 2.8rem; } }
 @media print { body { max-width: none; } details > * { display: block; } }
 """
