@@ -149,6 +149,8 @@ class Console(Progress):
     def error(self, error: NessError) -> None:
         """Print what is wrong, and on a second line what to do; as a document too."""
         self.failed(error)
+        if error.is_told:
+            return
         what, remedy = error.labels
         self._err.print(Text.assemble((what, "bold red"), error.what), soft_wrap=True)
         if error.remedy:

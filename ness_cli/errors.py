@@ -17,6 +17,9 @@ class NessError(Exception):
     Args:
         what: One line: the value, the bound and the place.
         remedy: One line: what to do about it, ideally a command to type. May be empty.
+
+    Attributes:
+        is_told: Whether another process has said it already.
     """
 
     exit_code = 1
@@ -27,6 +30,7 @@ class NessError(Exception):
         super().__init__(what)
         self.what = what
         self.remedy = remedy
+        self.is_told = False
 
     def document(self) -> dict[str, Any]:
         """Return what scripts read in place of a result."""

@@ -7,14 +7,18 @@ would have computed, to rounding. Only the first process writes, locks and talks
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
+
+from ness_cli.errors import NessError, SystemRefusedError
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Processes:
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat)
+        with _all_taking_part():
+            distributed.all_reduce(flat)
         start = 0
         for tensor in tensors:
             end = start + tensor.numel()
@@ -67,7 +72,8 @@ class Processes:
         if self.size == 1:
             return list(values)
         found = torch.tensor(values, dtype=torch.int64, device=_device())
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        with _all_taking_part():
+            distributed.all_reduce(found, distributed.ReduceOp.MAX)
         return [int(value) for value in found.tolist()]
 
     def of_main(self, *values: float) -> tuple[float, ...]:
@@ -75,13 +81,15 @@ class Processes:
         if self.size == 1:
             return values
         found = torch.tensor(values, dtype=torch.float64, device=_device())
-        distributed.broadcast(found, 0)
+        with _all_taking_part():
+            distributed.broadcast(found, 0)
         return tuple(found.tolist())
 
     def wait(self) -> None:
         """Wait until all processes have come here."""
         if self.size > 1:
-            distributed.barrier()
+            with _all_taking_part():
+                distributed.barrier()
 
 
 def current_processes() -> Processes:
@@ -108,19 +116,82 @@ def local_device(name: str) -> str:
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` has started, for the time of a step.
 
+    If one fails, all do, and the one that failed first says why.
+
     Args:
         device: Where this process computes; NCCL connects GPUs, gloo everything else.
+
+    Raises:
+        FailedElsewhereError: If another process failed.
+        ProcessLostError: If another process ended without a word.
     """
     if num_started() == 1:
         yield Processes()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, size = next(rendezvous("env://"))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield current_processes()
-    finally:
-        distributed.destroy_process_group()
+    except NessError as error:
+        # The group is left as it is: to take it apart would need the others.
+        raise _shared(store, rank, error) from error
+    except Exception as error:
+        _shared(store, rank, NessError(f"{type(error).__name__}: {error}"))
+        raise
+    distributed.destroy_process_group()
+
+
+class ProcessLostError(SystemRefusedError):
+    """Another process of the step has ended."""
+
+
+class FailedElsewhereError(NessError):
+    """Another process of the step has failed, and says why.
+
+    Args:
+        rank: Its number.
+        failure: Its error, as in a document.
+    """
+
+    def __init__(self, rank: int, failure: Mapping[str, Any]) -> None:
+        super().__init__(f"process {rank}: {failure['what']}", failure["remedy"] or "")
+        self.kind = failure["kind"]
+        self.exit_code = failure["exit_code"]
+        self.is_told = True
+
+
+def _shared(store: Any, rank: int, error: NessError) -> NessError:
+    """Make the first failure of all processes known; return what this one ends with."""
+    own = json.dumps({"rank": rank, **error.document()["error"]})
+    try:
+        first = store.compare_set("ness failure", "", own)
+    except RuntimeError:  # with the process that held the store
+        return error
+    if first.decode() == own:
+        return error
+    failure = json.loads(first)
+    if isinstance(error, ProcessLostError):
+        return FailedElsewhereError(failure.pop("rank"), failure)
+    error.is_told = True
+    return error
+
+
+@contextmanager
+def _all_taking_part() -> Iterator[None]:
+    """Say what it means when processes that work together cannot reach each other."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ProcessLostError(
+            "another process of this step has ended",
+            "see what it said, or whether the system ended it for want of memory; then run the"
+            " same command again",
+        ) from error
 
 
 def all_sum(x: torch.Tensor) -> torch.Tensor:
@@ -135,13 +206,15 @@ class _AllSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         total = x.contiguous().clone()
-        distributed.all_reduce(total)
+        with _all_taking_part():
+            distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
+        with _all_taking_part():
+            distributed.all_reduce(total)
         return total
 
 

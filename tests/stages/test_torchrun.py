@@ -94,13 +94,16 @@ OF_METHODS = {
     "trgp": [],
     "adam-nscl": ["norm.affine=frozen", "methods.adam-nscl.norm_strength=10"],
     "ness": ["methods.ness.mix=8"],
+    # So low that every update is moved to the limit, within the epoch and at its end.
+    "ness with a budget": ["methods.ness.budget=1e-3", "methods.ness.budget_steps=3"],
 }
 
 
-@pytest.mark.parametrize("method", OF_METHODS)
-def test_what_a_method_makes_of_a_step_is_the_same_divided_in_two(processes, tmp_path, method):
+@pytest.mark.parametrize("case", OF_METHODS)
+def test_what_a_method_makes_of_a_step_is_the_same_divided_in_two(processes, tmp_path, case):
     out = tmp_path / "one"
-    settings = [*SETTINGS, "train.epochs=1", f"method.name={method}", *OF_METHODS[method]]
+    method = case.partition(" ")[0]
+    settings = [*SETTINGS, "train.epochs=1", f"method.name={method}", *OF_METHODS[case]]
     ended = processes.ness("run", "--out", out, *settings, "--threads", 1)
     assert ended.code == 0, ended.err
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
@@ -140,6 +143,43 @@ def test_stopped_halfway_two_processes_go_on_with_the_same_bytes(processes, lear
     for name in ("model", "update"):
         path = Path("task-02") / f"{name}.safetensors"
         assert (run / path).read_bytes() == (undisturbed / path).read_bytes()
+
+
+FAILING = """
+import os, signal
+from ness_cli.cli.app import main
+from ness_cli.engine.fit import Fit
+from ness_cli.errors import NumericalError
+
+def fail(fit):
+    if {is_killed}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise NumericalError("no number", "look at it")
+
+if os.environ["RANK"] == "1":
+    Fit._step_boundary = fail
+main()
+"""
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_one_process_that_fails_ends_all_with_one_message(learned, tmp_path, is_killed):
+    gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
+    run = _copy(learned, tmp_path / "run", *gone)
+    (tmp_path / "failing.py").write_text(FAILING.format(is_killed=is_killed))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, str(tmp_path / "failing.py"), "train-task", str(run)]
+    ended = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=900)
+    assert ended.returncode == 1
+    said = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    found = json.loads(ended.stdout)["error"]
+    if is_killed:
+        assert said == ["error: another process of this step has ended"]
+        assert found["exit_code"] == 8
+    else:
+        assert said == ["error: no number"]
+        assert (found["what"], found["exit_code"]) == ("process 1: no number", 6)
+    assert "Connection closed" not in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "evaluate"])
