@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,16 +155,21 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     write_bytes(path, text.encode(), durable=durable)
 
 
-def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
+Kinds = Mapping[str, tuple[type, ...]]
+"""What the values of keys in a JSON document must be."""
+
+
+def read_json(path: Path, *, remedy: str, kinds: Kinds | None = None) -> dict[str, Any]:
     """Return the object in a JSON file that an earlier step wrote.
 
     Args:
         path: The file.
         remedy: The command that writes it, for the error message.
+        kinds: What values must be, of keys that are there.
 
     Raises:
         InputError: If the file is not there.
-        DamagedError: If it is there and cannot be read.
+        DamagedError: If it is there and cannot be read, or holds what nobody wrote.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -174,4 +179,7 @@ def read_json(path: Path, *, remedy: str) -> dict[str, Any]:
         raise DamagedError(f"{path} is damaged: {error}", remedy) from error
     if not isinstance(value, dict):
         raise DamagedError(f"{path} is damaged: expected a JSON object", remedy)
+    for key in value.keys() & (kinds or {}).keys():
+        if not isinstance(value[key], (kinds or {})[key]):
+            raise DamagedError(f"{path} is damaged: {key} is {value[key]!r:.40}", remedy)
     return value

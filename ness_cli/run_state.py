@@ -16,12 +16,26 @@ from typing import Any
 
 from ness_cli.errors import DamagedError, InputError
 from ness_cli.extensions import fingerprint_of
-from ness_cli.files import read_json
+from ness_cli.files import Kinds, read_json
 from ness_cli.run_dir import RunDir
 
 STEPS = ("train", "build", "evaluate")
 RECORDS = {"train": "train", "build": "subspace", "evaluate": "accuracy"}
 COMMANDS = {"train": "train-task", "build": "build-subspace", "evaluate": "evaluate"}
+_NUMBER, _MAYBE = (int, float), (int, float, type(None))
+_RUN_KINDS: Kinds = {
+    **dict.fromkeys(("fingerprint", "method", "preset", "stream_key"), (str,)),
+    **dict.fromkeys(("seed", "num_tasks"), (int,)),
+    **dict.fromkeys(("identity", "origins", "forked"), (dict,)),
+    **dict.fromkeys(("notes", "extensions"), (list,)),
+}
+_STEP_KINDS: Kinds = {
+    **dict.fromkeys(("inputs", "outputs", "bytes", "kept"), (dict,)),
+    **dict.fromkeys(("layers", "notes", "removed"), (list,)),
+    **dict.fromkeys(("seconds", "train_seconds", "steps", "memory_bytes"), _NUMBER),
+    **dict.fromkeys(("peak_memory_bytes", "next_task"), _MAYBE),
+    "output_change": (dict, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
         DamagedError: If the file does not read back.
     """
     try:
-        return read_json(run.run, remedy=_way_to_a_run(run.path))
+        return read_json(run.run, remedy=_way_to_a_run(run.path), kinds=_RUN_KINDS)
     except DamagedError as error:
         raise DamagedError(error.what, "restore it, or start over in another folder") from error
 
@@ -183,7 +197,8 @@ def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
     path = run.task(task).record(RECORDS[step])
     if not path.exists():
         return {}
-    return read_json(path, remedy=f"run: {command(run.path, step, task)} --force")
+    remedy = f"run: {command(run.path, step, task)} --force"
+    return read_json(path, remedy=remedy, kinds=_STEP_KINDS)
 
 
 def _status(run: RunDir, task: int, step: str, record: Mapping[str, Any], why: str) -> str:

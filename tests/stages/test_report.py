@@ -150,6 +150,27 @@ def test_a_damaged_run_among_others_is_left_out_and_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("run.json", "identity", None),
+        ("run.json", "num_tasks", "ten"),
+        ("task-02/subspace.json", "layers", None),
+        ("task-02/train.json", "outputs", "x"),
+        ("task-02/accuracy.json", "seconds", "1 s"),
+    ],
+)
+def test_what_no_version_wrote_is_damage_and_no_crash(tmp_path, file, key, value):
+    for seed in (1, 2):
+        made_up(tmp_path / str(seed), seed)
+    path = tmp_path / "2" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    found = report([tmp_path])
+    assert [run.path.name for run in found.runs] == ["1"]
+    (line,) = found.damaged
+    assert f"{path} is damaged: {key} is {value!r}" in line
+
+
+@pytest.mark.parametrize(
     ("arguments", "code"),
     [([], 5), (["--format", "csv"], 5), (["--min-acc", "99"], 3), (["--min-acc", "9"], 5)],
 )
