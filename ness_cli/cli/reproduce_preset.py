@@ -18,7 +18,7 @@ from ness_cli.settings.scaled_down import scaled_down
 
 _QUICK_TASKS = 3
 # Where the same images come from is no departure from a preset.
-_HARMLESS = ("data.source", "data.path", "data.download", "checkpoint.", "storage.")
+_HARMLESS = ("data.source", "data.path", "data.download", "checkpoint.", "storage.", "track.")
 
 
 @dataclass(frozen=True)
