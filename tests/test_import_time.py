@@ -41,6 +41,9 @@ assert not heavy, heavy
         ["status", "RUN"],
         ["report", "RUN"],
         ["report", "RUN", "--json"],
+        ["study", "ls", "RUN"],
+        ["study", "status", "STUDY"],
+        ["study", "table", "STUDY"],
         ["report", "RUN", "--format", "csv"],
         ["report", "--explain"],
     ],
@@ -59,7 +62,12 @@ def test_a_command_that_only_looks_starts_without_torch(arguments, tmp_path):
         "origins": {},
     }
     (tmp_path / "run.json").write_text(json.dumps(record))
-    arguments = [str(tmp_path) if a == "RUN" else a for a in arguments]
+    study = tmp_path / "study"
+    (study / "row").mkdir(parents=True)
+    (study / "study.yaml").write_text("rows: {row: []}")
+    (study / "study.json").write_text('{"engine": "local", "device": "auto"}')
+    places = {"RUN": str(tmp_path), "STUDY": str(study)}
+    arguments = [places.get(a, a) for a in arguments]
     subprocess.run(
         [sys.executable, "-c", PROGRAM.format(arguments=arguments)],
         check=True,

@@ -16,7 +16,7 @@ from ness_cli.errors import NessError, SettingsError, SystemRefusedError
 from ness_cli.process_identity import this_process
 from ness_cli.results.table import plain_table, titled
 from ness_cli.settings.study_files import read_study
-from ness_cli.stages.report import report_format
+from ness_cli.stages.report import report_format, save_pictures
 from ness_cli.stages.report import save as save_report
 from ness_cli.study.conduct import Conduct, make_engine, refuse_other_settings
 from ness_cli.study.folder import StudyFolder, study_folder
@@ -210,7 +210,7 @@ def show_table(
         wanted: Which runs.
         workplace: Where to show it.
         format_name: Format of what is shown.
-        save: Where to write it; into the folder itself if ``None``.
+        save: Where to write it, with pictures; into the folder itself, without, if ``None``.
     """
     chosen, console = report_format(format_name), workplace.console
     if StudyFolder(path).record.is_file():
@@ -218,8 +218,10 @@ def show_table(
         found = study_report(plan, wanted.seeds)
     else:
         found = found_report(path, wanted.rows, wanted.seeds)
-    for written in save_report(found, save or path, "table"):
-        console.note(f"written: {written}")
+    written = save_report(found, save or path, "table")
+    written += save_pictures(found, save) if save is not None else []
+    for each in written:
+        console.note(f"written: {each}")
     if format_name == "text":
         console.result(found)
     elif format_name == "json":

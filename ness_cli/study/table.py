@@ -14,7 +14,7 @@ from ness_cli.results.read_run import RunResult, read_run
 from ness_cli.results.report import Report
 from ness_cli.results.summary import Group, Spread
 from ness_cli.results.table import Cell, Paragraph, Table, plain_table, titled
-from ness_cli.study.plan import PlannedRun, StudyPlan, rows_named
+from ness_cli.study.plan import PlannedRun, StudyPlan, is_begun, rows_named
 from ness_cli.words import counted
 
 _SEED = "seed-"
@@ -91,7 +91,7 @@ class StudyReport(Report):
         return [row.row for row in self.rows]
 
     def overview(self, width: int) -> list[Table | Paragraph]:
-        """Return the table of the rows."""
+        """Return the table of the rows, and what is missing."""
         return self.parts(width)
 
     def document(self) -> dict[str, Any]:
@@ -163,19 +163,31 @@ def study_report(plan: StudyPlan, seeds: Collection[int] = ()) -> StudyReport:
         seeds: The seeds that count; all if empty.
     """
     known = [run for run in plan.runs() if run.seed in seeds or not seeds]
-    progress = {run: plan.progress(run) for run in known if run.until is None}
+    by_row: dict[str, list[PlannedRun]] = {row: [] for row in plan.wanted_rows}
+    for run in known:
+        if run.until is None:
+            by_row[run.variant.row].append(run)
     rows, unfinished = [], []
-    for row in plan.wanted_rows:
-        own = [run for run in progress if run.variant.row == row]
-        through = [run for run in own if progress[run].status == "done"]
+    for row, own in by_row.items():
+        results = {run: _result(plan, run) for run in own}
+        through = [run for run, result in results.items() if result is not None]
         if through:
-            variant = through[0].variant
-            results = tuple(read_run(plan.folder.run(run.name).path) for run in through)
-            rows.append(RowResult(row, variant.name.partition("/")[2], results))
+            choice = through[0].variant.name.partition("/")[2]
+            found = tuple(result for result in results.values() if result is not None)
+            rows.append(RowResult(row, choice, found))
         if not own:
             unfinished.append(f"{row}: not chosen yet")
         unfinished += [_why_not(run, plan) for run in own if run not in through]
     return _report(str(plan.folder.path), rows, unfinished)
+
+
+def _result(plan: StudyPlan, run: PlannedRun) -> RunResult | None:
+    """Return the results of a run that is through."""
+    folder = plan.folder.run(run.name)
+    if not is_begun(folder):
+        return None
+    result = read_run(folder.path)
+    return result if result.num_done == result.state.num_tasks else None
 
 
 def found_report(

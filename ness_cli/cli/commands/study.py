@@ -204,7 +204,8 @@ def table(
     save: Annotated[
         Path | None,
         typer.Option(
-            help="Where to write table.md, .tex, .csv, .json. Default: the folder of the study.",
+            help="Where to write table.html, .md, .tex, .csv, .json, and plots. Default: the "
+            "folder of the study, without plots.",
             show_default=False,
         ),
     ] = None,
