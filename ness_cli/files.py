@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import DamagedError, InputError
+from ness_cli.errors import DamagedError, InputError, SystemRefusedError
+from ness_cli.hashing import sha256_of_text
 
+_SEAL = "seal"
 # Of this process: whoever writes must not be able to leave them out.
 _guards: list[tuple[Path, Callable[[], None]]] = []
 
@@ -74,7 +76,7 @@ def write_chunks(
 
 
 def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -91,6 +93,14 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -
         raise
     if durable:
         _flush(path.parent)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there; what was made survives a crash."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        _flush(made.parent)
 
 
 def _share(path: str, mode: int) -> None:
@@ -122,14 +132,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If the system refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     prefix = f".{path.name}."
     for leftover in path.parent.glob(f"{prefix}*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=".tmp"))
     try:
         yield temporary
-        for written in temporary.rglob("*"):
+        for written in (*temporary.rglob("*"), temporary):
             _flush(written)
         _share(str(temporary), 0o777)
         _replace(temporary, path)
@@ -155,30 +165,50 @@ def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     write_bytes(path, text.encode(), durable=durable)
 
 
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own hash beside its keys, which ``read_json`` checks."""
+    # As it reads back: keys that are numbers would be sorted otherwise.
+    plain = json.loads(json.dumps(value))
+    write_json(path, {**plain, _SEAL: _seal(plain)})
+
+
+def _seal(value: Mapping[str, Any]) -> str:
+    return sha256_of_text(json.dumps(value, sort_keys=True))
+
+
 Kinds = Mapping[str, tuple[type, ...]]
 """What the values of keys in a JSON document must be."""
 
 
 def read_json(path: Path, *, remedy: str, kinds: Kinds | None = None) -> dict[str, Any]:
-    """Return the object in a JSON file that an earlier step wrote.
+    """Return the object in a JSON file that an earlier step wrote, without its seal.
 
     Args:
-        path: The file.
+        path: The file; it needs no seal: earlier versions wrote none.
         remedy: The command that writes it, for the error message.
         kinds: What values must be, of keys that are there.
 
     Raises:
         InputError: If the file is not there.
-        DamagedError: If it is there and cannot be read, or holds what nobody wrote.
+        DamagedError: If it is not what was written.
+        SystemRefusedError: If the system does not let it be read.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing", remedy) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SystemRefusedError(
+            f"{path} cannot be read: {error.strerror or error}",
+            "put it right and run the same command again",
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {error}", remedy) from error
     if not isinstance(value, dict):
         raise DamagedError(f"{path} is damaged: expected a JSON object", remedy)
+    seal = value.pop(_SEAL, None)
+    if seal is not None and seal != _seal(value):
+        raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
     for key in value.keys() & (kinds or {}).keys():
         if not isinstance(value[key], (kinds or {})[key]):
             raise DamagedError(f"{path} is damaged: {key} is {value[key]!r:.40}", remedy)

@@ -23,6 +23,7 @@ from ness_cli.files import write_chunks
 
 FORMAT = 1
 _KEY = "ness"
+_SEAL = "seal"
 _TYPES = {
     torch.int64: "I64",
     torch.float64: "F64",
@@ -35,6 +36,12 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }  # in the order of a file
+
+# What damaged bytes make of parsing them.
+_UNREADABLE = (
+    *(SafetensorError, ValueError, TypeError, KeyError, AttributeError),
+    *(RecursionError, OverflowError),
+)
 
 
 @dataclass(frozen=True)
@@ -52,28 +59,52 @@ class StoredTensor:
     num_bytes: int
 
 
-def write(path: Path, tensors: Mapping[str, torch.Tensor], identity: Mapping[str, Any]) -> str:
+def write(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    identity: Mapping[str, Any],
+    *,
+    is_sealed: bool = False,
+) -> str:
     """Write tensors and return the SHA-256 of the file.
 
     Args:
         path: Where to write; an existing file is replaced only when the new one is complete.
         tensors: Tensors by name, any device; stored contiguous, each by itself.
         identity: What the tensors are (kind, run, task), put into the header as JSON.
+        is_sealed: Put a hash of everything else into the header, which is checked when the file is
+            read; for files whose own hash no record keeps.
     """
-    header = _header(tensors, {"format": FORMAT, **identity})
+    about = json.loads(json.dumps({"format": FORMAT, **identity}))
+    if is_sealed:
+        about[_SEAL] = _seal(tensors, about)
+    header = _header(tensors, about)
     digest = hashlib.sha256()
 
     def chunks() -> Iterator[bytes | memoryview]:
         digest.update(header)
         yield header
-        for name in _in_file_order(tensors):
-            # One tensor at a time: all together a copy would be as large as the file.
-            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-            data: memoryview = flat.view(torch.uint8).numpy().data
+        for data in _contents(tensors):
             digest.update(data)
             yield data
 
     write_chunks(path, chunks(), size=len(header) + num_bytes(tensors))
+    return digest.hexdigest()
+
+
+def _contents(tensors: Mapping[str, torch.Tensor]) -> Iterator[memoryview]:
+    """Yield the bytes of one tensor at a time: a copy of all would be as large as the file."""
+    for name in _in_file_order(tensors):
+        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+        data: memoryview = flat.view(torch.uint8).numpy().data
+        yield data
+
+
+def _seal(tensors: Mapping[str, torch.Tensor], identity: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a file that were not sealed."""
+    digest = hashlib.sha256(_header(tensors, identity))
+    for data in _contents(tensors):
+        digest.update(data)
     return digest.hexdigest()
 
 
@@ -160,7 +191,7 @@ def stored(path: Path, *, remedy: str) -> list[StoredTensor]:
         ]
     except FileNotFoundError:
         raise InputError(f"{path} is missing", remedy) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise DamagedError(f"{path} is damaged: {error}", remedy) from error
 
 
@@ -177,8 +208,11 @@ def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, torch.Tensor
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
         found = json.loads(header[_KEY])
-    except (SafetensorError, ValueError, KeyError) as error:
+        seal = found.pop(_SEAL, None)
+    except _UNREADABLE as error:
         raise DamagedError(f"{path} is damaged: {error}", remedy) from error
+    if seal is not None and seal != _seal(tensors, found):
+        raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
     if found.get("format") != FORMAT:
         raise InputError(
             f"{path} has format {found.get('format')!r}; this version reads {FORMAT}", remedy

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+from pathlib import Path
 
 import pytest
 
 from ness_cli import files, tensor_files
-from ness_cli.files import write_bytes
+from ness_cli.errors import DamagedError, SystemRefusedError
+from ness_cli.files import read_json, whole_folder, write_bytes, write_record
 from ness_cli.run_dir import RunDir
 
 
@@ -35,6 +38,49 @@ def test_a_refused_folder_keeps_its_kind_of_error(tmp_path, monkeypatch):
     with pytest.raises(PermissionError) as found:
         tensor_files.write(tmp_path / "basis.safetensors", {}, {})
     assert found.value.filename == str(tmp_path / "basis.safetensors")
+
+
+def test_a_record_is_what_was_written_or_damage(tmp_path):
+    path = tmp_path / "train.json"
+    value = {"a": 1.5, "b": [1, "größe", None], "c": {10: 1, 9: 2}, "d": float("inf")}
+    write_record(path, value)
+    assert read_json(path, remedy="") == json.loads(json.dumps(value))
+    text = path.read_text()
+    for old, new in (("1.5", "2.5"), ('"a"', '"x"'), ("null", "true"), ('"9"', '"8"')):
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(DamagedError, match="not what was written"):
+            read_json(path, remedy="")
+
+
+def test_a_record_of_an_earlier_version_has_no_seal(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text('{"a": 1}')
+    assert read_json(path, remedy="") == {"a": 1}
+
+
+def test_a_record_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.Path, "read_bytes", refuse)
+    with pytest.raises(SystemRefusedError, match="cannot be read: Permission denied"):
+        read_json(tmp_path / "train.json", remedy="ness train-task --force")
+
+
+def test_every_folder_that_is_made_is_on_the_disk_with_what_is_in_it(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def note(handle):
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_bytes(tmp_path / "a" / "b" / "file", b"12345")
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b"} <= set(flushed)
+    flushed.clear()
+    with whole_folder(tmp_path / "whole") as folder:
+        (folder / "file").write_bytes(b"12345")
+    assert {folder, folder / "file", tmp_path} <= set(flushed)
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import tracemalloc
 
@@ -90,6 +91,22 @@ def test_the_bytes_are_those_of_the_library(tmp_path):
         assert (tmp_path / "a").read_bytes() == save(tensors, metadata=header)
     tensor_files.write(tmp_path / "a", {}, WHAT)
     assert tensor_files.read(tmp_path / "a", WHAT, remedy="") == {}
+
+
+def test_no_byte_of_a_sealed_file_can_change_unseen(tmp_path):
+    path, tensors = tmp_path / "a", {"a": torch.arange(3.0), "b": torch.ones(2, dtype=torch.uint8)}
+    tensor_files.write(path, tensors, {**WHAT, "state": {"lr": 0.1}}, is_sealed=True)
+    found, about = tensor_files.read_with_identity(path, remedy="")
+    assert about["state"] == {"lr": 0.1}
+    assert "seal" not in about
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with contextlib.suppress(DamagedError, InputError):
+            other, what = tensor_files.read_with_identity(path, remedy="")
+            # The seal's own name, and space that means nothing.
+            assert {key: what.get(key) for key in about} == about
+            assert all(torch.equal(other[name], found[name]) for name in found)
 
 
 def test_writing_holds_no_copy_of_the_tensors(tmp_path):

@@ -18,7 +18,7 @@ from ness_cli.data.stream_manifest import Manifest
 from ness_cli.data.stream_plan import content_hashes, content_of_all, opened_stream
 from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
 from ness_cli.errors import DamagedError
-from ness_cli.files import guarded, read_json, write_json
+from ness_cli.files import guarded, read_json, write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.lease import Lease
 from ness_cli.settings.sources.base import DataSettings
@@ -90,7 +90,7 @@ def prepare(
             "left_out": list(planned.left_out),
         }
         with write_refusals(folder):
-            write_json(folder / "stream.json", manifest)
+            write_record(folder / "stream.json", manifest)
         return manifest
 
 

@@ -38,7 +38,8 @@ class CheckpointFile:
     def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Write tensors and plain values, atomically."""
         self.before_save()
-        tensor_files.write(self.path, tensors, {**self.identity, "state": state})
+        about = {**self.identity, "state": state}
+        tensor_files.write(self.path, tensors, about, is_sealed=True)
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Return tensors and plain values, or ``None`` if there is no checkpoint.

@@ -11,7 +11,7 @@ from ness_cli import numerics, registry, run_state
 from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
-from ness_cli.errors import DamagedError, InputError, SettingsError
+from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.extensions import extension_of, fingerprint_of, read_manifest
 from ness_cli.methods.base import Method
 from ness_cli.methods.task import Task
@@ -158,9 +158,17 @@ def read_settings(run: RunDir, record: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: If they are not those the run was prepared with; names each key.
         DamagedError: If they are no settings any more.
+        SystemRefusedError: If the system does not let them be read.
     """
     try:
         settings = build(yaml_files.read(run.settings))
+    except InputError as error:
+        if not run.settings.exists():
+            raise InputError(
+                f"{run.settings} is missing", "put it back as prepare wrote it"
+            ) from error
+        remedy = "put it right and run the same command again"
+        raise SystemRefusedError(error.what, remedy) from error
     except SettingsError as error:
         raise DamagedError(
             f"{run.settings} is damaged: {error.what}", "put it back as prepare wrote it"
@@ -174,6 +182,18 @@ def read_settings(run: RunDir, record: Mapping[str, Any]) -> Settings:
     return settings
 
 
+class _LogFile(logging.FileHandler):
+    """The log of a run; a line that a full disk does not take stops nothing and hides no error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's own name
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Close the file; what it did not take is tried once more, and left out."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
     """Append what a step does, and how it ends, to the run's log file."""
@@ -181,7 +201,7 @@ def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
     if not current_processes().is_main:
         yield logger
         return
-    handler = logging.FileHandler(run.log, encoding="utf-8")
+    handler = _LogFile(run.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     try:

@@ -17,7 +17,7 @@ from ness_cli.extensions import (
     read_extensions,
     read_manifest,
 )
-from ness_cli.files import write_json
+from ness_cli.files import write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.run_dir import RunDir
@@ -102,7 +102,7 @@ def extend(
         total = record["num_tasks"] + len(added["tasks"])
         extensions = [*record.get("extensions", ()), entry]
         require_same_run(run, record)
-        write_json(run.run, {**record, "extensions": extensions, "num_tasks": total})
+        write_record(run.run, {**record, "extensions": extensions, "num_tasks": total})
     return Extended(added, found.typed, _notes(found, added, before))
 
 
@@ -135,7 +135,7 @@ def take_back(run: RunDir) -> tuple[int, ...]:
     with run_log(run, f"extend --undo, tasks {gone[0]} to {gone[-1]}"):
         entries = [*record["extensions"][:-1], *kept]
         num_tasks = record["num_tasks"] - len(gone)
-        write_json(run.run, {**record, "extensions": entries, "num_tasks": num_tasks})
+        write_record(run.run, {**record, "extensions": entries, "num_tasks": num_tasks})
     return gone
 
 

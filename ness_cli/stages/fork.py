@@ -12,7 +12,7 @@ from typing import Any
 
 from ness_cli.errors import DamagedError, InputError
 from ness_cli.extensions import fingerprint_of, read_extensions, read_manifest
-from ness_cli.files import whole_folder, write_json
+from ness_cli.files import whole_folder, write_record
 from ness_cli.hashing import sha256_of_file, sha256_of_text
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import RECORDS, RunState, StepState, command, read_run_record, read_state
@@ -130,7 +130,7 @@ def _share(run: RunDir, other: RunDir, step: StepState) -> None:
     theirs.path.mkdir(parents=True, exist_ok=True)
     if step.step == "train" and mine.history.exists():
         shutil.copyfile(mine.history, theirs.history)
-    write_json(theirs.record(RECORDS[step.step]), dict(step.record))
+    write_record(theirs.record(RECORDS[step.step]), dict(step.record))
 
 
 def _link(source: Path, target: Path) -> None:

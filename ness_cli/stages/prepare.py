@@ -17,7 +17,7 @@ from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.stream_plan import content_hashes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
 from ness_cli.extensions import read_extensions
-from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.files import read_json, write_bytes, write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.nets.pretrained import Pretrained, fetch
@@ -223,8 +223,8 @@ def write_run(
     """Write what makes a folder a run; ``run.json``, the last file, decides."""
     header = "# Settings of this run, resolved; run.json says where each value came from.\n"
     write_bytes(run.settings, (header + yaml_files.dump(settings.to_dict())).encode())
-    write_json(run.stream, manifest)
-    write_json(run.run, record)
+    write_record(run.stream, manifest)
+    write_record(run.run, record)
 
 
 def _pretrained(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ness_cli.console import Progress
-from ness_cli.errors import DamagedError, SettingsError
+from ness_cli.errors import DamagedError, NessError, SettingsError, SystemRefusedError
 from ness_cli.files import write_bytes
 from ness_cli.plots.picture import ENDINGS, is_possible
 from ness_cli.plots.picture import save as save_picture
@@ -58,11 +58,11 @@ def report(
     if not paths:
         raise SettingsError("no run is named", "name runs, or folders with runs below")
     found = find_runs([*paths, *([] if against is None else [against])])
-    runs, damaged = [], []
+    runs, damaged = [], list[NessError]()
     for path in found.runs:
         try:
             runs.append(read_run(path))
-        except DamagedError as error:
+        except (DamagedError, SystemRefusedError) as error:
             damaged.append(error)
     if not runs:
         raise damaged[0]

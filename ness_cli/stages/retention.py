@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ness_cli.files import read_json, remove_file, write_json
+from ness_cli.files import read_json, remove_file, write_record
 from ness_cli.methods.base import Method
 from ness_cli.run_state import RECORDS, RunState, command
 from ness_cli.stages.context import RunContext
@@ -56,7 +56,7 @@ def _remove(context: RunContext, task: int, step: str, names: list[str]) -> dict
     record = read_json(path, remedy=f"run: {command(context.run.path, step, task)}")
     gone = {context.run.relative(file): file.stat().st_size for file in files}
     record["removed"] = sorted({*record.get("removed", []), *gone})
-    write_json(path, record)
+    write_record(path, record)
     for file in files:
         remove_file(file)
     return gone

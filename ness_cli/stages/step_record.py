@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ness_cli import run_state, tensor_files
-from ness_cli.files import write_json
+from ness_cli.files import write_record
 from ness_cli.methods.files import Tensors
 from ness_cli.processes import current_processes
 from ness_cli.stages.context import RunContext
@@ -78,7 +78,7 @@ class StepRecord:
         }
         if current_processes().is_main:
             context.require_same_run()
-            write_json(context.run.task(self.task).record(name), record)
+            write_record(context.run.task(self.task).record(name), record)
             context.tracking.update()
         return record
 

@@ -17,7 +17,7 @@ from ness_cli.methods.base import Method
 from ness_cli.methods.task import Task
 from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.processes import current_processes
-from ness_cli.run_state import command
+from ness_cli.run_state import RunState, command
 from ness_cli.stages.context import RunContext, require_done, require_task, run_log
 from ness_cli.stages.models import (
     MODEL,
@@ -58,6 +58,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     """
     state = context.state()
     step = require_task(state, "train", task)
+    _remove_spent_checkpoints(context, state)
     if step is None or (step.is_done and not force):
         return Outcome.skipped(step, "all tasks are trained")
     task_number = step.task
@@ -103,6 +104,15 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         if processes.is_main:
             checkpoint.remove()
     return Outcome(task_number, found)
+
+
+def _remove_spent_checkpoints(context: RunContext, state: RunState) -> None:
+    """Remove what a process left that ended between the record of a task and its checkpoint."""
+    if not current_processes().is_main:
+        return
+    for number in range(1, state.num_tasks + 1):
+        if state.of(number, "train").is_done:
+            remove_file(context.run.task(number).checkpoint)
 
 
 def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:

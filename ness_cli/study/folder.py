@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import InputError, NessError
-from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.files import read_json, write_bytes, write_record
 from ness_cli.lease import Lease
 from ness_cli.process_identity import ProcessIdentity
 from ness_cli.run_dir import RunDir
@@ -78,7 +78,7 @@ class StudyFolder:
         text = yaml_files.dump({**values, "base": study.base})
         write_bytes(self.settings, text.encode())
         content = {"schema": "ness.study/1", "file": str(study.path.absolute()), **how}
-        write_json(self.record, content)
+        write_record(self.record, content)
 
     def remembered(self) -> tuple[StudyFile, dict[str, Any]]:
         """Return what was asked for, and how it is run.

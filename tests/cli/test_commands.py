@@ -15,6 +15,7 @@ import pytest
 import torch
 from factory import dense_update
 from PIL import Image
+from rewrite import put_values, rewrite
 from rounding import gamma
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -194,9 +195,8 @@ def test_what_depends_on_a_step_made_anew_is_stale(run):
     assert (run / "task-01" / "model.safetensors").read_bytes() == before
     assert document("status", run)["runs"][0]["complete"]  # same bits: nothing is stale
 
-    record = json.loads((run / "task-01" / "train.json").read_text())
-    record["outputs"]["task-01/model.safetensors"] = "0" * 64
-    (run / "task-01" / "train.json").write_text(json.dumps(record))
+    other = {"task-01/model.safetensors": "0" * 64}
+    rewrite(run / "task-01" / "train.json", lambda record: record["outputs"].update(other))
     steps = document("status", run)["runs"][0]["steps"]
     stale = {(s["task"], s["step"]) for s in steps if s["status"] == "stale"}
     # What read it, and all that was made of that.
@@ -342,7 +342,7 @@ def test_only_seeds_that_came_equally_far_are_averaged(tmp_path):
 @pytest.mark.parametrize("values", [[1.0], [1.0, float("nan")], [1.0, "x"], [1.0, 101.0], 3])
 def test_accuracies_that_cannot_be_are_damage(run, values):
     path = run / "task-02" / "accuracy.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"task_incremental": values}))
+    put_values(path, {"task_incremental": values})
     result = ness("report", run)
     assert result.exit_code == 5
     assert "accuracy.json is damaged" in result.stderr

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rewrite import rewrite
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
@@ -84,9 +85,8 @@ def test_force_makes_the_missing_anew_and_no_more_than_needed(run):
 
 
 def test_a_stale_step_is_listed_with_its_reason_and_redone_by_force(run):
-    record = json.loads((run / "task-02" / "train.json").read_text())
-    record["outputs"]["task-02/model.safetensors"] = "0" * 64
-    (run / "task-02" / "train.json").write_text(json.dumps(record))
+    other = {"task-02/model.safetensors": "0" * 64}
+    rewrite(run / "task-02" / "train.json", lambda record: record["outputs"].update(other))
     result = ness("run", "--out", run)
     assert result.exit_code == 4
     assert "task-02/model.safetensors, which it read, has been made anew" in result.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -197,7 +196,7 @@ def test_killed_before_the_one_file_is_replaced_the_run_is_as_it_was(
         def killed(path, value):
             raise KeyboardInterrupt
 
-        patch.setattr(stage, "write_json", killed)
+        patch.setattr(stage, "write_record", killed)
         with pytest.raises(KeyboardInterrupt):
             _extended(run, workplace, "data.num_tasks=1")
     assert _bytes(run) == before
@@ -207,12 +206,12 @@ def test_killed_before_the_one_file_is_replaced_the_run_is_as_it_was(
 
 def test_tasks_are_taken_back_as_far_as_nothing_was_trained(tmp_path, workplace):
     run = _prepared(tmp_path / "run", workplace, "data.num_tasks=1", "data.limit_per_class=5")
-    prepared = json.loads(run.run.read_text())
+    prepared = read_run_record(run)
     with pytest.raises(InputError, match="was not extended"):
         take_back(run)
     _extended(run, workplace, "data.num_tasks=2")
     assert take_back(run) == (2, 3)
-    assert json.loads(run.run.read_text()) == {**prepared, "extensions": []}
+    assert read_run_record(run) == {**prepared, "extensions": []}
     _extended(run, workplace, "data.num_tasks=2")
     _trained(run, workplace, until=2)
     done = _bytes(run, "run.json")

@@ -8,6 +8,7 @@ import math
 import shutil
 
 import pytest
+from rewrite import put_values, rewrite
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -44,9 +45,7 @@ def _record(run, task, name):
 def _forget_records(run):
     """Make a run look as one from before anything was recorded."""
     for path in (*run.glob("task-*/train.json"), *run.glob("task-*/subspace.json")):
-        record = json.loads(path.read_text())
-        record.pop("output_change", None)
-        path.write_text(json.dumps(record))
+        rewrite(path, lambda record: record.pop("output_change", None))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +108,7 @@ def test_files_tell_what_records_tell(name, request, tmp_path):
     # Where the covariance before an update is gone, nobody can tell.
     gone, record = "task-01/covariance.safetensors", old / "task-01" / "subspace.json"
     (old / gone).unlink()
-    record.write_text(json.dumps({**json.loads(record.read_text()), "removed": [gone]}))
+    put_values(record, {"removed": [gone]})
     left = _json("inspect", old)["forgetting_meter"]
     assert left["missing"] == [2]
     assert [update["task"] for update in left["updates"]] == [3]

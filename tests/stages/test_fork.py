@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from ness_cli.console import Progress
 from ness_cli.errors import DamagedError, InputError, SettingsError
-from ness_cli.files import write_json
+from ness_cli.files import write_record
 from ness_cli.results.read_run import read_run
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record, read_state
@@ -187,7 +187,7 @@ def test_a_fork_of_an_earlier_version_reads_as_it_did(tmp_path, workplace):
     record = read_run_record(other)
     found = record["forked"].pop("fingerprints")
     record["forked"]["training_fingerprint"] = found["train 1"]
-    write_json(other.run, record)
+    write_record(other.run, record)
     assert read_state(other).next() is None
 
 

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from rewrite import rewrite
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -112,9 +113,10 @@ def test_a_tampered_v_is_found(run, tmp_path):
     path, record = out / "task-02" / "update.safetensors", out / "task-02" / "train.json"
     tensors, identity = tensor_files.read_with_identity(path, remedy="")
     sha256 = tensor_files.write(path, {k: v * 1e-3 for k, v in tensors.items()}, identity)
-    content = json.loads(record.read_text())
-    content["outputs"]["task-02/update.safetensors"] = sha256
-    record.write_text(json.dumps(content))
+    rewrite(
+        record,
+        lambda content: content["outputs"].update({path.relative_to(out).as_posix(): sha256}),
+    )
     result = _ness("inspect", out, "--check")
     assert result.exit_code == 3
     assert "violated: fc" in result.stderr

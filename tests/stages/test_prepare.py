@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from factory import Notes
+from rewrite import put_values
 
 from ness_cli.console import Progress
 from ness_cli.errors import InputError, StoppedError
@@ -41,8 +40,7 @@ def test_a_stop_is_honoured_in_the_middle_and_leaves_nothing_half_made(tmp_path)
 def test_a_run_of_another_version_is_refused(tmp_path):
     _prepare(tmp_path)
     path = tmp_path / "run" / "stream.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"schema": "ness.stream/1"}))
+    put_values(path, {"schema": "ness.stream/1"})
     with pytest.raises(InputError, match="another version"):
         RunContext(RunDir(tmp_path / "run"), Workplace(tmp_path / "cache", device="cpu"))
 

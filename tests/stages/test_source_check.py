@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from factory import Notes
 from PIL import Image
+from rewrite import rewrite
 
 from ness_cli.data import store as data_prepare
 from ness_cli.data.formats import download
@@ -137,8 +137,7 @@ def test_settings_edited_by_hand_name_no_other_images_unnoticed(run, tmp_path):
 def test_a_run_of_an_older_version_is_compared_as_a_whole(run, tmp_path, missing):
     other = _images(tmp_path / "new", shade=1)
     shutil.copytree(tmp_path / "before", tmp_path / "copy")
-    record = json.loads(run.dir.run.read_text())
-    run.dir.run.write_text(json.dumps({k: v for k, v in record.items() if k not in missing}))
+    rewrite(run.dir.run, lambda record: [record.pop(key, None) for key in missing])
     with pytest.raises(InputError, match=f"{other} instead of"):
         run.prepare(f"data.path={other}")
     assert run.prepare(f"data.path={tmp_path / 'copy'}").was_compared

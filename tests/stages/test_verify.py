@@ -8,10 +8,12 @@ import shutil
 import pytest
 import torch
 from factory import NETS
+from rewrite import put_values
 from typer.testing import CliRunner
 
 from ness_cli import tensor_files
 from ness_cli.cli.app import app
+from ness_cli.files import read_json, write_record
 from ness_cli.hashing import sha256_of_file
 from ness_cli.settings.components import METHODS
 
@@ -104,11 +106,11 @@ def _rewrite(run, task, name, change):
     change(tensors)
     tensor_files.write(path, tensors, {k: v for k, v in identity.items() if k != "format"})
     for record in path.parent.glob("*.json"):
-        content = json.loads(record.read_text())
+        content = read_json(record, remedy="")
         for key in ("outputs", "inputs"):
             if f"task-{task:02d}/{name}.safetensors" in content.get(key, {}):
                 content[key][f"task-{task:02d}/{name}.safetensors"] = sha256_of_file(path)
-        record.write_text(json.dumps(content))
+        write_record(record, content)
 
 
 def _lengthen(tensors):
@@ -155,9 +157,8 @@ def test_tensors_that_cannot_be_are_found_although_their_hash_is_right(
 
 def test_accuracies_that_are_not_measured_again_are_damage(run):
     path = run / "task-03" / "accuracy.json"
-    record = json.loads(path.read_text())
-    record["task_incremental"][0] -= 5
-    path.write_text(json.dumps(record))
+    row = read_json(path, remedy="")["task_incremental"]
+    put_values(path, {"task_incremental": [row[0] - 5, *row[1:]]})
     assert _ness("verify", run).exit_code == 0
     result = _ness("verify", run, "--evaluate")
     assert result.exit_code == 5
