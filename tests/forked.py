@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,31 +70,58 @@ class Ended:
 
 
 class Processes:
-    """Starts commands; use it as a context."""
+    """Starts commands; use it as a context.
+
+    Args:
+        imports: Modules that commands need besides, imported once for all of them.
+    """
+
+    def __init__(self, *imports: str) -> None:
+        self._imports = imports
 
     def __enter__(self) -> Processes:
+        command = [sys.executable, __file__, *self._imports]
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.communicate()
 
-    def ness(self, *arguments: object, moment: Moment | None = None) -> Ended:
-        """Run ``ness`` with these arguments in one process."""
-        (ended,) = self._ask(arguments, moment, 1)
+    def ness(
+        self,
+        *arguments: object,
+        moment: Moment | None = None,
+        before: tuple[str, str, dict] | None = None,
+    ) -> Ended:
+        """Run ``ness`` with these arguments in one process.
+
+        Args:
+            arguments: What is typed after ``ness``.
+            moment: When a signal strikes.
+            before: Module and function to call first, and its arguments; what it returns is called
+                with nothing when the command has ended by itself.
+        """
+        (ended,) = self._ask(arguments, moment, 1, before)
         return ended
 
     def ness_divided(self, *arguments: object, moment: Moment | None = None) -> list[Ended]:
         """Run it in two processes that make a step together; a moment is one of the first."""
         return self._ask(arguments, moment, 2)
 
-    def _ask(self, arguments: tuple[object, ...], moment: Moment | None, size: int) -> list[Ended]:
+    def _ask(
+        self,
+        arguments: tuple[object, ...],
+        moment: Moment | None,
+        size: int,
+        before: tuple[str, str, dict] | None = None,
+    ) -> list[Ended]:
         request = {
             "arguments": [str(argument) for argument in arguments],
             "moment": moment and asdict(moment),
             "size": size,
+            "before": before,
             "cwd": os.getcwd(),
             "cache": os.environ["NESS_CACHE"],
         }
@@ -106,7 +134,7 @@ class Processes:
 
 
 def _serve() -> None:
-    for name in _IMPORTED_LATE:
+    for name in (*_IMPORTED_LATE, *sys.argv[1:]):
         importlib.import_module(name)
 
     for line in sys.stdin:
@@ -160,11 +188,20 @@ def _run(request: dict, environment: dict[str, str], output: Path) -> int:
     from ness_cli.cli.app import main
 
     sys.argv = ["ness", *request["arguments"]]
+    after = _call(*request["before"]) if request["before"] else None
     try:
         main()
     except SystemExit as end:
         return end.code or 0
+    finally:
+        if after is not None:
+            after()
     return 0
+
+
+def _call(module: str, function: str, arguments: dict) -> Callable[[], None]:
+    found: Callable[[], None] = getattr(importlib.import_module(module), function)(**arguments)
+    return found
 
 
 def _strike_at(moment: Moment) -> None:
