@@ -23,7 +23,8 @@ from ness_cli.results.table import Paragraph, Table, apart
 from ness_cli.words import counted
 
 _MOST_MATRICES = 30  # accuracies by task are shown of so many runs
-_OTHER_COLUMNS = 62  # what the columns beside the names of runs take, at most
+_OTHER_COLUMNS = 52  # what the columns beside names of runs and methods take, at most
+_LEAST_NAME = 12  # columns of a name, however little is left
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,9 @@ class Report:
 
     def summaries(self, width: int) -> list[Table | Paragraph]:
         """Return what it shows but every single accuracy, for lines of ``width`` characters."""
-        names = RunNames.of([run.path for run in self.runs], width - _OTHER_COLUMNS)
+        methods = max((len(run.method) for run in self.runs), default=0)
+        space = max(width - _OTHER_COLUMNS - methods, _LEAST_NAME)
+        names = RunNames.of([run.path for run in self.runs], space)
         has_seeds = any(len(group.independent) > 1 for group in self.groups)
         found: list[Table | None] = [
             tables.comparison_table(self.runs, names),
