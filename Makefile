@@ -13,7 +13,7 @@ GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
 DATA :=
 
-.PHONY: install demo test test-slow format lint types check bench gpu clean
+.PHONY: install demo test test-slow test-cluster format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -32,6 +32,15 @@ test: install
 
 test-slow: install
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2
+
+# As root, with the packages slurm-wlm and munge; CLUSTER_PYTHON may be another one that has ray.
+CLUSTER_PYTHON ?= $(BIN)/python
+test-cluster: install
+	$(CLUSTER_PYTHON) -c "import ray" || $(CLUSTER_PYTHON) -m pip install --quiet "ray>=2.30"
+	scripts/slurm-here up
+	NESS_TEST_CLUSTER=1 SLURM_CONF=/tmp/slurm-here/slurm.conf $(TEST_ENV) \
+	  $(CLUSTER_PYTHON) -m pytest -m cluster tests/cluster; \
+	  status=$$?; scripts/slurm-here down; exit $$status
 
 format: install
 	$(BIN)/ruff check --fix-only --quiet .

@@ -1,0 +1,214 @@
+"""Studies on Slurm and on Ray, disturbed, beside the same study undisturbed on this machine.
+
+``make test-cluster`` starts what is needed; root is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from disturbed import (
+    FULL,
+    NAMES,
+    has_checkpoint,
+    larger_disk,
+    ness,
+    no_disk,
+    parent_of,
+    pid_of,
+    small_disk,
+    states,
+    stops,
+    table,
+    tensors,
+    wait_until,
+    write_study,
+)
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif("NESS_TEST_CLUSTER" not in os.environ, reason="make test-cluster starts it"),
+]
+PORT = 6399  # not among those that Ray gives to workers
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> Path:
+    """The study on this machine, undisturbed; one that is there already may be named."""
+    if "NESS_TEST_LOCAL" in os.environ:
+        return Path(os.environ["NESS_TEST_LOCAL"])
+    folder = tmp_path_factory.mktemp("local")
+    ended = ness("study", "run", write_study(folder), "--out", folder / "out", "--device", "cpu")
+    assert ended.returncode == 0, ended.stderr
+    return folder / "out"
+
+
+@pytest.fixture
+def out(tmp_path) -> Iterator[Path]:
+    """The folder of a study of which one run has a small disk."""
+    small_disk(tmp_path / "out" / FULL)
+    yield tmp_path / "out"
+    no_disk(tmp_path / "out" / FULL)
+
+
+def _compare(out: Path, local: Path) -> None:
+    assert set(states(out).values()) == {"done"}
+    assert table(out) == table(local)
+    found, expected = tensors(out), tensors(local)
+    assert found == expected
+    assert len(found) > 2 * len(NAMES)
+
+
+def _disturb(out: Path, name: str, strike: Callable[[], None]) -> Callable[[], None]:
+    """Return what strikes a run once, when it has a checkpoint."""
+    struck = []
+
+    def look() -> None:
+        if not struck and has_checkpoint(out, name):
+            struck.append(name)
+            strike()
+
+    return look
+
+
+# -- Slurm ---------------------------------------------------------------------------------------
+
+
+def _slurm(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _queue() -> list[list[str]]:
+    return [
+        line.split("|")
+        for line in _slurm("squeue", "-h", "-r", "-o", "%F_%K|%T|%r|%M").splitlines()
+    ]
+
+
+def _let_go() -> None:
+    """Start what was queued again: Slurm itself waits two minutes."""
+    for job, state, reason, _ in _queue():
+        if state == "PENDING" and reason == "BeginTime":
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+
+
+def _slurm_id(name: str) -> str:
+    return f"{_queue()[0][0].partition('_')[0]}_{NAMES.index(name)}"
+
+
+def test_slurm(tmp_path, out, local):
+    options = ["engines.slurm.time=00:30:00", "engines.slurm.lead_seconds=60", "--device", "cpu"]
+    command = ["study", "run", write_study(tmp_path), "--out", out, "--on", "slurm", *options]
+    submitted = ness(*command, "--jobs", 2)
+    assert submitted.returncode == 0, submitted.stderr
+    assert states(out) == dict.fromkeys(NAMES, "waiting")
+
+    def requeue():
+        _slurm("scontrol", "requeue", _slurm_id("ness/seed-1"))
+
+    def signal_it():
+        command = ["scancel", "--signal=USR1", _slurm_id("gpm/seed-1")]
+        subprocess.run(command, check=False)  # it fails where the job was faster
+
+    def shorten():
+        # The signal comes 60 seconds before the end, or up to a minute earlier.
+        name = _slurm_id("ewc/seed-1")
+        (elapsed,) = [each[3] for each in _queue() if each[0] == name]
+        limit = int(elapsed.split(":")[-2]) + 2
+        _slurm("scontrol", "update", f"JobId={name}", f"TimeLimit={limit}")
+
+    looks = [
+        _disturb(out, "ness/seed-1", requeue),
+        _disturb(out, "gpm/seed-1", signal_it),
+        _disturb(out, "ewc/seed-1", shorten),
+    ]
+
+    def meanwhile():
+        for look in (*looks, _let_go):
+            look()
+
+    wait_until(lambda: not _queue(), meanwhile)
+    found = states(out)
+    assert found.pop(FULL) == "failed"
+    assert set(found.values()) == {"done"}
+    assert "the disk has" in ness("study", "status", out).stdout
+    larger_disk(out / FULL)
+    again = ness(*command, "--only-failed", "engines.slurm.wait=true")
+    assert again.returncode == 0, again.stderr
+    _compare(out, local)
+    assert stops(out, "ness/seed-1") == ["SIGTERM"]
+    assert stops(out, "gpm/seed-1") == ["SIGUSR1"]
+    for name in NAMES[:-1]:
+        stops(out, name)
+
+
+def test_slurm_stops_a_study_and_goes_on_with_it(tmp_path, local):
+    out = tmp_path / "out"
+    command = ["study", "run", write_study(tmp_path), "--out", out, "--on", "slurm"]
+    command += ["--device", "cpu", "--rows", "ness"]
+    assert ness(*command).returncode == 0
+    wait_until(lambda: has_checkpoint(out, "ness/seed-1"))
+    stopped = ness("study", "stop", out)
+    assert stopped.returncode == 0, stopped.stderr
+    wait_until(lambda: not _queue())
+    assert "done" not in states(out)["ness/seed-1"]
+    assert stops(out, "ness/seed-1") == ["SIGTERM"]
+    again = ness(*command, "engines.slurm.wait=true")
+    assert again.returncode == 0, again.stderr
+    expected = {name: value for name, value in tensors(local).items() if name.startswith("ness/")}
+    assert tensors(out) == expected
+
+
+# -- Ray -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ray_cluster(monkeypatch) -> Iterator[None]:
+    """A head without CPUs and two workers with one each."""
+    program = shutil.which("ray", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    head = ["--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
+    worker = [f"--address=127.0.0.1:{PORT}", "--num-cpus=1"]
+    nodes = []
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for options in (head, worker, worker):
+        command = [program, "start", "--block", "--disable-usage-stats", *options]
+        nodes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        time.sleep(15)
+    assert all(node.poll() is None for node in nodes)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{PORT}")
+    yield
+    for node in reversed(nodes):
+        node.terminate()
+        node.wait()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray(tmp_path, out, local):
+    command = ["study", "run", write_study(tmp_path), "--out", out, "--on", "ray"]
+    command = [sys.executable, "-m", "ness_cli", *map(str, command), "--device", "cpu"]
+    looks = [
+        _disturb(out, "gpm/seed-1", lambda: os.kill(pid_of(out, "gpm/seed-1"), signal.SIGUSR1)),
+        _disturb(
+            out, "ness/seed-1", lambda: os.kill(parent_of(pid_of(out, "ness/seed-1")), 9)
+        ),  # the worker: its command is asked to save, and another worker goes on
+    ]
+    study = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: study.poll() is not None, lambda: [look() for look in looks])
+    assert study.returncode == 1, study.stderr.read()
+    found = states(out)
+    assert found.pop(FULL) == "failed"
+    assert set(found.values()) == {"done"}
+    larger_disk(out / FULL)
+    again = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    assert again.returncode == 0, again.stderr
+    _compare(out, local)
+    assert stops(out, "ness/seed-1") == ["SIGTERM"]
+    assert stops(out, "gpm/seed-1") == ["SIGUSR1"]
