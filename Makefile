@@ -13,7 +13,7 @@ GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
 DATA :=
 
-.PHONY: install demo test test-slow test-cluster format lint types check bench gpu clean
+.PHONY: install demo test test-slow test-cluster test-faults format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -41,6 +41,11 @@ test-cluster: install
 	NESS_TEST_CLUSTER=1 SLURM_CONF=/tmp/slurm-here/slurm.conf $(TEST_ENV) \
 	  $(CLUSTER_PYTHON) -m pytest -m cluster tests/cluster; \
 	  status=$$?; scripts/slurm-here down; exit $$status
+
+# Hours: every kind of fault at every call of every command; MOST=10 tries ten of each.
+MOST := 0
+test-faults: install
+	cd tests && $(TEST_ENV) PYTHONPATH=$(CURDIR) ../$(BIN)/python -m faults --most $(MOST)
 
 format: install
 	$(BIN)/ruff check --fix-only --quiet .
