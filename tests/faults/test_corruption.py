@@ -51,8 +51,17 @@ def _bytes(run):
     return {path: path.read_bytes() for path in files if path.suffix in (".json", ".safetensors")}
 
 
-@pytest.mark.parametrize("name", _FILES)
-@pytest.mark.parametrize("how", _DAMAGES)
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *((name, "first byte") for name in _FILES),
+        *(
+            pytest.param(name, how, marks=pytest.mark.slow)
+            for name in _FILES
+            for how in ("truncated", "emptied")
+        ),
+    ],
+)
 def test_damage_is_found_named_and_left_as_it_is(run, name, how):
     path = run / name
     path.write_bytes(_DAMAGES[how](path.read_bytes()))
@@ -65,12 +74,12 @@ def test_damage_is_found_named_and_left_as_it_is(run, name, how):
     assert _bytes(run) == damaged
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(3))
 def test_a_changed_value_in_a_record_is_found(run, number):
     path = run / "task-02" / "accuracy.json"
     data = path.read_bytes()
     digits = [place for place, byte in enumerate(data) if chr(byte) in "12345678"]
-    place = digits[number * (len(digits) - 1) // 11]
+    place = digits[number * (len(digits) - 1) // 2]
     path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     result = _ness("report", run)
     assert result.exit_code == 5, result.stderr

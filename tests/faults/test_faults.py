@@ -25,13 +25,11 @@ def trials(tmp_path_factory):
 @pytest.mark.parametrize("kind", list(FAULTS)[1:])
 def test_after_a_fault_the_same_command_leaves_the_same_bits(trials, kind):
     scene, seen = SCENES["train-task"], len(trials.tally.losses)
-    points = trials.points(scene, kind)
-    for number in (points[0], random.Random(kind).choice(points), points[-1]):
-        trials.strike(scene, kind, number)
+    trials.strike(scene, kind, random.Random(kind).choice(trials.points(scene, kind)))
     assert trials.tally.losses[seen:] == []
 
 
 def test_after_a_power_loss_the_same_command_leaves_the_same_bits(trials):
     seen = len(trials.tally.losses)
-    trials.lose_power(SCENES["train-task"], most=8, rng=random.Random(1))
+    trials.lose_power(SCENES["train-task"], most=4, rng=random.Random(1))
     assert trials.tally.losses[seen:] == []
