@@ -12,7 +12,6 @@ from ness_cli.files import write_bytes
 from ness_cli.plots.picture import ENDINGS, is_possible
 from ness_cli.plots.picture import save as save_picture
 from ness_cli.registry import load, names
-from ness_cli.results.experiment_pictures import all_pictures
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.read_run import read_run
 from ness_cli.results.report import Report
@@ -133,6 +132,9 @@ def save_pictures(found: Report, folder: Path, progress: Progress) -> list[Path]
     Raises:
         OSError: If the system refuses.
     """
+    # All settings with it; a report that is only read does without.
+    from ness_cli.results.experiment_pictures import all_pictures
+
     drawn = all_pictures(found.groups, found.experiment_names) if is_possible() else []
     written = [folder / PLOTS / f"{each.name}{end}" for each in drawn for end in ENDINGS]
     with progress.track("drawing", len(written)) as advance:

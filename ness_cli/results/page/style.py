@@ -60,7 +60,8 @@ summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
   .heat td { min-width: 1.6rem; padding: .25rem 0; font-size: .68rem; border-width: 1px; }
   .heat td.mean { padding-left: .3rem; }
   .heat th, .heat thead th.words { font-size: .68rem; padding: .25rem .1rem; min-width: 0; }
+  .heat thead th.words, .heat tbody tr > th { max-width: 4.2rem; white-space: normal; }
   .heat thead th.words { overflow-wrap: normal; }
-  .heat tbody tr > th { max-width: 2.8rem; } }
+  .heat tbody tr > th { overflow-wrap: anywhere; line-height: 1.2; } }
 @media print { body { max-width: none; } details > * { display: block; } }
 """
