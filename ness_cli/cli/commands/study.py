@@ -161,7 +161,14 @@ def list_studies(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the studies that were run in a folder, and how far they are."""
+    """List the studies that were run in a folder, and how far they are.
+
+    [dim]Examples:[/dim]
+
+      ness study ls
+
+      ness study ls /data/runs
+    """
     from ness_cli.cli.run_study import list_studies as show
 
     with session(json=json, quiet=quiet) as workplace:
@@ -170,7 +177,12 @@ def list_studies(
 
 @app.command("status")
 def status(folder: Folder, json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Show how far every run of a study is, and why runs failed."""
+    """Show how far every run of a study is, and why runs failed.
+
+    [dim]Examples:[/dim]
+
+      ness study status runs/family
+    """
     from ness_cli.cli.run_study import show_status
 
     with session(json=json, quiet=quiet) as workplace:
@@ -179,7 +191,12 @@ def status(folder: Folder, json: options.Json = False, quiet: options.Quiet = Fa
 
 @app.command("stop")
 def stop(folder: Folder, json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Stop a study: every run keeps a checkpoint, and study run goes on later."""
+    """Stop a study: every run keeps a checkpoint, and study run goes on later.
+
+    [dim]Examples:[/dim]
+
+      ness study stop runs/family
+    """
     from ness_cli.cli.run_study import stop_study
 
     with session(json=json, quiet=quiet) as workplace:
