@@ -30,6 +30,7 @@ from rich.table import Column
 from rich.text import Text
 
 from ness_cli.errors import NessError
+from ness_cli.words import printable
 
 _PLAIN_WIDTH = 100
 _PLAIN_SECONDS = 10.0
@@ -135,26 +136,29 @@ class Console(Progress):
     def note(self, text: str) -> None:
         """Print a line of chatter."""
         if not self._quiet:
-            self._err.print(Text(text), soft_wrap=True)
+            self._err.print(Text(_shown(text)), soft_wrap=True)
 
     def complaint(self, text: str) -> None:
         """Print a line on stderr that ``--quiet`` does not silence."""
-        self._err.print(Text(text), soft_wrap=True)
+        self._err.print(Text(_shown(text)), soft_wrap=True)
 
     def next(self, command: str) -> None:
         """Print the next command to type."""
         if not self._quiet:
-            self._err.print(Text.assemble(("Next: ", "dim"), (command, "bold")), soft_wrap=True)
+            self._err.print(
+                Text.assemble(("Next: ", "dim"), (_shown(command), "bold")), soft_wrap=True
+            )
 
     def error(self, error: NessError) -> None:
         """Print what is wrong, and on a second line what to do; as a document too."""
         self.failed(error)
         if error.is_told:
             return
-        what, remedy = error.labels
-        self._err.print(Text.assemble((what, "bold red"), error.what), soft_wrap=True)
-        if error.remedy:
-            self._err.print(Text.assemble((remedy, "bold"), error.remedy), soft_wrap=True)
+        for label, style, text in zip(
+            error.labels, ("bold red", "bold"), (error.what, error.remedy), strict=True
+        ):
+            if text:
+                self._err.print(Text.assemble((label, style), _shown(text)), soft_wrap=True)
 
     @contextmanager
     def track(self, description: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -178,6 +182,11 @@ class Console(Progress):
                 progress.update(task, advance=n, info=info)
 
             yield advance
+
+
+def _shown(text: str) -> str:
+    """Return text in which nothing commands a terminal, as the name of a file may."""
+    return printable(text, keep="\n\t")
 
 
 def _bar_columns(width: int) -> list[ProgressColumn]:

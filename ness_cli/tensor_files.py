@@ -182,7 +182,10 @@ def stored(path: Path, *, remedy: str) -> list[StoredTensor]:
     """
     try:
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            length, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
+            if length > size:  # nobody makes room for what is not there
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length))
         tensors = [own for name, own in header.items() if name != "__metadata__"]
         return [
             StoredTensor(own["dtype"], math.prod(own["shape"]), end - start)
@@ -206,7 +209,7 @@ def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, torch.Tensor
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        header = json.loads(data[8 : 8 + length])["__metadata__"]
         found = json.loads(header[_KEY])
         seal = found.pop(_SEAL, None)
     except _UNREADABLE as error:

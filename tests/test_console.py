@@ -155,3 +155,13 @@ def test_what_changes_is_shown_in_its_place_on_a_terminal_and_as_news_elsewhere(
             show(each)
     assert "a: 20 %" in screen.getvalue()
     assert "\x1b[" in screen.getvalue()  # the cursor goes back to what is replaced
+
+
+@pytest.mark.parametrize("say", ["note", "complaint", "next", "error"])
+def test_no_name_commands_a_terminal(capsys, say):
+    name = "a\x1b]0;b\x07\x9b31m\u202e.png"
+    console = Console()
+    getattr(console, say)(NessError(name, name) if say == "error" else name)
+    printed = capsys.readouterr().err
+    assert r"a\x1b]0;b\x07\x9b31m\u202e.png" in printed
+    assert printed.replace("\n", "").isprintable()

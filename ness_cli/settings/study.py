@@ -20,6 +20,7 @@ from ness_cli.settings.yaml_files import typed
 ENGINES = EachOf("ness_cli.settings.engines", "engine", default="local")
 _NAME = re.compile(r"[\w(][\w.,=+()-]*")
 _NO_NAME = re.compile(r"[^\w.,=+()-]+")
+_MOST_ROWS = 10_000  # of a grid multiplied out: no table shows more, and no memory holds all
 _LONGEST = 120  # characters of a folder's name that every file system takes, with those of a log
 
 
@@ -142,6 +143,9 @@ class StudySettings(Section):
 
     def problems(self) -> Iterator[str]:
         """Yield a line for everything that does not fit together."""
+        if (num := max(1, len(self.rows)) * prod(map(len, self.grid.values()))) > _MOST_ROWS:
+            yield f"grid: {num} combinations; a study has {_MOST_ROWS} at most"
+            return
         rows = self.combinations()
         if self.search is not None:
             yield from self.search.problems()
@@ -152,7 +156,7 @@ class StudySettings(Section):
             for row in named:
                 if row not in rows:
                     yield f"{key}: no such row {row!r}{did_you_mean(row, rows)}"
-        if len(rows) < max(1, len(self.rows)) * prod(map(len, self.grid.values())) and rows:
+        if rows and len(rows) < num:
             yield "grid: two combinations would have one name; give them as rows"
 
     def combinations(self) -> dict[str, tuple[str, ...]]:

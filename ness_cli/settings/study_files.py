@@ -122,8 +122,10 @@ def build_study(path: Path, values: Mapping[str, Any], changes: Mapping[str, Any
     Raises:
         SettingsError: With every problem found, at once.
     """
-    settings = [*(values.get("settings") or []), *changes.get("settings", ())]
-    merged = {**merge(values, changes), "settings": settings}
+    own = values.get("settings") or []
+    if isinstance(own, list):  # what is none is refused with all other problems
+        own = [*own, *changes.get("settings", ())]
+    merged = {**merge(values, changes), "settings": own}
     problems: list[str] = []
     found = validate(StudySettings, merged, problems, unknown=_unknown)
     if found is not None:

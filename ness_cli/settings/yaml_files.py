@@ -46,15 +46,42 @@ _REMEDIES = {
     "for the tag": "put a value that begins with ! into quotes",
 }
 _COMMON_REMEDY = "correct that line, or the brackets and quotes before it"
-_DEEPEST = 20  # far more than any setting; an alias of its own group has no end
+_TAGS = {f"tag:yaml.org,2002:{n}" for n in ("null", "bool", "int", "float", "str", "seq", "map")}
+# Far more than any settings have: an alias of its own group has no end, and aliases of aliases
+# make of a few lines more values than any memory holds.
+_DEEPEST, _MOST, _MOST_MERGED = 20, 100_000, 20
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # neither names of files nor UTF-8 have them
 
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML with the number and boolean rules of YAML 1.2."""
 
     yaml_implicit_resolvers = _RESOLVERS.copy()
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            # Deeper ones would end the recursion of the library, too.
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            what = "groups inside groups without end"
+            raise yaml.composer.ComposerError(None, None, what, mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE and len(value_node.value) > _MOST_MERGED:
+                raise _problem(f"more than {_MOST_MERGED} groups are merged", value_node)
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST:
+            raise _problem("aliases of aliases without end", node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise _problem("these are no 'key: value' pairs", node)
         seen: set[str] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -67,10 +94,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag not in _TAGS:  # YAML knows sets, dates and bytes; settings do not
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _problem(f"there is no value for the tag {tag}", node)
         try:
-            return super().construct_object(node, deep)
-        except ValueError as error:  # of an explicit tag, as in "!!int x"
-            raise _problem(str(error), node) from error
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                float(value)  # what is compared with a bound, and shown, has to be a number
+        except (ValueError, LookupError, OverflowError) as error:
+            # Of an explicit tag, as in "!!int x" and "!!bool x", or of a number without end.
+            raise _problem(f"{str(node.value)[:40]!r} is not a value: {error}", node) from error
+        if isinstance(value, str) and (wrong := _NO_TEXT.search(value)):
+            raise _problem(f"the character {wrong[0]!r} cannot stand in a text", node)
+        return value
 
 
 class _Dumper(yaml.SafeDumper):
@@ -123,19 +159,28 @@ def parse(text: str, *, place: str) -> Any:
         raise SettingsError(
             f"{place}, line {line}: not readable as YAML: {what}", remedy
         ) from error
-    if _depth(value) > _DEEPEST:
+    depth, count = _extent(value, {})
+    if depth > _DEEPEST or count > _MOST:
         raise SettingsError(f"{place}: groups inside groups without end", "take out the alias")
     return value
 
 
-def _depth(value: object, depth: int = 0) -> int:
-    if depth > _DEEPEST:
-        return depth
-    if isinstance(value, Mapping):
-        return max((_depth(each, depth + 1) for each in value.values()), default=depth)
-    if isinstance(value, list):
-        return max((_depth(each, depth + 1) for each in value), default=depth)
-    return depth
+def _extent(value: object, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
+    """Return how deep groups lie inside groups, and how many values there are without aliases.
+
+    Args:
+        value: What was read.
+        known: The answer for groups that several aliases lead to, by identity.
+    """
+    if not isinstance(value, Mapping | list):
+        return 0, 1
+    if id(value) not in known:
+        known[id(value)] = (math.inf, math.inf)  # until it is known: of a group inside of itself
+        inner = value.values() if isinstance(value, Mapping) else value
+        extents = [_extent(each, known) for each in inner]
+        depths, counts = [each[0] for each in extents], [each[1] for each in extents]
+        known[id(value)] = (1 + max(depths, default=0), 1 + sum(counts))
+    return known[id(value)]
 
 
 def typed(value: object) -> str:

@@ -18,6 +18,9 @@ from typing import BinaryIO
 
 from ness_cli.errors import InputError, MissingFilesError, SettingsError, UnreadableError
 
+# Bytes that one file of an archive may unpack to: far more than any image, or published part of a
+# data set, has. A few thousand bytes may claim more than any memory holds.
+_LARGEST = 2**30
 _LEFT_BEHIND = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
 
@@ -91,8 +94,10 @@ class Zip(Storage):
 
     def open(self, name: str) -> BinaryIO:
         """Read a file, checked against its CRC; errors as in ``Storage.open``."""
+        member = self._members[name]
+        _refuse_larger(self.describe(name), member.file_size)
         with _archive_errors(self.describe(name)):
-            return io.BytesIO(self._zip.read(self._members[name]))
+            return io.BytesIO(self._zip.read(member))
 
     def close(self) -> None:
         """Close the archive."""
@@ -131,6 +136,7 @@ class Tar(Storage):
     def open(self, name: str) -> BinaryIO:
         """Read a file; errors as in ``Storage.open``."""
         member = self._members[name]
+        _refuse_larger(self.describe(name), member.size)
         with _archive_errors(self.describe(name)):
             file = self._tar.extractfile(member)
             data = b"" if file is None else file.read()
@@ -141,6 +147,14 @@ class Tar(Storage):
     def close(self) -> None:
         """Close the archive."""
         self._tar.close()
+
+
+def _refuse_larger(what: str, size: int) -> None:
+    if size > _LARGEST:
+        raise UnreadableError(
+            f"{what} would unpack to {size} bytes, more than {_LARGEST}",
+            "leave it out, or unpack the archive into a folder yourself",
+        )
 
 
 def expanded(path: str) -> Path:

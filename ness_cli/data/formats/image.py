@@ -13,15 +13,18 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ness_cli.errors import InputError, UnreadableError
 
+# Formats whose images Pillow has another program draw, which would run what is in the file.
+_PROGRAMS = ("EPS", "WMF")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _ALPHA_MODES = {"LA", "PA", "RGBA", "RGBa", "La"}
 _TURNS = {  # values of the EXIF tag Orientation
@@ -42,7 +45,18 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.L
 def has_image_suffix(name: str) -> bool:
     """Return whether a file's ending belongs to a format that Pillow reads."""
     suffix = PurePosixPath(name).suffix.lower()
-    return Image.registered_extensions().get(suffix) in Image.OPEN
+    return Image.registered_extensions().get(suffix) in _formats()
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that are read, by Pillow's names for them, the common ones first."""
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in _PROGRAMS)
+
+
+def _opened(file: BinaryIO) -> ImageFile.ImageFile:
+    return Image.open(file, formats=_formats())
 
 
 @contextlib.contextmanager
@@ -70,7 +84,7 @@ def is_grey(file: BinaryIO, name: str) -> bool:
     Raises:
         UnreadableError: If it is not an image.
     """
-    with _errors(name), Image.open(file) as image:
+    with _errors(name), _opened(file) as image:
         return is_grey_mode(image)
 
 
@@ -84,7 +98,7 @@ def examined(file: BinaryIO, name: str) -> tuple[str, NDArray[np.uint8]]:
     Raises:
         UnreadableError: As in ``Form.of_file``.
     """
-    with _errors(name), Image.open(file) as image:
+    with _errors(name), _opened(file) as image:
         mode = image.mode
     file.seek(0)
     return mode, Form(channels=3, size=None).of_file(file, name)
@@ -122,7 +136,7 @@ class Form:
                 limit against decompression bombs, or its pixels have no known range.
             InputError: If it is larger than the size that it is to be padded to.
         """
-        with _errors(name), Image.open(file) as opened:
+        with _errors(name), _opened(file) as opened:
             stored = opened.tile[0][3] if opened.format == "PNG" and opened.tile else ""
             opened.load()
             _correct_transparency(opened, stored, name)

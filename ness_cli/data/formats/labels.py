@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from ness_cli.errors import InputError
 from ness_cli.words import counted
 
+_MOST = 10_000_000  # labels, more than any data set of pickles has
 _REMEDY = "give one whole number for each"
 Arrays = tuple[torch.Tensor, torch.Tensor]
 """uint8 images ``[n, c, h, w]`` and int64 labels ``[n]``."""
@@ -27,9 +28,11 @@ def whole_numbers(values: Any, what: str, *, matrix: bool = False) -> torch.Tens
     Raises:
         InputError: If they are no whole numbers, or not in one dimension.
     """
+    if isinstance(values, list | tuple):
+        _refuse_excess(values, what)
     try:
         array = np.asarray(values)
-    # Sequences of unequal length, numbers beyond all types.
+    # Lists of unequal length, numbers beyond all types.
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what} are no list of whole numbers", _REMEDY) from error
     if matrix and array.ndim == 2 and 1 in array.shape:
@@ -52,6 +55,29 @@ def whole_numbers(values: Any, what: str, *, matrix: bool = False) -> torch.Tens
             f"{what} are no whole numbers: number {position} is {array[position]}", _REMEDY
         )
     return torch.from_numpy(whole)
+
+
+def _refuse_excess(values: Sequence[Any], what: str) -> None:
+    """Refuse a sequence of anything but numbers, or lists and arrays of them.
+
+    A list in a list, or a text, may be there many times: a small file could ask for any memory.
+
+    Raises:
+        InputError: If there is something else in it, or too much.
+    """
+    count = 0
+    for each in values:
+        if isinstance(each, list | tuple) and all(isinstance(one, int | float) for one in each):
+            count += len(each)
+        elif isinstance(each, np.ndarray) and each.dtype.kind in "biuf":
+            count += each.size
+        elif isinstance(each, int | float):
+            count += 1
+        else:
+            shown = repr(each)[:40] if isinstance(each, str | bytes | None) else type(each).__name__
+            raise InputError(f"{what} are no whole numbers: they hold {shown}", _REMEDY)
+    if count > _MOST:
+        raise InputError(f"{what} are {count}, more than {_MOST}", _REMEDY)
 
 
 def joined(parts: Iterable[tuple[str, Arrays]]) -> Arrays:

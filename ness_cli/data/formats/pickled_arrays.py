@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PLAIN = re.compile(r"b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,5}")
+_LONGEST_SCALAR = 1024  # bytes; each is a copy of its own, however often it is asked for
 _BYTE_ORDERS = ("<", ">", "|", "=")
 
 
@@ -153,18 +154,28 @@ class _Scalar(_Name):
     def __call__(self, dtype: object, raw: object) -> Any:
         array = Array()
         array.fill(raw, dtype, (), "C")
+        if array.real().nbytes > _LONGEST_SCALAR:
+            raise RefusedError("a text of a fixed length without end")
         return array.real().item()
 
 
 class _Encode(_Name):
-    """How Python 3 writes bytes in protocols that have none."""
+    """How Python 3 writes bytes in protocols that have none.
 
-    __slots__ = ()
+    Bytes of one text are made once: a small file could ask for any memory otherwise.
+    """
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: dict[str, bytes] = {}
 
     def __call__(self, text: object, encoding: object) -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
             raise RefusedError("text in a codec")
-        return text.encode("latin1")
+        if text not in self._made:
+            self._made[text] = text.encode("latin1")
+        return self._made[text]
 
 
 class _NoBytes(_Name):
@@ -176,28 +187,31 @@ class _NoBytes(_Name):
         return b""
 
 
-_NAMES: dict[tuple[str, str], _Name] = {
-    ("numpy", "ndarray"): _Name(),
-    ("numpy", "dtype"): _MakeDtype(),
-    ("_codecs", "encode"): _Encode(),
-    ("__builtin__", "bytes"): _NoBytes(),
-    ("builtins", "bytes"): _NoBytes(),
-}
-for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
-    _NAMES[f"{_core}.multiarray", "_reconstruct"] = _Reconstruct()
-    _NAMES[f"{_core}.multiarray", "scalar"] = _Scalar()
-    _NAMES[f"{_core}.numeric", "_frombuffer"] = _FromBuffer()
+class Names:
+    """What one pickle may name."""
 
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], _Name] = {
+            ("numpy", "ndarray"): _Name(),
+            ("numpy", "dtype"): _MakeDtype(),
+            ("_codecs", "encode"): _Encode(),
+            ("__builtin__", "bytes"): _NoBytes(),
+            ("builtins", "bytes"): _NoBytes(),
+        }
+        for core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
+            self._known[f"{core}.multiarray", "_reconstruct"] = _Reconstruct()
+            self._known[f"{core}.multiarray", "scalar"] = _Scalar()
+            self._known[f"{core}.numeric", "_frombuffer"] = _FromBuffer()
 
-def named(module: str, name: str) -> object:
-    """Return the stand-in for what a pickle names.
+    def stand_in(self, module: str, name: str) -> object:
+        """Return the stand-in for what a pickle names.
 
-    Raises:
-        RefusedError: If a data file has no business with it.
-    """
-    if (module, name) not in _NAMES:
-        raise RefusedError(f"{module}.{name}")
-    return _NAMES[module, name]
+        Raises:
+            RefusedError: If a data file has no business with it.
+        """
+        if (module, name) not in self._known:
+            raise RefusedError(f"{module}.{name}"[:100])
+        return self._known[module, name]
 
 
 def real(value: Any, seen: dict[int, Any] | None = None) -> Any:

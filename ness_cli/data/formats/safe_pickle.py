@@ -16,8 +16,12 @@ from ness_cli.errors import InputError
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file, encoding="latin1")
+        self._names = pickled_arrays.Names()
+
     def find_class(self, module: str, name: str) -> Any:
-        return pickled_arrays.named(module, name)
+        return self._names.stand_in(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
         raise RefusedError("a persistent object")
@@ -38,7 +42,7 @@ def load(file: BinaryIO, name: str) -> Any:
     """
     try:
         refuse_excess(file)
-        return pickled_arrays.real(_Reader(file, encoding="latin1").load())
+        return pickled_arrays.real(_Reader(file).load())
     except RefusedError as error:
         raise InputError(
             f"{name} wants to build {error}: a data file has no business to",

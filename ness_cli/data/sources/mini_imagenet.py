@@ -125,10 +125,26 @@ def _index(values: Any, num_images: int, what: str) -> torch.Tensor:
     return index
 
 
+def _refuse_repeated(images: Sequence[Any]) -> None:
+    """Refuse a list in which one array stands often: a small file could ask for any memory.
+
+    Raises:
+        TypeError: If it has something but arrays.
+        ValueError: If one of them is there more than once.
+    """
+    if not all(isinstance(image, np.ndarray) for image in images):
+        raise TypeError("they are no arrays")
+    if len({id(image) for image in images}) < len(images):
+        raise ValueError("one array is there more than once")
+
+
 def _images(data: Any, path: Path) -> torch.Tensor:
     """Return images ``[n, 3, h, w]`` from arrays ``[h, w, 3]``, in a list or stacked."""
     try:
-        array = data if isinstance(data, np.ndarray) and data.ndim == 4 else np.stack(list(data))
+        if not isinstance(data, np.ndarray):
+            data = list(data)
+            _refuse_repeated(data)
+        array = data if isinstance(data, np.ndarray) and data.ndim == 4 else np.stack(data)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{path}: images: {error}", "images are equal in size, [h, w, 3]"
