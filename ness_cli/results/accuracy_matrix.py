@@ -112,3 +112,9 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Return the mean; ``None`` of nothing, or where a value is not known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def total(values: Sequence[float | None]) -> float | None:
+    """Return the sum of what is known; ``None`` where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

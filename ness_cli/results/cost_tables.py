@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ness_cli.results.accuracy_matrix import total
 from ness_cli.results.costs import Costs
 from ness_cli.results.number_formats import human_bytes, human_count, human_seconds
 from ness_cli.results.read_run import RunResult
@@ -56,16 +57,12 @@ def cost_table(runs: Sequence[RunResult], names: RunNames) -> Table:
     """Return time and bytes of the runs."""
     table = plain_table("run", "train", "build", "evaluate", "on disk", "peak RAM")
     for run in runs:
-        times = [
-            human_seconds(sum(s for s in run.seconds(step) if s is not None))
-            for step in ("train", "build", "evaluate")
-        ]
-        peak = run.peak_memory()
+        times = [total(run.seconds(step)) for step in ("train", "build", "evaluate")]
+        sizes = [total(run.bytes_written()), run.peak_memory()]
         table.add_row(
             names.name(run.path),
-            *times,
-            human_bytes(sum(b for b in run.bytes_written() if b is not None)),
-            "-" if peak is None else human_bytes(peak),
+            *("-" if seconds is None else human_seconds(seconds) for seconds in times),
+            *("-" if size is None else human_bytes(round(size)) for size in sizes),
         )
     determinism = ", ".join(sorted({run.determinism for run in runs}))
     return titled(names.title("Time and bytes"), table, f"determinism: {determinism}")

@@ -24,6 +24,7 @@ from ness_cli.words import counted
 
 _MOST_MATRICES = 30  # accuracies by task are shown of so many runs
 _OTHER_COLUMNS = 52  # what the columns beside names of runs and methods take, at most
+_ALONE_COLUMNS = 60  # the same in tables without methods
 _LEAST_NAME = 12  # columns of a name, however little is left
 
 
@@ -143,7 +144,9 @@ class Report:
         """Return what it shows but every single accuracy, for lines of ``width`` characters."""
         methods = max((len(run.method) for run in self.runs), default=0)
         space = max(width - _OTHER_COLUMNS - methods, _LEAST_NAME)
-        names = RunNames.of([run.path for run in self.runs], space)
+        paths = [run.path for run in self.runs]
+        names = RunNames.of(paths, space)
+        alone = RunNames.of(paths, max(space, width - _ALONE_COLUMNS))
         has_seeds = any(len(group.independent) > 1 for group in self.groups)
         found: list[Table | None] = [
             tables.comparison_table(self.runs, names),
@@ -153,10 +156,10 @@ class Report:
             tables.group_table(self.groups) if has_seeds else None,
             self._paired_table(),
             room_tables.order_table(self.orders),
-            *self._of_one_or_many(names),
-            cost_tables.kept_table(self.runs, self.costs, names),
-            cost_tables.effort_table(self.runs, self.costs, names),
-            cost_tables.cost_table(self.runs, names),
+            *self._of_one_or_many(alone),
+            cost_tables.kept_table(self.runs, self.costs, alone),
+            cost_tables.effort_table(self.runs, self.costs, alone),
+            cost_tables.cost_table(self.runs, alone),
         ]
         shown = [table for table in found if table is not None]
         return [*shown, *self._notes()]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.accuracy_matrix import AccuracyMatrix, total
 from ness_cli.results.number_formats import human_bytes, human_seconds, percent
 from ness_cli.results.paired import Difference
 from ness_cli.results.read_run import RunResult
@@ -125,7 +125,7 @@ def _measures(last: int) -> list[tuple[str, str, Callable[[RunResult], float | N
         return lambda run: AccuracyMatrix(run.task_incremental.rows[:last]).summary()[name]
 
     def seconds(step: str) -> Callable[[RunResult], float | None]:
-        return lambda run: _sum(run.seconds(step)[:last])
+        return lambda run: total(run.seconds(step)[:last])
 
     def kept(name: str) -> Callable[[RunResult], float | None]:
         return lambda run: run.records("build")[last - 1].get("kept", {}).get(name)
@@ -138,7 +138,7 @@ def _measures(last: int) -> list[tuple[str, str, Callable[[RunResult], float | N
         *((name, head, accuracy(name), percent) for name, head in _ACCURACIES.items()),
         ("model_bytes", "model", kept("model_bytes"), _bytes),
         ("memory_bytes", "remembered", remembered, _bytes),
-        ("bytes_written", "on disk", lambda run: _sum(run.bytes_written()[:last]), _bytes),
+        ("bytes_written", "on disk", lambda run: total(run.bytes_written()[:last]), _bytes),
         ("train_seconds", "training", seconds("train"), human_seconds),
         ("build_seconds", "building", seconds("build"), human_seconds),
     ]
@@ -203,11 +203,6 @@ def _notes(
     for name, each in zip("AB", runs, strict=True):
         found += [f"{name} is a fork: it shares a training"] * any(run.is_fork for run in each)
     return found
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
 
 
 def _bytes(value: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from ness_cli.extensions import read_extensions
 from ness_cli.results.read_run import RunResult
 from ness_cli.settings.identity import completed, method_label
+from ness_cli.settings.yaml_files import typed
 from ness_cli.words import fixed
 
 METRICS = ("acc", "bwt", "forgetting", "learning_accuracy")
@@ -196,7 +197,7 @@ def distinct_names(found: Sequence[Group]) -> list[str]:
     for group in found:
         own = group.identity
         settings = ", ".join(
-            f"{key.rpartition('.')[2]}={own.get(key)}" for key in differing[group.name]
+            f"{key.rpartition('.')[2]}={typed(own.get(key))}" for key in differing[group.name]
         )
         names.append(f"{group.name} ({settings})" if settings else group.name)
     return names

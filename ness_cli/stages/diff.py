@@ -38,7 +38,9 @@ def experiment(folder: Path) -> Group:
     runs = [read_run(path) for path in find_runs([folder]).runs]
     evaluated = [run for run in runs if run.task_incremental.last]
     if not evaluated:
-        raise InputError(f"{folder}: no task is evaluated yet", f"run: ness evaluate {folder}")
+        raise InputError(
+            f"{folder}: no task is evaluated yet", f"run: {runs[0].state.next_command()}"
+        )
     found = groups(evaluated)
     if len(found) > 1:
         raise SettingsError(

@@ -93,8 +93,13 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     empty = _run(tmp_path / "empty", 1, 1)
     for path in empty.glob("task-*/accuracy.json"):
         path.unlink()
-    with pytest.raises(InputError, match="no task is evaluated"):
+    with pytest.raises(InputError, match="no task is evaluated") as caught:
         diff(a, empty)
+    assert caught.value.remedy == f"run: ness evaluate {empty}"
+    (empty / "task-01" / "train.json").unlink()
+    with pytest.raises(InputError, match="no task is evaluated") as caught:
+        diff(a, empty)
+    assert caught.value.remedy == f"run: ness train-task {empty}"
     _run(tmp_path / "many" / "x", 1, 1)
     _run(tmp_path / "many" / "y", 1, 1, method="gpm")
     with pytest.raises(SettingsError, match="2 experiments"):

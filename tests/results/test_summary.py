@@ -25,7 +25,7 @@ def test_groups_of_one_name_say_in_which_settings_they_differ():
 
 def test_a_setting_that_only_one_group_has_is_named_too():
     found = [_group(**{"methods.ness.gamma": 2.0}), _group()]
-    assert distinct_names(found) == ["p, ness (gamma=2.0)", "p, ness (gamma=None)"]
+    assert distinct_names(found) == ["p, ness (gamma=2.0)", "p, ness (gamma=null)"]
 
 
 def _run(path, seed, rows, sha="a"):

@@ -48,6 +48,22 @@ def test_twelve_runs_fit_and_lose_nothing(twelve, width):
     assert all(str(path) in unfolded for path in twelve.iterdir())
 
 
+def test_names_of_runs_use_the_room_of_tables_without_methods(twelve):
+    text = shown([twelve], 80)
+    tables = text[text.index("What is kept") :]
+    names = [line.split()[0] for line in tables.splitlines() if "/seed-" in line]
+    assert names.count("bounded/seed-1") == names.count("gpm/seed-4") == 3
+
+
+def test_a_run_that_took_no_step_has_no_times_and_bytes(tmp_path):
+    made_up(tmp_path / "run", 1)
+    for path in tmp_path.glob("run/task-*/*.json"):
+        path.unlink()
+    lines = shown([tmp_path / "run"], 120).splitlines()
+    (below,) = [number for number, line in enumerate(lines) if line.startswith("Time and bytes")]
+    assert lines[below + 2].split()[1:] == ["-"] * 5
+
+
 def test_the_method_column_tells_hard_from_bounded(twelve):
     lines = shown([twelve], 120).splitlines()
     (bounded,) = [line for line in lines if "bounded/seed-1 " in line and "10/10" in line]

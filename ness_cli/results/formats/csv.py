@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ness_cli.results.accuracy_matrix import total
 from ness_cli.results.metrics import NAMES
 from ness_cli.results.summary import METRICS
 from ness_cli.words import printable
@@ -48,8 +49,8 @@ def render(report: Report) -> str:
 
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     row = {"kind": "run", "name": run["path"], **run}
-    row |= {f"{step}_seconds": _total(run["seconds"][step]) for step in _STEPS}
-    row["bytes_written"] = _total(run["bytes_written"])
+    row |= {f"{step}_seconds": total(run["seconds"][step]) for step in _STEPS}
+    row["bytes_written"] = total(run["bytes_written"])
     for short, key in _OTHERS:
         row |= {f"{short}_{name}": (run[key] or {}).get(name) for name in METRICS}
     return {**row, **run["metrics"]}
@@ -60,11 +61,6 @@ def _group(group: Mapping[str, Any]) -> dict[str, Any]:
     for name, spread in group["metrics"].items():
         row[name], row[f"{name}_std"] = spread["mean"], spread["std"]
     return row
-
-
-def _total(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
 
 
 def _plain(value: Any) -> Any:
