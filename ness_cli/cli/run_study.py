@@ -219,7 +219,7 @@ def show_table(
     else:
         found = found_report(path, wanted.rows, wanted.seeds)
     written = save_report(found, save or path, "table")
-    written += save_pictures(found, save) if save is not None else []
+    written += save_pictures(found, save, console) if save is not None else []
     for each in written:
         console.note(f"written: {each}")
     if format_name == "text":

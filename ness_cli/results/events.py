@@ -6,13 +6,13 @@ what was told before: after a kill the list is the same again, and goes on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ness_cli.results.accuracy_matrix import AccuracyMatrix
+from ness_cli.results.history import read_history
 from ness_cli.run_dir import RunDir, TaskDir
 from ness_cli.run_state import RunState, read_state
 
@@ -45,7 +45,7 @@ def read_events(run: RunDir) -> list[Event]:
 
     Raises:
         InputError: If the folder is not a run.
-        DamagedError: If a record does not read back.
+        DamagedError: If a record or a history does not read back.
     """
     state, step = read_state(run), 0
     events: list[Event] = []
@@ -69,10 +69,10 @@ def read_events(run: RunDir) -> list[Event]:
 
 def _epochs(folder: TaskDir, before: int, record: Mapping[str, Any]) -> Iterator[Event]:
     """Yield the epochs of a task; one that is being written is left for the next time."""
-    if not folder.history.exists():
+    entries = read_history(folder.history)
+    if not entries:
         return
     end = _finished(record) if record else folder.history.stat().st_mtime
-    entries = [json.loads(line) for line in folder.history.read_text().splitlines()]
     for index, entry in enumerate(entries, start=1):
         time = end - (entries[-1]["seconds"] - entry["seconds"])
         values = {name: entry[key] for key, name in _MEASURED.items() if key in entry}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from ness_cli.plots.spectra import Spectra
 from ness_cli.plots.task_lines import TaskLine
 from ness_cli.plots.training_curves import TrainingCurves
 from ness_cli.results.accuracy_matrix import Row
+from ness_cli.results.history import read_history
 from ness_cli.results.read_run import RunResult
 from ness_cli.words import fixed
 
@@ -61,7 +61,7 @@ def curves(run: RunResult, whose: str) -> TrainingCurves | None:
         DamagedError: If what was recorded of an epoch does not read back.
     """
     tasks = range(1, run.state.num_tasks + 1)
-    found = {t: own for t in tasks if (own := _history(run, t))}
+    found = {t: own for t in tasks if (own := read_history(run.state.run.task(t).history))}
     return TrainingCurves(whose, found) if found else None
 
 
@@ -92,19 +92,6 @@ def spectra(run: RunResult, whose: str) -> Spectra | None:
 def _mean(row: Row) -> float | None:
     known = [value for value in row if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _history(run: RunResult, task: int) -> list[dict[str, Any]]:
-    path = run.state.run.task(task).history
-    if not path.exists():
-        return []
-    try:
-        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DamagedError(
-            f"{path} is damaged: {error}", "no result needs it: remove it"
-        ) from error
-    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _spectra_after(run: RunResult, task: int, layers: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -140,9 +140,9 @@ def test_without_matplotlib_the_tables_are_there_with_a_line_on_it(runs, monkeyp
 
 def test_what_does_not_read_back_is_named_and_the_rest_is_shown(tmp_path):
     folder = made_up(tmp_path / "a", 1)
-    (folder / "task-01" / "history.jsonl").write_text("{")
+    (folder / "task-01" / "history.jsonl").write_text("{\n")
     made_up(tmp_path / "b", 2)
-    (tmp_path / "b" / "run.json").write_text("{")
+    (tmp_path / "b" / "run.json").write_text("{\n")
     shown = Page(html.render(report([tmp_path]))).text
     assert re.search(r"training of .*a left out: .*history.jsonl is damaged", shown)
     assert re.search(r"Left out: .*run.json", shown)

@@ -103,7 +103,7 @@ def test_files_tell_what_records_tell(name, request, tmp_path):
     old = shutil.copytree(run, tmp_path / "run")
     _forget_records(old)
     assert _json("report", old)["runs"][0]["forgetting_meter"] is None
-    assert "meter" not in _ness("report", old)
+    assert "Forgetting meter" not in _ness("report", old)
     assert _json("inspect", old)["forgetting_meter"] == recorded
     # Where the covariance before an update is gone, nobody can tell.
     gone, record = "task-01/covariance.safetensors", old / "task-01" / "subspace.json"

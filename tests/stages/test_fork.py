@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -291,7 +292,7 @@ def test_a_damaged_file_is_not_shared_and_nothing_half_made_is_left(tmp_path, wo
 
 def test_files_are_copied_where_the_disk_has_no_links(tmp_path, workplace, monkeypatch):
     def refused(*_):
-        raise OSError("no links")
+        raise OSError(errno.EPERM, "no links")
 
     monkeypatch.setattr(stage.os, "link", refused)
     run = _trained(_prepared(tmp_path / "run", workplace, "data.num_tasks=2"), workplace, until=1)
