@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -73,6 +74,7 @@ class Request:
         )
         folder = StudyFolder(self.out or Path("runs") / self.file.stem)
         plan = StudyPlan(study, folder, workplace.device, tuple(self.rows))
+        _ = plan.resolved  # refuses what is wrong in any row, before the first run starts
         refuse_unshared(plan)
         return plan
 
@@ -146,7 +148,8 @@ def stop_study(path: Path, workplace: Session) -> None:
         if holder.machine != this_process().machine:
             raise SystemRefusedError(f"{path} is being run by {holder}", "type this command there")
         workplace.console.note(f"{path}: asking {holder} to stop")
-        os.kill(holder.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(holder.pid, signal.SIGTERM)
     while plan.folder.holder():
         time.sleep(_POLL_SECONDS)
         workplace.stop.check("it was asked to stop", "the same command")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Annotated
@@ -146,7 +147,7 @@ class StudySettings(Section):
         if (num := max(1, len(self.rows)) * prod(map(len, self.grid.values()))) > _MOST_ROWS:
             yield f"grid: {num} combinations; a study has {_MOST_ROWS} at most"
             return
-        rows = self.combinations()
+        rows = self.combinations
         if self.search is not None:
             yield from self.search.problems()
         elif not rows:
@@ -158,7 +159,18 @@ class StudySettings(Section):
                     yield f"{key}: no such row {row!r}{did_you_mean(row, rows)}"
         if rows and len(rows) < num:
             yield "grid: two combinations would have one name; give them as rows"
+        yield from self._names_of_choices()
 
+    def _names_of_choices(self) -> Iterator[str]:
+        """Yield a line for every row two of whose choices would be one folder, or one the row's."""
+        for row, choices in self.choices.items():
+            names = [_joined(map(short, choice)) for choice in choices]
+            if not all(names) and len(names) > 1:
+                yield f"choices.{row}: one of several is empty; write out what it leaves as it is"
+            elif len(set(names)) < len(names):
+                yield f"choices.{row}: two of them would have one name; give them as rows"
+
+    @cached_property
     def combinations(self) -> dict[str, tuple[str, ...]]:
         """Return the settings of every row, those of a grid multiplied out, by name."""
         rows = dict(self.rows) or ({"": []} if self.grid else {})
@@ -168,18 +180,22 @@ class StudySettings(Section):
                 added = [
                     f"{key}={typed(value)}" for key, value in zip(self.grid, values, strict=True)
                 ]
-                found[",".join(filter(None, [row, *map(short, added)]))] = (*own, *added)
+                found[_joined([row, *map(short, added)])] = (*own, *added)
         return found
 
     def variants(self, row: str) -> list[Variant]:
         """Return the settings that a row is chosen among; mostly there is nothing to choose."""
-        own = (*self.settings, *self.combinations()[row])
+        own = (*self.settings, *self.combinations[row])
         if row not in self.choices:
             return [Variant(row, row, own)]
         return [
-            Variant(row, f"{row}/{','.join(map(short, choice))}", (*own, *choice))
+            Variant(row, f"{row}/{_joined(map(short, choice))}", (*own, *choice))
             for choice in self.choices[row]
         ]
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return ",".join(filter(None, parts))
 
 
 def short(assignment: str) -> str:

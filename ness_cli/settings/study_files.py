@@ -51,9 +51,7 @@ class StudyFile:
 
     def variants(self) -> list[Variant]:
         """Return all sets of settings, in the order of the rows."""
-        return [
-            each for row in self.settings.combinations() for each in self.settings.variants(row)
-        ]
+        return [each for row in self.settings.combinations for each in self.settings.variants(row)]
 
     def resolved(self) -> dict[str, Resolved]:
         """Return the settings of every variant by its name, with the first seed of the study.

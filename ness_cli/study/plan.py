@@ -58,7 +58,7 @@ class StudyPlan:
     rows: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        rows_named(self.rows, list(self.study.settings.combinations()))
+        rows_named(self.rows, list(self.study.settings.combinations))
 
     @cached_property
     def resolved(self) -> Mapping[str, Resolved]:
@@ -68,7 +68,7 @@ class StudyPlan:
     @property
     def wanted_rows(self) -> list[str]:
         """The rows that are wanted, in the order of the study."""
-        return rows_named(self.rows, list(self.study.settings.combinations()))
+        return rows_named(self.rows, list(self.study.settings.combinations))
 
     def runs(self) -> list[PlannedRun]:
         """Return every run that is known now, in the order in which they are run."""

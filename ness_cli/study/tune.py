@@ -95,7 +95,7 @@ class Tuning:
 
     def runs(self, trial: TrialResult) -> list[PlannedRun]:
         """Return the runs of a trial, one per seed."""
-        own = (*self.plan.study.settings.settings, _VALIDATED, *trial.settings)
+        own = (*self.plan.study.settings.settings, *trial.settings, _VALIDATED)
         variant = Variant(trial.name, trial.name, own)
         seeds = self.plan.study.settings.seeds
         return [PlannedRun(variant, seed, self.settings.tasks) for seed in seeds]

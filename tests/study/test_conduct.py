@@ -109,6 +109,17 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_listed_with_its_reason
 
 
 @pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_nothing_is_run_where_one_row_has_settings_that_cannot_be_used(tmp_path, more):
+    rows = {"good": [], "bad": ["method.nam=gpm"]}
+    file, out = write(tmp_path / "s.yaml", rows=rows), tmp_path / "out"
+    result = ness("study", "run", file, "--out", out, *more)
+    assert result.exit_code == 2
+    assert "rows.bad: method.nam: unknown key" in result.stderr
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("fake")
 def test_what_is_done_is_not_started_again_and_new_rows_are(tmp_path):
     out = tmp_path / "out"
     document("study", "run", write(tmp_path / "s.yaml"), "--out", out)

@@ -6,6 +6,7 @@ import pytest
 from fake_runs import make_run, write_study
 
 from ness_cli.errors import SettingsError
+from ness_cli.settings import study
 from ness_cli.settings.study_files import read_study
 from ness_cli.study.folder import StudyFolder
 from ness_cli.study.plan import StudyPlan, rows_named
@@ -43,6 +44,29 @@ def test_rows_and_a_grid_are_multiplied_with_each_other(tmp_path):
 def test_two_combinations_of_one_name_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="two combinations would have one name"):
         plan_of(tmp_path, grid={"net.hidden": [[8], ["8"]]})
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ([["methods.ewc.strength=1"], ["methods.l2_sp.strength=1"]], "two of them would have one"),
+        ([["train.lr=0.1"], []], "one of several is empty"),
+    ],
+)
+def test_choices_that_would_share_a_folder_are_refused(tmp_path, choices, words):
+    with pytest.raises(SettingsError, match=f"choices.a: {words}"):
+        plan_of(tmp_path, {"a": []}, choices={"a": choices})
+
+
+def test_the_runs_of_hundreds_of_rows_are_listed_by_multiplying_the_grid_once(
+    tmp_path, monkeypatch
+):
+    grid = {"train.epochs": list(range(1, 26)), "train.batch_size": list(range(1, 9))}
+    plan = plan_of(tmp_path, grid=grid)
+    named = []
+    monkeypatch.setattr(study, "short", lambda setting: named.append(setting))
+    assert len(plan.runs()) == 200
+    assert not named
 
 
 CHOICES = {

@@ -99,6 +99,21 @@ def test_trials_that_fail_are_listed_and_do_not_end_the_search(trained, tmp_path
     assert len(set(trained)) == len(trained)
 
 
+def test_trials_have_validation_images_whatever_the_space_says(trained, tmp_path, monkeypatch):
+    commands, run = [], Local.run
+
+    def remembering(engine, found, watch) -> bool:
+        commands.extend(job.command for job in found)
+        return run(engine, found, watch)
+
+    monkeypatch.setattr(Local, "run", remembering)
+    space = {"evaluate.validation": [False], "train.lr": [0.1]}
+    tune(write(tmp_path, space=space, trials=1), tmp_path / "out")
+    for command in commands:
+        own = [word for word in command if word.startswith(("evaluate.", "train."))]
+        assert resolve("digits", own).settings.evaluate.validation
+
+
 def test_a_trial_that_lags_behind_is_not_trained_further(trained, tmp_path):
     space = {"train.lr": {"low": 0.01, "high": 0.29}}
     found = tune(write(tmp_path, space=space, trials=16), tmp_path / "out")
