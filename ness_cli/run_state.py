@@ -29,6 +29,7 @@ _RUN_KINDS: Kinds = {
     **dict.fromkeys(("identity", "origins", "forked"), (dict,)),
     **dict.fromkeys(("notes", "extensions"), (list,)),
 }
+_NEEDED_OF_RUN = {"fingerprint", "identity", "method", "num_tasks", "preset", "seed", "stream_key"}
 _STEP_KINDS: Kinds = {
     **dict.fromkeys(("inputs", "outputs", "bytes", "kept"), (dict,)),
     **dict.fromkeys(("layers", "notes", "removed"), (list,)),
@@ -105,10 +106,14 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
         InputError: If the folder is not a run.
         DamagedError: If the file does not read back.
     """
+    remedy = "restore it, or start over in another folder"
     try:
-        return read_json(run.run, remedy=_way_to_a_run(run.path), kinds=_RUN_KINDS)
+        record = read_json(run.run, remedy=_way_to_a_run(run.path), kinds=_RUN_KINDS)
     except DamagedError as error:
-        raise DamagedError(error.what, "restore it, or start over in another folder") from error
+        raise DamagedError(error.what, remedy) from error
+    if missing := sorted(_NEEDED_OF_RUN - record.keys()):
+        raise DamagedError(f"{run.run} is damaged: it lacks {', '.join(missing)}", remedy)
+    return record
 
 
 def require_same_run(run: RunDir, record: Mapping[str, Any]) -> None:

@@ -200,6 +200,13 @@ def test_the_exit_code_tells_of_damage_and_a_gate_before_it(tmp_path, arguments,
     assert len(lines) == 1
 
 
+def test_a_record_without_what_every_run_has_is_damage(tmp_path):
+    path = made_up(tmp_path / "run", 1) / "run.json"
+    path.write_text("{}")
+    with pytest.raises(DamagedError, match=r"run\.json is damaged: it lacks fingerprint, identity"):
+        report([path.parent])
+
+
 def test_forks_are_marked_and_count_for_no_seed_of_their_own(tmp_path):
     made_up(tmp_path / "b-run", 1)
     for name, method in (("a-fork", "ness"), ("c-changed", "gpm")):
