@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -83,43 +82,16 @@ def report(
 
       ness report runs --baseline report.json --tolerance 0.5 --junit gates.xml
     """
+    from ness_cli.cli import show_report
     from ness_cli.cli.gates import Announcement
-    from ness_cli.errors import DamagedError
-    from ness_cli.plots.picture import INSTALL
-    from ness_cli.results.gates import Limits, judge
-    from ness_cli.stages import report as stage
-    from ness_cli.words import counted
+    from ness_cli.results.gates import Limits
 
     chosen = "json" if json else format_name
     with session(json=chosen == "json", quiet=quiet) as workplace:
-        console = workplace.console
-        wanted = stage.report_format(chosen)
-        limits = Limits(min_acc, min_bwt, max_forgetting, baseline, tolerance, require_complete)
-        announcement = Announcement(github, junit)
-        announcement.refuse_without(limits)
-        read = stage.report(runs or [], against=against, needs_runs=not explain)
-        found = replace(read, explains=explain)
-        left_out = (*found.left_out, *found.damaged)
-        verdicts = judge(limits, found.runs, found.groups, left_out)
-        for line in found.left_out:
-            console.note(line)
-        if save is not None:
-            for path in stage.save(found, save):
-                console.note(f"written: {path}")
-            drawn = stage.save_pictures(found, save, console)
-            if drawn:
-                console.note(f"drawn: {counted(len(drawn), 'file')} in {drawn[0].parent}")
-            else:
-                console.note(f"not drawn, matplotlib is not installed: {INSTALL}")
-        if chosen == "text":
-            console.result(found)
-        elif chosen == "json":
-            passed = {"gates": [each.as_json() for each in verdicts]} if limits else {}
-            console.document({**found.document(), **passed})
-        else:
-            console.plain(wanted.render(found))
-        announcement.make(verdicts, console)
-        for line in found.damaged if quiet or chosen != "text" else ():
-            console.complaint(f"left out: {line}")
-        if found.damaged:
-            raise typer.Exit(DamagedError.exit_code)
+        show_report.show_report(
+            show_report.Request(tuple(runs or ()), chosen, save, against, explain),
+            Limits(min_acc, min_bwt, max_forgetting, baseline, tolerance, require_complete),
+            Announcement(github, junit),
+            workplace.console,
+            is_quiet=quiet,
+        )
