@@ -6,6 +6,7 @@ Tables are as wide as the terminal, or as ``COLUMNS`` says, or 100 columns where
 
 from __future__ import annotations
 
+import errno
 import json as json_library
 import os
 import time
@@ -115,11 +116,9 @@ class Console(Progress):
 
     def plain(self, text: str) -> None:
         """Print text on stdout as it is, whatever it contains."""
-        try:
+        with self._out.outliving_its_reader():
             self._out.file.write(text)
             self._out.file.flush()
-        except BrokenPipeError:
-            self._out.on_broken_pipe()
 
     def document(self, document: Mapping[str, Any]) -> None:
         """Print the command's JSON document, if one was asked for."""
@@ -274,8 +273,29 @@ class _Rich(RichConsole):
 
     def __init__(self, *, stderr: bool) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        # Asked now: one that was hung up does not call itself a terminal any more.
+        self._is_on_terminal = self.is_terminal
         if not self.is_terminal and "COLUMNS" not in self._environ:
             self.width = _PLAIN_WIDTH
+
+    def _check_buffer(self) -> None:
+        with self.outliving_its_reader():
+            super()._check_buffer()
+
+    @contextmanager
+    def outliving_its_reader(self) -> Iterator[None]:
+        """Write in here; what a pipe without a reader or a terminal that is gone refuses is lost.
+
+        Raises:
+            OSError: If the system refuses for another reason.
+        """
+        try:
+            yield
+        except OSError as error:
+            is_hung_up = error.errno == errno.EIO and self._is_on_terminal
+            if not is_hung_up and not isinstance(error, BrokenPipeError):
+                raise
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         """Go on in silence when a reader has gone away, as in ``ness run ... | head -1``.

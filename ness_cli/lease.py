@@ -45,6 +45,14 @@ class _Entry:
     touched: int
     is_given_back: bool
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was written into it is there."""
+        with contextlib.suppress(ValueError):
+            json.loads(self.text)
+            return True
+        return False
+
     def holder(self) -> ProcessIdentity | None:
         """Return who made it, ``None`` if it does not say."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -114,7 +122,8 @@ class Lease:
             is_at_work = newest is not None and self._is_at_work_here(newest)
             # Counted in polls: one that hung on a server that was away says nothing of the holder.
             silent = silent + _POLL_SECONDS if newest == seen and not is_at_work else 0.0
-            if newest is None or self._is_free(newest) or silent >= PATIENCE_SECONDS:
+            is_over = silent >= PATIENCE_SECONDS
+            if newest is None or is_over or self._is_free(newest) or self._is_torn(newest):
                 if self._take_over(newest):
                     return
                 seen = None
@@ -217,6 +226,26 @@ class Lease:
     def _is_free(self, entry: _Entry) -> bool:
         holder = entry.holder()
         return entry.is_given_back or (holder is not None and holder.is_gone(self._me.machine))
+
+    def _is_torn(self, entry: _Entry) -> bool:
+        """Return whether it is what a power loss left of an entry: its holder ended with it.
+
+        Where there are links, an entry is whole before it has its name.
+        """
+        return not entry.is_whole and self._has_links()
+
+    def _has_links(self) -> bool:
+        with self._candidate() as (candidate, _):
+            other = candidate.with_name(f"{candidate.name}.tmp")
+            try:
+                os.link(candidate, other)
+            except OSError as error:
+                if error.errno in (*_HAS_NO_LINKS, errno.ENOENT):  # who was faster has removed it
+                    return False
+                raise
+            finally:
+                other.unlink(missing_ok=True)
+        return True
 
     def _is_at_work_here(self, entry: _Entry) -> bool:
         holder = entry.holder()

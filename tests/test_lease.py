@@ -232,11 +232,12 @@ def test_the_answer_to_a_link_may_be_lost(tmp_path, monkeypatch):
     held.check()
 
 
-def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
-    def refused(*_names):
-        raise OSError(errno.EPERM, "Operation not permitted")
+def _refused(*_names):
+    raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(os, "link", refused)
+
+def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", _refused)
     path = tmp_path / ".lock"
     first = _of("a", path)
     first.acquire()
@@ -248,8 +249,28 @@ def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
     _of("b", path).acquire()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"holder": 3}'])
-def test_an_entry_that_says_nothing_is_waited_for_and_taken_over(tmp_path, text):
+TORN = ["", "{", '{"holder": {\0\0\0']
+
+
+@pytest.mark.parametrize("text", TORN)
+def test_what_a_power_loss_left_of_an_entry_is_taken_over_at_once(tmp_path, text):
+    path = tmp_path / ".lock"
+    path.with_name(".lock-1").write_text(text)
+    held = _of("a", path)
+    held.acquire()
+    held.check()
+    assert _files(path) == [".lock-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "has_links"),
+    [("[]", True), ('{"holder": 3}', True), *((each, False) for each in TORN)],
+)
+def test_an_entry_that_says_nothing_is_waited_for_and_taken_over(
+    tmp_path, monkeypatch, text, has_links
+):
+    if not has_links:
+        monkeypatch.setattr(os, "link", _refused)
     path, clock = tmp_path / ".lock", _Clock()
     path.with_name(".lock-1").write_text(text)
     held = _of("a", path, clock)

@@ -50,9 +50,10 @@ def session(
 ) -> Iterator[Session]:
     """Run the body of a command.
 
-    SIGTERM, SIGUSR1 and the first Ctrl-C ask for a stop at the next step boundary; the second
-    Ctrl-C ends the process at once. Expected failures become a message and their exit code, and
-    with ``json`` a document in place of the result.
+    SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C ask for a stop at the next step boundary; the
+    second Ctrl-C ends the process at once. A SIGHUP that is ignored, as below ``nohup``, stays so.
+    Expected failures become a message and their exit code, and with ``json`` a document in place of
+    the result.
 
     Args:
         json: Print one document on stdout, whatever happens.
@@ -74,9 +75,7 @@ def session(
         stop.request(name)
         console.note(f"{name}: stopping at the next step boundary")
 
-    names = ("SIGINT", "SIGTERM", "SIGUSR1")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, on_signal) for number in numbers}
+    before = {number: signal.signal(number, on_signal) for number in _stop_signals()}
     try:
         yield Session(cache_dir(), device, threads, console, stop)
     except NessError as error:
@@ -95,6 +94,15 @@ def session(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop_signals() -> Iterator[signal.Signals]:
+    """Yield the signals that ask for a stop."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows lacks some
+        is_nohup = name == "SIGHUP" and number and signal.getsignal(number) == signal.SIG_IGN
+        if number is not None and not is_nohup:
+            yield number
 
 
 def cache_dir() -> Path:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
+import sys
 
 import pytest
 import typer
@@ -125,13 +127,38 @@ def test_the_second_ctrl_c_ends_at_once_with_130():
     assert _code(action) == 130
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"])
 def test_a_signal_is_a_request_and_handlers_are_put_back(name):
     before = signal.getsignal(getattr(signal, name))
     with session(quiet=True) as workplace:
         signal.raise_signal(getattr(signal, name))
         assert workplace.stop.reason == name
     assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_a_hang_up_below_nohup_is_ignored_still():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with session(quiet=True) as workplace:
+            signal.raise_signal(signal.SIGHUP)
+            assert workplace.stop.reason == ""
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_gone_stops_nothing(monkeypatch):
+    here, there = os.openpty()
+    with os.fdopen(there, "w") as terminal:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, terminal)
+        with session() as workplace:
+            os.close(here)  # as when its window is closed
+            workplace.console.note("nobody reads this")
+            workplace.console.result("nor this")
+            workplace.console.plain("nor this")
+            signal.raise_signal(signal.SIGHUP)
+            assert workplace.stop.reason == "SIGHUP"
 
 
 @pytest.mark.parametrize(
