@@ -6,18 +6,30 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_up_run import made_up
 
 from ness_cli.registry import names
+from ness_cli.results.formats import latex
 from ness_cli.results.formats.csv import COLUMNS
 from ness_cli.results.table import Cell, plain_table, titled
 from ness_cli.stages.report import FORMATS, report, report_format, save
 
 UGLY = "a|b & 50% $x_1$ {#} ~^ <b>*[1]*\\n \x1b[31m\nnew--line é `c` \\\\"
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+PAPER = r"""\documentclass{article}
+\usepackage{booktabs,graphicx,longtable}
+\usepackage[T1]{fontenc}
+\begin{document}
+\input{report.tex}
+\end{document}
+"""
 TEXTUAL = ["csv", "latex", "markdown", "text"]
 
 
@@ -56,16 +68,70 @@ def test_every_row_of_markdown_has_the_cells_of_its_head(runs):
 
 def test_latex_has_no_open_group_and_its_rows_have_the_cells_of_their_columns(runs):
     text = report_format("latex").render(report([runs]))
-    bare = re.sub(r"\\[&%$#_{}]", "", text)
+    bare = re.sub(r"\\[&%$#_{}]", "", text.replace(FITTED, ""))
     assert bare.count("{") == bare.count("}")
     assert not re.search(r"[~^|<>\"]", re.sub(r"(?m)^%.*$", "", bare))
-    for table in re.findall(r"(?s)\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", bare):
-        spec, body = table
+    bare = re.sub(r"p\{[\d.]+\\linewidth\}", "p", bare)
+    tables = re.findall(r"(?s)\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", bare)
+    assert len(tables) > 6
+    for spec, body in tables:
         rows = re.findall(r"(?m)^(.*) \\\\$", body)
         assert rows
         assert {row.count(" & ") for row in rows if "& 50" not in row} <= {len(spec) - 1}
         # A bracket or star after the end of a row would be its argument.
         assert not [row for row in rows if row.lstrip().startswith(("[", "*"))]
+
+
+# What LaTeX reads back as the sign on the left, after "LaTeX2e: an unofficial reference manual".
+SIGNS = {
+    **{sign: "\\" + sign for sign in "_%&#$"},
+    **{"{": r"\{", "}": r"\}", "\\": r"\textbackslash{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\textasciigrave{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{'"': r"\textquotedbl{}", "±": r"$\pm$", "[": "{[}", "*": "{*}"},
+    **{"--": "-{}-", ",,": ",{},", "''": "'{}'", "---": "-{}-{}-"},
+}
+
+
+def test_every_sign_that_latex_has_another_use_for_is_escaped():
+    assert {sign: latex.escaped(sign) for sign in SIGNS} == SIGNS
+    assert latex.escaped(r"a_b\%") == r"a\_b\textbackslash{}\%"
+    plain = "digits, ness: seed-1 (0.5/1) 'x' ;:!?+=@é"
+    assert latex.escaped(plain) == plain
+
+
+def _latex(table) -> str:
+    return latex.render(SimpleNamespace(parts=lambda width: [table]))
+
+
+def test_a_latex_table_that_no_page_has_room_for_goes_on_over_the_next_ones():
+    short, long = (_scores(1, [float(v) for v in range(count)]) for count in (40, 41))
+    assert r"\begin{table}" in _latex(short)
+    text = _latex(long)
+    assert r"\begin{table}" not in text
+    head, _, rows = text.partition(r"\endfoot")
+    assert head.count(r"run & score \\") == 2  # on the first page, and on the others
+    assert rows.count(r" \\") == 41
+
+
+def test_a_name_in_several_lines_may_be_broken_there_in_latex_too():
+    table = plain_table("run", "score")
+    table.add_row("runs/\nlong-name", "1.0")
+    text = _latex(table)
+    assert r"runs/\allowbreak{}long-name & 1.0 \\" in text
+    assert re.search(r"\{tabular\}\{p\{0\.\d+\\linewidth\}r\}", text)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles_and_nothing_is_wider_than_a_line(runs, tmp_path):
+    found = replace(report([runs]), explains=True)
+    (tmp_path / "report.tex").write_text(latex.render(found), encoding="utf-8")
+    (tmp_path / "paper.tex").write_text(PAPER)
+    program = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert b"Overfull" not in done.stdout
 
 
 def test_csv_has_a_row_per_run_and_per_group_with_the_numbers_of_the_document(runs):
@@ -145,7 +211,8 @@ def test_nothing_is_best_among_runs_on_other_images(tmp_path):
 def test_long_words_are_folded_in_latex():
     found = replace(report([], needs_runs=False), explains=True)
     text = report_format("latex").render(found)
-    assert re.search(r"begin\{tabular\}\{l(l|p\{\S+\})p\{0\.\d+\\linewidth\}\}", text)
+    (shares,) = re.findall(r"\{longtable\}\{lp\{(\S+)\\linewidth\}p\{(\S+)\\linewidth\}\}", text)
+    assert 0.4 <= sum(map(float, shares)) <= 0.9
 
 
 def test_a_title_and_notes_are_free_of_control_characters():
