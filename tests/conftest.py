@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import torch
+from forked import Processes
 
 from ness_cli.stages.progress_picture import ProgressPicture
 
@@ -44,6 +45,13 @@ def _no_progress_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ProgressPicture, "after", lambda picture, task_number: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def processes(_own_cache: None) -> Iterator[Processes]:
+    """Start commands and programs without the seconds that each would need to load torch."""
+    with Processes() as started:
+        yield started
 
 
 @pytest.fixture

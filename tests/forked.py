@@ -94,6 +94,7 @@ class Processes:
         *arguments: object,
         moment: Moment | None = None,
         before: tuple[str, str, dict] | None = None,
+        is_heard: bool = True,
     ) -> Ended:
         """Run ``ness`` with these arguments in one process.
 
@@ -102,26 +103,23 @@ class Processes:
             moment: When a signal strikes.
             before: Module and function to call first, and its arguments; what it returns is called
                 with nothing when the command has ended by itself.
+            is_heard: False where the pipe that it writes to has no reader.
         """
-        (ended,) = self._ask(arguments, moment, 1, before)
+        more = {"moment": moment and asdict(moment), "before": before, "is_heard": is_heard}
+        (ended,) = self._ask(arguments, **more)
         return ended
 
     def ness_divided(self, *arguments: object, moment: Moment | None = None) -> list[Ended]:
         """Run it in two processes that make a step together; a moment is one of the first."""
-        return self._ask(arguments, moment, 2)
+        return self._ask(arguments, moment=moment and asdict(moment), size=2, is_divided=True)
 
-    def _ask(
-        self,
-        arguments: tuple[object, ...],
-        moment: Moment | None,
-        size: int,
-        before: tuple[str, str, dict] | None = None,
-    ) -> list[Ended]:
-        request = {
+    def python(self, program: str, *arguments: object, size: int = 1) -> list[Ended]:
+        """Run a Python program, in several processes at once if ``size`` says so."""
+        return self._ask(arguments, program=program, size=size)
+
+    def _ask(self, arguments: tuple[object, ...], **request: object) -> list[Ended]:
+        request |= {
             "arguments": [str(argument) for argument in arguments],
-            "moment": moment and asdict(moment),
-            "size": size,
-            "before": before,
             "cwd": os.getcwd(),
             "cache": os.environ["NESS_CACHE"],
         }
@@ -139,7 +137,8 @@ def _serve() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
-        environments = _environments(request["size"])
+        size = request.get("size", 1)
+        environments = _divided(size) if request.get("is_divided") else [{}] * size
         with tempfile.TemporaryDirectory() as folder:
             pids = [
                 _start(request, environment, Path(folder) / str(rank))
@@ -149,10 +148,8 @@ def _serve() -> None:
         print(json.dumps(ended), flush=True)
 
 
-def _environments(size: int) -> list[dict[str, str]]:
-    """Return what ``torchrun`` tells each of several processes, nothing for a single one."""
-    if size == 1:
-        return [{}]
+def _divided(size: int) -> list[dict[str, str]]:
+    """Return what ``torchrun`` tells each of several processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -180,15 +177,22 @@ def _start(request: dict, environment: dict[str, str], output: Path) -> int:
 def _run(request: dict, environment: dict[str, str], output: Path) -> int:
     for number, ending in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(output.with_suffix(ending), os.O_WRONLY | os.O_CREAT), number)
+        if not request.get("is_heard", True):
+            reader, writer = os.pipe()
+            os.close(reader)
+            os.dup2(writer, number)
     signal.alarm(_SECONDS)
     os.chdir(request["cwd"])
     os.environ.update(environment, NESS_CACHE=request["cache"])
+    sys.argv = ["ness", *request["arguments"]]
+    if "program" in request:
+        exec(request["program"], {"__name__": "__main__"})
+        return 0
     if request["moment"] and environment.get("RANK", "0") == "0":
         _strike_at(Moment(**request["moment"]))
     from ness_cli.cli.app import main
 
-    sys.argv = ["ness", *request["arguments"]]
-    after = _call(*request["before"]) if request["before"] else None
+    after = _call(*request["before"]) if request.get("before") else None
     try:
         main()
     except SystemExit as end:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import torch
 from factory import add_task, make_images, make_method, make_settings, make_task, shape_of
+from forked import Processes
 
 from ness_cli.data.task_stream import TaskInfo
 from ness_cli.export.subject import Subject
@@ -77,13 +75,7 @@ def record(model, images):
     model.eval()
 
 
-def run_without_ness(program: str, *arguments) -> None:
+def run_without_ness(processes: Processes, program: str, *arguments) -> None:
     """Run a Python program in a process that cannot import this package."""
-    done = subprocess.run(
-        [sys.executable, "-c", _HIDDEN + program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    (ended,) = processes.python(_HIDDEN + program, *arguments)
+    assert ended.code == 0, ended.err

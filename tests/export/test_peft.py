@@ -100,8 +100,8 @@ def folders(tmp_path_factory):
     return made
 
 
-def test_base_and_adapter_have_the_logits_of_the_run_where_this_package_is_not(folders):
-    run_without_ness(PROGRAM, *(folder for _, _, folder in folders.values()))
+def test_base_and_adapter_have_the_logits_of_the_run_where_this_package_is_not(processes, folders):
+    run_without_ness(processes, PROGRAM, *(folder for _, _, folder in folders.values()))
 
 
 def test_the_check_reads_what_was_written(folders):

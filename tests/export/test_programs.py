@@ -77,14 +77,14 @@ def test_a_program_has_the_logits_of_the_run_for_any_number_of_images(sections, 
     torch.testing.assert_close(found, subject.logits(1), rtol=1e-5, atol=1e-5)
 
 
-def test_a_program_runs_where_this_package_is_not(tmp_path):
+def test_a_program_runs_where_this_package_is_not(processes, tmp_path):
     subject = make_subject(net=MLP)
     Pt2().write(subject, tmp_path)
     expected = _expected(subject, tmp_path / "expected.st")
-    run_without_ness(PT2, tmp_path / "model.pt2", expected)
+    run_without_ness(processes, PT2, tmp_path / "model.pt2", expected)
 
 
-def test_a_graph_runs_in_onnxruntime(tmp_path):
+def test_a_graph_runs_in_onnxruntime(processes, tmp_path):
     for library in Onnx.libraries:
         pytest.importorskip(library)
     subject = make_subject(net=MLP)
@@ -94,7 +94,7 @@ def test_a_graph_runs_in_onnxruntime(tmp_path):
     found = Onnx().logits(subject, tmp_path, 2)
     torch.testing.assert_close(found, subject.logits(2), rtol=1e-5, atol=1e-5)
     expected = _expected(subject, tmp_path / "expected.st")
-    run_without_ness(ONNX, tmp_path / "model.onnx", expected)
+    run_without_ness(processes, ONNX, tmp_path / "model.onnx", expected)
 
 
 def test_one_image_alone_is_enough_to_export_by(tmp_path):

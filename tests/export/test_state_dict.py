@@ -74,13 +74,13 @@ def test_a_network_made_from_the_files_has_the_logits_of_the_run(name, affine, t
     torch.testing.assert_close(theirs, subject.logits(1), rtol=1e-5, atol=1e-5)
 
 
-def test_what_the_card_says_works_where_this_package_is_not(tmp_path):
+def test_what_the_card_says_works_where_this_package_is_not(processes, tmp_path):
     pytest.importorskip("timm")
     names = ["mlp", "resnet18", "ResNet", "VisionTransformer", "timm"]
     for name in names:
         net, shape = NETS[name]
         _write(make_subject(net=net, shape=shape), tmp_path / name)
-    run_without_ness(PROGRAM, *(tmp_path / name for name in names))
+    run_without_ness(processes, PROGRAM, *(tmp_path / name for name in names))
 
 
 def test_only_the_task_that_was_asked_for_leaves(tmp_path):

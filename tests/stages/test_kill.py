@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 
@@ -30,12 +29,6 @@ SETTINGS = [
     "--threads",
     "1",
 ]
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    with Processes() as started:
-        yield started
 
 
 def _run(processes: Processes, out: Path, *more: str, moment: Moment | None = None):

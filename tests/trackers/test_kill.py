@@ -8,8 +8,7 @@ import random
 import signal
 from pathlib import Path
 
-import pytest
-from forked import Moment, Processes
+from forked import Moment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SETTINGS = [
@@ -25,12 +24,6 @@ SETTINGS = [
     "--threads",
     "1",
 ]
-
-
-@pytest.fixture(scope="module")
-def processes():
-    with Processes() as started:
-        yield started
 
 
 def _scalars(run: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -75,15 +72,13 @@ def test_a_missing_file_names_the_remedy(tmp_path):
         stream.split(11, "train")
 
 
-def test_two_processes_may_prepare_at_once(tmp_path):
+def test_two_processes_may_prepare_at_once(processes, tmp_path):
     program = (
         "import sys; from pathlib import Path; from ness_cli.console import Progress;"
         "from ness_cli.data.store import prepare;"
         "from ness_cli.settings.sources.digits import Options;"
         "print(prepare(Options(num_tasks=40), Path(sys.argv[1]), Progress())['key'])"
     )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    keys = [process.communicate(timeout=600)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert keys[0] == keys[1]
+    both = processes.python(program, tmp_path, size=2)
+    assert [ended.code for ended in both] == [0, 0]
+    assert both[0].out == both[1].out != ""
