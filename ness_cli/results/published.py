@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
-from ness_cli.results.reproduction import Reproduction, compare
+from ness_cli.results.reproduction import compare
 from ness_cli.results.summary import Group, Spread
 from ness_cli.results.table import Table, plain_table, titled
 from ness_cli.settings import presets
-from ness_cli.settings.reproduction import Published
+from ness_cli.settings.reproduction import About, Published
 from ness_cli.settings.resolve import about_of
 from ness_cli.words import fixed
 
@@ -29,10 +30,14 @@ def departures(group: Group) -> list[str]:
 
 def published_of(group: Group) -> Published | None:
     """Return what was published for an experiment: for its preset, if its method is that one's."""
-    path = presets.paths().get(group.preset)
-    if path is None or "method.name" in departures(group):
-        return None
-    return about_of(path).published
+    about = None if "method.name" in departures(group) else _about(group.preset)
+    return None if about is None else about.published
+
+
+@cache  # of hundreds of experiments most have one preset, and presets stay what they are
+def _about(preset: str) -> About | None:
+    path = presets.paths().get(preset)
+    return None if path is None else about_of(path)
 
 
 def published_table(groups: Sequence[Group], names: Sequence[str]) -> Table | None:
@@ -47,9 +52,10 @@ def published_table(groups: Sequence[Group], names: Sequence[str]) -> Table | No
     )
     notes = []
     for group, name in zip(groups, names, strict=True):
-        if published_of(group) is None:
+        about = _about(group.preset)
+        if about is None or published_of(group) is None:
             continue
-        found = _reproduction(group)
+        found = compare(group, about, num_tasks=group.runs[0].state.num_tasks)
         changed = departures(group)
         for each in found.comparisons:
             cells = (str(each.measured), str(Spread(each.published, each.published_std)))
@@ -60,7 +66,3 @@ def published_table(groups: Sequence[Group], names: Sequence[str]) -> Table | No
         notes += [f"{name}: not as in the preset: {', '.join(changed)}"] if changed else []
     return titled("Beside published results, %", table, *notes) if table.rows else None
 
-
-def _reproduction(group: Group) -> Reproduction:
-    about = about_of(presets.path_of(group.preset))
-    return compare(group, about, num_tasks=group.runs[0].state.num_tasks)

@@ -39,6 +39,47 @@ class Resolved:
     """What should be said of how they came about."""
 
 
+@dataclass(frozen=True)
+class Base:
+    """A preset that has been read: what several sets of settings start from.
+
+    Attributes:
+        path: Its file.
+        layers: Its values, those of presets that it extends first.
+        about: What it says about itself.
+    """
+
+    path: Path
+    layers: tuple[Layer, ...]
+    about: About
+
+    @classmethod
+    def read(cls, preset: str) -> Base:
+        """Read a preset by name or file; errors as in ``resolve``."""
+        path = presets.path_of(preset)
+        return cls(path, tuple(preset_layers(path)), about_of(path))
+
+    def resolve(self, command_line: Mapping[str, Any]) -> Resolved:
+        """Build the settings of a new run; errors as in ``resolve``.
+
+        Args:
+            command_line: Nested plain values, which count more.
+        """
+        layers = [*self.layers, (COMMAND_LINE, dict(command_line))]
+        merged, origins = merge_layers(layers)
+        located = partial(locate, path=self.path, typed=[key for key, _ in flatten(command_line)])
+        before, _ = merge_layers([layer for layer in layers if not is_own(layer[0])])
+        merged, origins, notes = _adjusted(merged, origins, settled(layers), before)
+        settings = build(merged, list(unread.refused(merged, merged)), located)
+        return Resolved(
+            settings=settings,
+            origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
+            preset=self.path.stem,
+            about=self.about,
+            notes=(*notes, *_unread_notes(layers, merged)),
+        )
+
+
 def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None = None) -> Resolved:
     """Build the settings of a new run.
 
@@ -54,22 +95,8 @@ def resolve(preset: str | None, overrides: Sequence[str] = (), seed: int | None 
         InputError: If a named file is not there.
     """
     command_line = parse_overrides(overrides)
-    path = presets.path_of(preset or presets.default(command_line))
-    if seed is not None:
-        command_line["seed"] = seed
-    layers = [*preset_layers(path), (COMMAND_LINE, command_line)]
-    merged, origins = merge_layers(layers)
-    located = partial(locate, path=path, typed=[key for key, _ in flatten(command_line)])
-    before, _ = merge_layers([layer for layer in layers if not is_own(layer[0])])
-    merged, origins, notes = _adjusted(merged, origins, settled(layers), before)
-    settings = build(merged, list(unread.refused(merged, merged)), located)
-    return Resolved(
-        settings=settings,
-        origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},
-        preset=path.stem,
-        about=about_of(path),
-        notes=(*notes, *_unread_notes(layers, merged)),
-    )
+    base = Base.read(preset or presets.default(command_line))
+    return base.resolve(command_line if seed is None else {**command_line, "seed": seed})
 
 
 def resolve_again(

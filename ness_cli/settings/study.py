@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -16,19 +15,12 @@ from ness_cli.errors import did_you_mean
 from ness_cli.settings.base import Section
 from ness_cli.settings.components import EachOf
 from ness_cli.settings.engines.base import EngineOptions
+from ness_cli.settings.study_names import joined, problems_of_names, short
 from ness_cli.settings.yaml_files import typed
+from ness_cli.words import printable
 
 ENGINES = EachOf("ness_cli.settings.engines", "engine", default="local")
-_NAME = re.compile(r"[\w(][\w.,=+()-]*")
-_NO_NAME = re.compile(r"[^\w.,=+()-]+")
 _MOST_ROWS = 10_000  # of a grid multiplied out: no table shows more, and no memory holds all
-_LONGEST = 120  # characters of a folder's name that every file system takes, with those of a log
-
-
-def _folder_name(name: str) -> str:
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST:
-        raise ValueError(f"{name!r} should be a folder's name: letters, digits and . , = + ( ) - _")
-    return name
 
 
 def _all_different(seeds: list[int]) -> list[int]:
@@ -38,7 +30,6 @@ def _all_different(seeds: list[int]) -> list[int]:
 
 
 Seeds = Annotated[list[int], Field(min_length=1), AfterValidator(_all_different)]
-RowName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class ChooseSettings(Section):
@@ -94,6 +85,11 @@ class SearchSettings(Section):
             if isinstance(values, list):
                 if not values:
                     yield f"search.space.{key}: a list needs values"
+                names = [short(f"{key}={typed(value)}") for value in values]
+                for problem in problems_of_names(names).values():
+                    yield f"search.space.{key}: {problem}"
+                if len(set(names)) < len(names):
+                    yield f"search.space.{key}: two values would have one folder"
             elif values.low > values.high:
                 yield f"search.space.{key}: low is above high"
             elif values.log and values.low <= 0:
@@ -124,7 +120,7 @@ class StudySettings(Section):
     """Seeds of every row."""
     settings: list[str] = Field(default=[])
     """``key=value`` strings that hold for every row."""
-    rows: dict[RowName, list[str]] = Field(default={})
+    rows: dict[str, list[str]] = Field(default={})
     """Rows by name, each with its ``key=value`` strings, in the order of the table."""
     grid: dict[str, Annotated[list[JsonValue], Field(min_length=1)]] = Field(default={})
     """Values by setting: every row is run with each combination of them; without rows the
@@ -159,16 +155,20 @@ class StudySettings(Section):
                     yield f"{key}: no such row {row!r}{did_you_mean(row, rows)}"
         if rows and len(rows) < num:
             yield "grid: two combinations would have one name; give them as rows"
-        yield from self._names_of_choices()
+        yield from self._names()
 
-    def _names_of_choices(self) -> Iterator[str]:
-        """Yield a line for every row two of whose choices would be one folder, or one the row's."""
+    def _names(self) -> Iterator[str]:
+        """Yield a line for every row that cannot be a folder, and every choice that cannot."""
+        for row, problem in problems_of_names(self.combinations).items():
+            yield f"{f'rows.{printable(row)}' if row in self.rows else 'grid'}: {problem}"
         for row, choices in self.choices.items():
-            names = [_joined(map(short, choice)) for choice in choices]
+            names = [joined(map(short, choice)) for choice in choices]
             if not all(names) and len(names) > 1:
                 yield f"choices.{row}: one of several is empty; write out what it leaves as it is"
             elif len(set(names)) < len(names):
                 yield f"choices.{row}: two of them would have one name; give them as rows"
+            for problem in problems_of_names(filter(None, names)).values():
+                yield f"choices.{row}: {problem}"
 
     @cached_property
     def combinations(self) -> dict[str, tuple[str, ...]]:
@@ -180,7 +180,7 @@ class StudySettings(Section):
                 added = [
                     f"{key}={typed(value)}" for key, value in zip(self.grid, values, strict=True)
                 ]
-                found[_joined([row, *map(short, added)])] = (*own, *added)
+                found[joined([row, *map(short, added)])] = (*own, *added)
         return found
 
     def variants(self, row: str) -> list[Variant]:
@@ -189,18 +189,6 @@ class StudySettings(Section):
         if row not in self.choices:
             return [Variant(row, row, own)]
         return [
-            Variant(row, f"{row}/{_joined(map(short, choice))}", (*own, *choice))
+            Variant(row, f"{row}/{joined(map(short, choice))}", (*own, *choice))
             for choice in self.choices[row]
         ]
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return ",".join(filter(None, parts))
-
-
-def short(assignment: str) -> str:
-    """Return a setting as part of a folder's name: ``strength=500``; of a method just its name."""
-    key, _, value = assignment.partition("=")
-    last = key.rpartition(".")[2]
-    text = value if last in ("name", "source") else f"{last}={value}"
-    return _NO_NAME.sub("_", text).strip("_")

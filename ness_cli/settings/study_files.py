@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import SettingsError, did_you_mean
+from ness_cli.errors import InputError, SettingsError, did_you_mean
 from ness_cli.settings import yaml_files
 from ness_cli.settings.base import Section
 from ness_cli.settings.precedence import locate, parse_overrides
-from ness_cli.settings.resolve import Resolved, resolve
+from ness_cli.settings.resolve import Base, Resolved
 from ness_cli.settings.study import (
     ENGINES,
     AgainSettings,
@@ -60,11 +60,12 @@ class StudyFile:
             SettingsError: With everything that is wrong in every row.
             InputError: If the base is a file that is not there.
         """
-        found, problems = {}, []
+        base, found, problems = self._preset(), {}, []
         for variant in self.variants():
             key = f"rows.{variant.row}"
             try:
-                own = resolve(self.base, variant.settings, self.settings.seeds[0])
+                typed = parse_overrides(variant.settings)
+                own = base.resolve({**typed, "seed": self.settings.seeds[0]})
             except SettingsError as error:
                 problems.append(self.located(f"{key}: {error.what}"))
                 continue
@@ -75,6 +76,14 @@ class StudyFile:
             raise refusal(problems)
         return found
 
+    def _preset(self) -> Base:
+        """Return what rows start from; read once, as hundreds of rows start from it."""
+        try:
+            return Base.read(self.base)
+        except (InputError, SettingsError) as error:
+            problem = f"base: {error.what.removeprefix('--preset: ')}"
+            raise type(error)(self.located(problem), error.remedy) from error
+
     def _is_compared(self, row: str) -> bool:
         """Return whether something is chosen by the validation accuracy of a row."""
         again = self.settings.again
@@ -82,7 +91,9 @@ class StudyFile:
 
     def located(self, problem: str) -> str:
         """Return a line that begins with a key of the study, with the line it stands in."""
-        return locate(problem, path=self.path) if self.path.is_file() else problem
+        if not self.path.is_file():
+            return problem
+        return locate(problem, path=self.path, typed=list(self.changes))
 
 
 def read_study(path: Path, overrides: Sequence[str] = (), **options: Any) -> StudyFile:

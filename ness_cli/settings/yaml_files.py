@@ -12,6 +12,7 @@ import codecs
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ def typed(value: object) -> str:
     return _item(value, '"') if text.startswith("'") else text
 
 
+@lru_cache(maxsize=4096, typed=True)  # tables of many runs have the same few words in every line
 def _item(value: object, style: str | None) -> str:
     """Return a value as it stands in a list, where more characters than elsewhere need quotes."""
     text = yaml.dump(

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ness_cli.errors import InputError, SystemRefusedError
-from ness_cli.settings.study import RangeSettings, SearchSettings, short
+from ness_cli.settings.study import RangeSettings, SearchSettings
+from ness_cli.settings.study_names import short
 from ness_cli.settings.yaml_files import typed
 
 if TYPE_CHECKING:

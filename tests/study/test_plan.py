@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from fake_runs import make_run, write_study
 
 from ness_cli.errors import SettingsError
-from ness_cli.settings import study
+from ness_cli.settings import study, yaml_files
+from ness_cli.settings.resolve import resolve
 from ness_cli.settings.study_files import read_study
+from ness_cli.study.choice import CHOSEN, TEST, TRIALS
 from ness_cli.study.folder import StudyFolder
 from ness_cli.study.plan import StudyPlan, rows_named
+from ness_cli.study.search import JOURNAL
 from ness_cli.study.shared_start import refuse_unshared
 
+OWN_FILES = (
+    StudyFolder(Path()).record.name,
+    StudyFolder(Path()).settings.name,
+    *(JOURNAL, CHOSEN, TRIALS, TEST),
+)
 VALIDATED = "evaluate.validation=true"
 
 
@@ -67,6 +77,22 @@ def test_the_runs_of_hundreds_of_rows_are_listed_by_multiplying_the_grid_once(
     monkeypatch.setattr(study, "short", lambda setting: named.append(setting))
     assert len(plan.runs()) == 200
     assert not named
+
+
+def test_the_base_is_read_once_and_every_row_is_as_if_it_were_alone(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("extends: digits\ntrain: {batch_size: 32}\n")
+    grid = {"train.lr": [0.1, 0.2], "method.name": ["ness", "adam-nscl", "finetune"]}
+    study = plan_of(tmp_path, base="mine.yaml", grid=grid, seeds=[3]).study
+    alone = {own.name: resolve(study.base, own.settings, 3) for own in study.variants()}
+    files, read = [], yaml_files.read
+    monkeypatch.setattr(yaml_files, "read", lambda path: files.append(path) or read(path))
+    assert study.resolved() == alone
+    assert len(files) == 3  # itself, twice for what it says about itself, and digits
+
+
+def test_a_base_that_is_not_there_is_named_once_with_its_line(tmp_path):
+    with pytest.raises(SettingsError, match=r"^base: unknown preset 'digit'.*line 1\)"):
+        plan_of(tmp_path, {"a": [], "b": []}, base="digit").study.resolved()
 
 
 CHOICES = {
@@ -128,6 +154,36 @@ def test_rows_that_share_a_task_may_not_differ_in_what_its_training_reads(tmp_pa
 
 
 # -- what is wrong with a file -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((own, "what a study calls a file or folder of its own") for own in OWN_FILES),
+        *((own, "what a study calls") for own in ("Study.JSON", "plots", "seed-1", "table.html")),
+        ("a.", "ends with a dot, which some disks drop"),
+        ("x" * 256, "255 bytes at most, not 256"),
+        ("é" * 128, "255 bytes at most, not 256"),
+        ("A", "may take 'A' and 'a' for one folder"),
+        ("\u212b", "may take '\u212b' and 'å' for one folder"),
+        ("..", "should be a folder's name"),
+        ("", "should be a folder's name"),
+    ],
+)
+def test_a_row_that_cannot_be_a_folder_of_its_own_on_every_disk_is_refused(tmp_path, name, words):
+    with pytest.raises(SettingsError, match=rf"rows\..*{words}.*\(study.yaml, line \d+\)"):
+        plan_of(tmp_path, {"a": [], "å": [], name: []})
+    plan_of(tmp_path, {"a": [], "x" * 255: [], "seeds-1": [], "study": []})
+
+
+def test_rows_of_a_grid_and_values_of_a_search_are_folders_too(tmp_path):
+    long = {f"{'x' * 200}.{key}": [1] for key in "ab"}
+    with pytest.raises(SettingsError, match=r"grid: .* 255 bytes at most"):
+        plan_of(tmp_path, grid={f"{'x' * 255}": [1]})
+    plan_of(tmp_path, grid=long)  # named after the last word of a setting
+    for values, words in (([[8], ["8"]], "two values would"), (["a", "A"], "one folder")):
+        with pytest.raises(SettingsError, match=f"search.space.net.name: .*{words}"):
+            plan_of(tmp_path, search={"space": {"net.name": values}})
 
 
 @pytest.mark.parametrize(
