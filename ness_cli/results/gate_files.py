@@ -18,6 +18,8 @@ _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 def write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
     """Write verdicts as JUnit XML, a test case each.
 
+    Services follow a case by its name, which therefore has nothing measured in it.
+
     Raises:
         OSError: If the system refuses.
     """
@@ -25,9 +27,11 @@ def write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
     root = ElementTree.Element("testsuites", {"name": _TITLE, **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": _TITLE, **counts})
     for each in verdicts:
-        names = {"classname": _text(each.subject), "name": _text(f"{each.gate}: {each.message}")}
+        names = {"classname": _text(each.subject), "name": _text(each.name)}
         case = ElementTree.SubElement(suite, "testcase", names)
-        if not each.passed:
+        if each.passed:
+            ElementTree.SubElement(case, "system-out").text = _text(each.message)
+        else:
             ElementTree.SubElement(case, "failure", {"message": _text(each.message)})
     ElementTree.indent(root)
     write_bytes(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

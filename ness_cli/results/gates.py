@@ -82,15 +82,22 @@ class Verdict:
         gate: The limit, as it is typed.
         passed: Whether it is kept.
         message: The value, the limit and the amount between them.
+        metric: What is judged: ``ACC``; empty where that is no metric.
     """
 
     subject: str
     gate: str
     passed: bool
     message: str
+    metric: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.message} ({self.gate})"
+
+    @property
+    def name(self) -> str:
+        """What is judged by which limit; the same whatever was measured."""
+        return f"{self.gate}: {self.metric}" if self.metric else self.gate
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -144,11 +151,12 @@ def _verdict(
     """
     label, sign = _LABELS[metric], _SIGNS[metric]
     if value is None or not math.isfinite(value):
-        return Verdict(subject, gate, False, f"there is no {label}: it has not been measured")
+        message = f"there is no {label}: it has not been measured"
+        return Verdict(subject, gate, False, message, label)
     ahead = sign * (value - limit)
     where = "at" if abs(ahead) <= _SLACK else f"{_amount(abs(ahead))} {_side(value > limit)}"
     message = f"{label} {fixed(value)} is {where} {than or f'{limit:g}'}"
-    return Verdict(subject, gate, ahead >= -_SLACK, message)
+    return Verdict(subject, gate, ahead >= -_SLACK, message, label)
 
 
 def _side(is_above: bool) -> str:
@@ -194,8 +202,9 @@ def _no_worse(
     for metric in ("acc",) if own["tasks"] == 1 else tuple(_LABELS):
         before = saved[metric]
         if before is None:
-            message = f"the baseline has no {_LABELS[metric]} to compare with"
-            yield Verdict(name, gate, False, message)
+            label = _LABELS[metric]
+            message = f"the baseline has no {label} to compare with"
+            yield Verdict(name, gate, False, message, label)
             continue
         limit = before - _SIGNS[metric] * tolerance
         than = f"{fixed(limit)}, the baseline's {fixed(before)} with the tolerance"

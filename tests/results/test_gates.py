@@ -185,6 +185,19 @@ def test_junit_has_a_case_for_every_gate_and_reads_back_whatever_it_is_named(tmp
     assert good.find("failure") is None
 
 
+def test_a_junit_case_keeps_its_name_whatever_was_measured(tmp_path):
+    saved = _saved(tmp_path / "b.json", ("p, m", 2, (83, -4, 4)))
+    limits = Limits(min_acc=84, baseline=saved, require_complete=True)
+    found = []
+    for rows in (GOOD, BETTER):
+        write_junit(_judged(limits, [_run(1, rows)]), tmp_path / "gates.xml")
+        (suite,) = ElementTree.parse(tmp_path / "gates.xml").getroot()
+        found.append([(case.get("classname"), case.get("name")) for case in suite])
+    assert found[0] == found[1]
+    assert len(set(found[0])) == len(found[0]) == 5
+    assert "ACC 85.00 is 1.00 above 84" in suite[0].find("system-out").text
+
+
 def test_github_gets_one_escaped_line_for_every_failed_gate():
     (line,) = github_annotations(VERDICTS)
     assert line == (
