@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from ness_cli.cli.run_targets import Extent, run_targets
 from ness_cli.cli.session import Session
 from ness_cli.cli.targets import Target, targets
 from ness_cli.files import write_json
+from ness_cli.results.published import departures
 from ness_cli.results.read_run import read_run
 from ness_cli.results.reproduction import Reproduction, compare
 from ness_cli.results.summary import Group
@@ -17,8 +18,6 @@ from ness_cli.settings.resolve import resolve
 from ness_cli.settings.scaled_down import scaled_down
 
 _QUICK_TASKS = 3
-# Where the same images come from is no departure from a preset.
-_HARMLESS = ("data.source", "data.path", "data.download", "checkpoint.", "storage.", "track.")
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,17 @@ class Request:
             return [Target(target.run, scaled_down(target.resolved)) for target in found]
         return found
 
-    def note(self, compared: str) -> str:
-        """Return what a reader must know of the verdict, after what comparing noted."""
+    def note(self, compared: str, departures: Collection[str]) -> str:
+        """Return what a reader must know of the verdict.
+
+        Args:
+            compared: What comparing noted.
+            departures: The settings that are not those of the preset.
+        """
         notes = [compared]
         if self.quick:
             notes = ["--quick: a smoke test on a few images; nothing is compared"]
-        changed = [each for each in self.overrides if not each.startswith(_HARMLESS)]
+        changed = [each for each in self.overrides if each.partition("=")[0] in departures]
         if changed:
             notes.append(f"changed from the preset: {' '.join(changed)}")
         return "; ".join(notes)
@@ -80,8 +84,10 @@ def reproduce_preset(request: Request, workplace: Session, jobs: int) -> Reprodu
     extent = Extent(at_most=_QUICK_TASKS if request.quick else None, jobs=jobs)
     document = run_targets(found, workplace, extent)
     runs = tuple(read_run(target.run.path) for target in found)
-    reproduction = compare(Group(runs), found[0].resolved.about, num_tasks=runs[0].state.num_tasks)
-    reproduction = replace(reproduction, note=request.note(reproduction.note))
+    group = Group(runs)
+    reproduction = compare(group, found[0].resolved.about, num_tasks=runs[0].state.num_tasks)
+    note = request.note(reproduction.note, departures(group))
+    reproduction = replace(reproduction, note=note)
     verdict = request.folder / "reproduction.json"
     write_json(verdict, reproduction.as_json())
     console.result("")

@@ -55,22 +55,23 @@ def side_by_side(groups: Sequence[Group], names: Sequence[str]) -> list[NamedPic
     stars = "; stars: published" if published else ""
     seen = [_line(g, name, run_pictures.means_over_tasks) for g, name in shown]
     changes = [_line(g, name, lambda run: run.task_incremental.changes) for g, name in shown]
-    band = "bands: one standard deviation over seeds"
+    are_spread = any(len(group.furthest) > 1 for group, _ in shown)
+    band = "; bands: one standard deviation over seeds" * are_spread
+    bars = "; bars: one standard deviation over seeds; hollow: a single seed" * are_spread
     return [
         NamedPicture(
             "accuracy-over-tasks",
-            f"Mean test accuracy over the tasks learned so far, after every task; {band}{of}.",
+            f"Mean test accuracy over the tasks learned so far, after every task{band}{of}.",
             accuracy_over_tasks(seen),
         ),
         NamedPicture(
             "change-per-task",
-            f"Test accuracy at the end less that right after learning; {band}{of}.",
+            f"Test accuracy at the end less that right after learning{band}{of}.",
             change_per_task(changes),
         ),
         NamedPicture(
             "acc-against-bwt",
-            "Accuracy against backward transfer: up and to the right is better; bars: one standard"
-            f" deviation over seeds; hollow: a single seed{stars}{of}.",
+            f"Accuracy against backward transfer: up and to the right is better{bars}{stars}{of}.",
             AccAgainstBwt([*(_result(g, name) for g, name in shown), *published]),
         ),
     ]

@@ -13,18 +13,24 @@ from ness_cli.settings.reproduction import About, Published
 from ness_cli.settings.resolve import about_of
 from ness_cli.words import fixed
 
-# Where the same images come from, how often to save and what to keep are no departure.
-_HARMLESS = ("seed", "data.source", "data.path", "data.download", "checkpoint.", "storage.")
+# They read what somebody laid there, which may well be the images of the preset.
+_ANY_IMAGES = ("image-folder", "npz", "parquet", "sequence")
 _OF_PRESETS = ("default", "preset ")
 
 
 def departures(group: Group) -> list[str]:
-    """Return the settings of an experiment that are not those of its preset, sorted."""
-    origins = group.runs[0].record.get("origins", {})
+    """Return the settings of an experiment that are not those of its preset, sorted.
+
+    Of these only what decides numbers: where images lie, how often to save and what to keep is
+    nobody's business.
+    """
+    identity, origins = group.identity, group.runs[0].record.get("origins", {})
     return sorted(
         key
         for key, origin in origins.items()
-        if not origin.startswith(_OF_PRESETS) and not key.startswith(_HARMLESS)
+        if key in identity.keys() - {"seed"}
+        and not origin.startswith(_OF_PRESETS)
+        and not (key == "data.source" and identity[key] in _ANY_IMAGES)
     )
 
 

@@ -18,6 +18,7 @@ from ness_cli.plots.ramp import luminance
 from ness_cli.results import experiment_pictures
 from ness_cli.results.formats import html
 from ness_cli.results.page import elements, experiment
+from ness_cli.results.published import published_table
 from ness_cli.stages.report import report, save_pictures
 
 UGLY = "<script>\x1b[31m'\"$x^"
@@ -93,6 +94,18 @@ def test_no_name_is_markup_and_every_element_is_closed(page):
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", page)
 
 
+def test_a_row_is_called_by_its_first_cell_and_no_region_is_without_a_name(page):
+    bodies = re.findall(r"(?s)<tbody>(.*?)</tbody>", page)
+    rows = [row for body in bodies for row in re.findall(r"(?s)<tr[^>]*>(.*?)</tr>", body)]
+    assert len(rows) > 40
+    assert all(re.match(r'<th scope="row"', row) and row.count("<th") == 1 for row in rows)
+    assert not re.search(r'<th(?!ead| scope)|aria-label=""', page)
+
+
+def test_the_means_over_seeds_are_shown_once(page):
+    assert page.count('class="title">Mean ± sample standard deviation') == 1
+
+
 def test_a_page_needs_nothing_from_elsewhere(page):
     found = Page(page)
     assert "src" not in dict(found.attributes)
@@ -155,8 +168,9 @@ def test_a_run_that_was_never_evaluated_has_a_page(tmp_path):
 
 
 def test_published_numbers_stand_beside_runs_of_their_preset(tmp_path):
-    for name, origin in (("as-published", "preset x"), ("changed", "command line")):
-        folder = made_up(tmp_path / name, 1, method="gpm", lr=1.0 if origin == "preset x" else 2.0)
+    rows = (("as-published", "preset x", 1.0), ("changed", "command line", 2.0))
+    for name, origin, rate in rows:
+        folder = made_up(tmp_path / name, 1, method="gpm", settings={"train.lr": rate})
         record = json.loads((folder / "run.json").read_text())
         record |= {"preset": "cifar100-alexnet-gpm", "origins": {"train.lr": origin}}
         (folder / "run.json").write_text(json.dumps(record))
@@ -165,6 +179,25 @@ def test_published_numbers_stand_beside_runs_of_their_preset(tmp_path):
     assert "Pham et al., CPAL 2026" in shown
     assert "other settings" in shown
     assert "not as in the preset: train.lr" in shown
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({"data.source": "parquet", "track.to": ["csv"], "seed": 1}, "consistent"),
+        ({"data.source": "digits"}, "other settings"),
+    ],
+)
+def test_the_published_number_of_a_preset_is_for_its_images(tmp_path, changed, verdict):
+    folder = made_up(tmp_path / "a", 1, rows=[[71.0] * t for t in range(1, 11)], method="gpm")
+    record = json.loads((folder / "run.json").read_text())
+    record["identity"] |= {key: value for key, value in changed.items() if key != "track.to"}
+    origins = dict.fromkeys(changed, "command line")
+    record |= {"preset": "cifar100-alexnet-gpm", "origins": origins}
+    (folder / "run.json").write_text(json.dumps(record))
+    found = report([tmp_path])
+    table = published_table(found.groups, found.experiment_names)
+    assert [row.cells[2].text for row in table.rows][:1] == [verdict]
 
 
 def test_many_experiments_have_a_page_with_pictures_of_the_first_and_the_best(

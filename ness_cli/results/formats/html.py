@@ -35,7 +35,9 @@ def render(report: Report) -> str:
     if report.groups:
         body += [_navigation(names), _overview(report, names)]
         body += experiments(report.groups, names)
-        body.append(elements.section("tables", "Every run", *_shown(report.summaries(_WIDTH))))
+        overview = report.overview(_WIDTH)
+        rest = [part for part in report.summaries(_WIDTH) if part not in overview]
+        body.append(elements.section("tables", "Every run", *_shown(rest)))
     metrics = elements.plain(metrics_table())
     body.append(elements.section("metrics", "What the metrics are", metrics))
     return _page(f"ness report: {title}", body)
@@ -53,7 +55,9 @@ def _page(title: str, body: Iterable[str]) -> str:
         f"<style>{STYLE}</style>",
         "</head>",
         "<body>",
+        "<main>",
         *(part for part in body if part),
+        "</main>",
         "</body>",
         "</html>",
     ]
@@ -79,7 +83,7 @@ def _navigation(names: Sequence[str]) -> str:
         f'<li><a href="#{elements.text(place)}">{elements.text(name)}</a></li>'
         for place, name in (overview, *links(names), *rest)
     )
-    return f"<nav><ul>{items}</ul></nav>"
+    return f'<nav aria-label="Parts of this page"><ul>{items}</ul></nav>'
 
 
 def _overview(report: Report, names: Sequence[str]) -> str:

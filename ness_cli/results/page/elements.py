@@ -91,7 +91,7 @@ def heat_map(picture: HeatMap, caption: str, *, has_means: bool = False) -> str:
         return paragraph(f"{caption}: nothing measured yet", "muted")
     mean = '<th scope="col">mean</th>' if has_means else ""
     heads = "".join(f'<th scope="col">{text(name)}</th>' for name in picture.columns)
-    corner = f'<th class="words">{text(picture.y_label)}</th>'
+    corner = f'<th scope="col" class="words">{text(picture.y_label)}</th>'
     lines = [f"<thead><tr>{corner}{heads}{mean}</tr></thead>", "<tbody>"]
     for name, row in zip(picture.rows, picture.cells, strict=True):
         known = [value for value in row if _is_known(value)]
@@ -105,7 +105,8 @@ def heat_map(picture: HeatMap, caption: str, *, has_means: bool = False) -> str:
 def _scrolling(caption: str, style: str, lines: Sequence[str]) -> str:
     """Return a table that scrolls by itself where it is too wide, with keys too."""
     title = paragraph(caption, "title") if caption else ""
-    opening = f'<div class="scroll" role="region" tabindex="0" aria-label="{text(caption)}">'
+    label = text(caption or "Table")
+    opening = f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
     return "\n".join([f"{title}{opening}<table{_style(style)}>", *lines, "</table></div>"])
 
 
@@ -119,7 +120,9 @@ def _row(row: Row, columns: Sequence[Column], best: Sequence[Sequence[Row]]) -> 
             styles += ["best"] * any(row is each for each in best[index])
         # Names were broken into lines for a console; a browser finds its own places.
         shown = "" if cell is None else text(cell.text.replace("\n", ""))
-        cells.append(f"<td{_style(' '.join(styles))}>{shown}</td>")
+        # A row is called by its first cell; where the browser reads it aloud, that comes with each.
+        tag, scope = ("td", "") if index else ("th", ' scope="row"')
+        cells.append(f"<{tag}{scope}{_style(' '.join(styles))}>{shown}</{tag}>")
     return f"<tr{_style('faint' if row.is_faint else '')}>{''.join(cells)}</tr>"
 
 

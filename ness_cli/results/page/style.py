@@ -30,6 +30,7 @@ table { width: max-content; border-collapse: collapse; font-size: .875rem;
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
 thead th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--faint);
   vertical-align: bottom; }
+tbody th { font-weight: inherit; }
 tbody tr + tr > * { border-top: 1px solid var(--faint); }
 .words { text-align: left; white-space: normal; overflow-wrap: break-word; max-width: 44rem; }
 .bold, .best { font-weight: 700; }
@@ -42,9 +43,8 @@ tbody tr + tr > * { border-top: 1px solid var(--faint); }
   overflow: hidden; text-overflow: ellipsis; position: sticky; left: 0; background: var(--paper); }
 .heat thead th { text-align: center; border: 0; padding: .1rem; }
 .heat thead th.words { text-align: left; min-width: 5rem; padding-left: .4rem; }
-.pictures { display: grid; gap: .5rem 2rem; align-items: start; margin: 1rem 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); }
-.pictures > * { min-width: 0; }
+.pictures { columns: 2 440px; gap: 2rem; margin: 1rem 0; }
+.pictures > * { break-inside: avoid; padding-bottom: .5rem; }
 figure { margin: 0; max-width: 560px; }
 svg { width: 100%; height: auto; display: block; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
@@ -63,5 +63,5 @@ summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
   .heat thead th.words, .heat tbody tr > th { max-width: 4.2rem; white-space: normal; }
   .heat thead th.words { overflow-wrap: normal; }
   .heat tbody tr > th { overflow-wrap: anywhere; line-height: 1.2; } }
-@media print { body { max-width: none; } details > * { display: block; } }
+@media print { body { max-width: none; } details::details-content { content-visibility: visible; } }
 """
