@@ -128,9 +128,16 @@ def show_status(path: Path, workplace: Session) -> None:
     engine = make_engine(how["engine"], plan, workplace)
     states = States.of(plan)
     left = [plan.job(run) for run, progress in states.runs.items() if progress.status != "done"]
-    states = States(plan, states.runs, engine.status(left) if left else {})
+    states = replace(states, engine=engine.status(left) if left else {})
     workplace.console.result(states.table())
     workplace.console.document(_document("ness.study-status/1", states))
+    out = shlex.quote(str(path))
+    if not left:
+        workplace.console.next(f"ness study table {out}")
+    elif not states.is_under_way:
+        file = shlex.quote(str(plan.folder.settings))
+        how_on = f"--on {how['engine']} --device {how['device']}"
+        workplace.console.next(f"ness study run {file} --out {out} {how_on}")
 
 
 def stop_study(path: Path, workplace: Session) -> None:

@@ -44,21 +44,35 @@ class States:
         """The runs that failed."""
         return {run: p for run, p in self.runs.items() if p.status == "failed"}
 
+    @property
+    def words(self) -> dict[PlannedRun, str]:
+        """What is said of every run: what its engine knows of it, unless it is done."""
+        return {
+            run: "done" if p.status == "done" else self.engine.get(run.name, p.status)
+            for run, p in self.runs.items()
+        }
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether something goes on by itself."""
+        return not {"running", "queued"}.isdisjoint(self.words.values())
+
     def summary(self) -> str:
         """Return the numbers in a line: ``7 of 9 runs done, 1 running, 1 failed``."""
-        counts = self.counts
-        rest = [f"{counts[s]} {s}" for s in STATUSES[1:] if counts[s]]
-        return ", ".join([f"{counts['done']} of {len(self.runs)} runs done", *rest])
+        found = Counter(self.words.values())
+        done = f"{found.pop('done', 0)} of {len(self.runs)} runs done"
+        known = [word for word in STATUSES if word in found]
+        return ", ".join(
+            [done, *(f"{found[word]} {word}" for word in {**dict.fromkeys(known), **found})]
+        )
 
     def table(self) -> Table:
         """Return a row per run."""
         table = plain_table("run", "status", "tasks", left=2)
+        words = self.words
         for run, progress in self.runs.items():
-            status = (
-                self.engine.get(run.name, progress.status) if progress.status != "done" else "done"
-            )
             total = "?" if progress.num_tasks is None else progress.num_tasks
-            table.add_row(run.name, status, f"{progress.tasks_done} of {total}")
+            table.add_row(run.name, words[run], f"{progress.tasks_done} of {total}")
         reasons = [f"{run.name} failed: {progress.why}" for run, progress in self.failed.items()]
         title = f"{self.plan.folder.path}: {self.summary()}"
         return titled(title, table, *reasons)

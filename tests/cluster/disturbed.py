@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -47,11 +48,12 @@ def states(out: Path) -> dict[str, str]:
 
 
 def wait_until(is_so: Callable[[], object], meanwhile: Callable[[], None] = lambda: None) -> None:
-    for _ in range(_SECONDS):
+    end = time.monotonic() + _SECONDS
+    while time.monotonic() < end:
         if is_so():
             return
         meanwhile()
-        time.sleep(1)
+        time.sleep(0.5)
     raise AssertionError("it takes too long")
 
 
@@ -67,9 +69,25 @@ def pid_of(out: Path, name: str) -> int | None:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"ness_cli" in words and os.fsencode(out / name) in words:
+            # Not srun, which has the same words behind its own.
+            if words[1:3] == [b"-m", b"ness_cli"] and os.fsencode(out / name) in words:
                 return int(folder.name)
     return None
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Return whether a process that is suspended has a signal waiting for it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [int(mask, 16) for mask in re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)$", status, re.M)]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def suspend(out: Path, name: str) -> int:
+    """Suspend the process that works on a run, and return its number."""
+    pid = pid_of(out, name)
+    assert pid is not None, f"{name} was faster"
+    os.kill(pid, signal.SIGSTOP)
+    return pid
 
 
 def parent_of(pid: int) -> int:

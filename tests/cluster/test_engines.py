@@ -19,6 +19,7 @@ from disturbed import (
     FULL,
     NAMES,
     has_checkpoint,
+    is_pending,
     larger_disk,
     ness,
     no_disk,
@@ -27,6 +28,7 @@ from disturbed import (
     small_disk,
     states,
     stops,
+    suspend,
     table,
     tensors,
     wait_until,
@@ -94,14 +96,22 @@ def _queue() -> list[list[str]]:
 
 
 def _let_go() -> None:
-    """Start what was queued again: Slurm itself waits two minutes."""
+    """Start what was queued again, with all its time: Slurm itself waits two minutes."""
     for job, state, reason, _ in _queue():
         if state == "PENDING" and reason == "BeginTime":
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+            changes = ["StartTime=now", "TimeLimit=30"]
+            subprocess.run(["scontrol", "update", f"JobId={job}", *changes], check=False)
 
 
 def _slurm_id(name: str) -> str:
     return f"{_queue()[0][0].partition('_')[0]}_{NAMES.index(name)}"
+
+
+def _set_limit(name: str, minutes: int) -> None:
+    """Let a job that runs end some minutes from now, to the minute."""
+    (elapsed,) = [each[3] for each in _queue() if each[0] == _slurm_id(name)]
+    limit = int(elapsed.split(":")[-2]) + minutes
+    _slurm("scontrol", "update", f"JobId={_slurm_id(name)}", f"TimeLimit={limit}")
 
 
 def test_slurm(tmp_path, out, local):
@@ -110,42 +120,54 @@ def test_slurm(tmp_path, out, local):
     submitted = ness(*command, "--jobs", 2)
     assert submitted.returncode == 0, submitted.stderr
     assert states(out) == dict.fromkeys(NAMES, "waiting")
+    # A run is suspended until its signal has come: it may be faster than Slurm.
+    suspended: list[int] = []
 
     def requeue():
+        suspend(out, "ness/seed-1")  # Slurm lets it go on, with SIGTERM
         _slurm("scontrol", "requeue", _slurm_id("ness/seed-1"))
 
     def signal_it():
-        command = ["scancel", "--signal=USR1", _slurm_id("gpm/seed-1")]
-        subprocess.run(command, check=False)  # it fails where the job was faster
+        suspended.append(suspend(out, "gpm/seed-1"))
+        # It tries again for a minute and a half where the job has reacted already.
+        command = ["timeout", "3", "scancel", "--signal=USR1", _slurm_id("gpm/seed-1")]
+        subprocess.run(command, check=False)
 
-    def shorten():
-        # The signal comes 60 seconds before the end, or up to a minute earlier.
-        name = _slurm_id("ewc/seed-1")
-        (elapsed,) = [each[3] for each in _queue() if each[0] == name]
-        limit = int(elapsed.split(":")[-2]) + 2
-        _slurm("scontrol", "update", f"JobId={name}", f"TimeLimit={limit}")
+    def come_to_the_signal():
+        suspended.append(suspend(out, "ness/seed-3"))
+        _set_limit("ness/seed-3", 2)
+
+    def come_to_the_limit():
+        suspend(out, "ewc/seed-1")  # Slurm lets it go on, with SIGTERM
+        _set_limit("ewc/seed-1", 1)
 
     looks = [
         _disturb(out, "ness/seed-1", requeue),
+        _disturb(out, "ness/seed-3", come_to_the_signal),
         _disturb(out, "gpm/seed-1", signal_it),
-        _disturb(out, "ewc/seed-1", shorten),
+        _disturb(out, "ewc/seed-1", come_to_the_limit),
     ]
 
     def meanwhile():
         for look in (*looks, _let_go):
             look()
+        for pid in [each for each in suspended if is_pending(each, signal.SIGUSR1)]:
+            suspended.remove(pid)
+            os.kill(pid, signal.SIGCONT)
 
     wait_until(lambda: not _queue(), meanwhile)
     found = states(out)
     assert found.pop(FULL) == "failed"
-    assert set(found.values()) == {"done"}
+    assert set(found.values()) == {"done"}  # nothing had to be typed again
     assert "the disk has" in ness("study", "status", out).stdout
     larger_disk(out / FULL)
     again = ness(*command, "--only-failed", "engines.slurm.wait=true")
     assert again.returncode == 0, again.stderr
     _compare(out, local)
     assert stops(out, "ness/seed-1") == ["SIGTERM"]
+    assert stops(out, "ness/seed-3") == ["SIGUSR1"]
     assert stops(out, "gpm/seed-1") == ["SIGUSR1"]
+    assert stops(out, "ewc/seed-1") in (["SIGTERM"], ["SIGUSR1"])  # both come at once
     for name in NAMES[:-1]:
         stops(out, name)
 

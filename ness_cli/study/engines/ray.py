@@ -16,6 +16,7 @@ from ness_cli.files import write_bytes
 from ness_cli.settings.engines.ray import Options
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Engine, Job, last_code
 from ness_cli.study.processes import start
+from ness_cli.words import counted
 
 _POLL_SECONDS = 0.5
 _AGAIN_SECONDS = 5.0
@@ -36,7 +37,7 @@ class Ray(Engine):
         where = options.address or os.environ.get("RAY_ADDRESS") or "a cluster started here"
         limit = "" if options.jobs is None else f", at most {options.jobs} at a time"
         asks = ", ".join(f"{key}={value:g}" for key, value in self._resources().items())
-        head = f"# {len(jobs)} tasks on {where}{limit}; each: {asks}"
+        head = f"# {counted(len(jobs), 'task')} on {where}{limit}; each: {asks}"
         return "\n".join([head, *(shlex.join(["ness", *job.command]) for job in jobs), ""])
 
     def run(self, jobs: Sequence[Job], watch: Callable[[], None]) -> bool:

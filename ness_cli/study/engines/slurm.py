@@ -14,19 +14,42 @@ from ness_cli.errors import SystemRefusedError
 from ness_cli.files import read_json, write_bytes, write_json
 from ness_cli.settings.engines.slurm import Options
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Engine, Job
+from ness_cli.words import counted
 
 _POLL_SECONDS = 5.0
 # What accounting knows better than the files of a run.
 _ENDINGS = ("CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 _WORDS = {"PENDING": "queued", "CONFIGURING": "queued", "COMPLETING": "running"}
 
+# The rest of a script, which has set command, log, exit_code, stop and threads.
+_RUN = f"""
+if [ -e "$stop" ]; then exit {INTERRUPTED}; fi
+mkdir -p "$(dirname "$log")"
+# The signal before the time limit goes to what srun starts. SIGTERM, at the limit or from scancel,
+# comes here too, and srun is waited for.
+is_ended=
+trap 'is_ended=yes' TERM
+srun --ntasks=1 --cpus-per-task="$threads" "${{command[@]}}" >/dev/null 2>>"$log"
+code=$?
+# Ended by SIGUSR1 or SIGTERM before it could catch it.
+if [ "$code" -eq 138 ] || [ "$code" -eq 143 ]; then code={INTERRUPTED}; fi
+echo "$((code > 128 ? 128 - code : code))" >"$exit_code"  # negative: ended by a signal
+# What was interrupted, with a checkpoint ({INTERRUPTED}), or is in use by another process
+# ({IN_USE}) goes on later, but not what scancel ended.
+job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+if [[ ( $code = {INTERRUPTED} || $code = {IN_USE} ) && ! -e $stop ]] &&
+  {{ [ -z "$is_ended" ] || [ "$(squeue -h --job="$job" --format=%r)" = TimeLimit ]; }}; then
+  scontrol requeue "$job" 2>>"$log"
+fi
+exit "$code"
+"""
 
 _State = tuple[str, str, str]
 """Array, index and state of a job."""
 
 
 class Slurm(Engine):
-    """Queues jobs as one array.
+    """Queues jobs as an array, or as several where there are more than one may have.
 
     A run that is interrupted, by its time limit, by another job or by a node that is drained, ends
     with 75 and a checkpoint, and is queued again by its own script.
@@ -35,8 +58,11 @@ class Slurm(Engine):
     options: Options
 
     def dry_run(self, jobs: Sequence[Job]) -> str:
-        """Return the script, which ``sbatch`` takes as it is."""
-        return self._script(jobs)
+        """Return the script, which ``sbatch`` takes as it is; one for every array."""
+        parts = self._arrays(jobs)
+        if len(parts) > 1:
+            self.workplace.progress.note(f"{len(parts)} scripts, each from its line #!/bin/bash on")
+        return "".join(map(self._script, parts))
 
     def run(self, jobs: Sequence[Job], watch: Callable[[], None]) -> bool:
         """Queue those that are not in the queue, and wait for all if the options say so."""
@@ -44,9 +70,9 @@ class Slurm(Engine):
         queued = self.status(jobs, past=False)
         new = [job for job in jobs if job.name not in queued]
         if queued:
-            self.workplace.progress.note(f"{len(queued)} jobs are in the queue already")
-        if new:
-            self._submit(new)
+            self.workplace.progress.note(f"in the queue already: {counted(len(queued), 'run')}")
+        for part in self._arrays(new):
+            self._submit(part)
         if not self.options.wait:
             return False
         is_stopping = False
@@ -80,13 +106,19 @@ class Slurm(Engine):
         submitted = self._submitted()
         if not submitted:
             return {}
-        wanted = {job.name for job in jobs}
-        found: dict[str, str] = {}
-        for array, index, state in self._jobs(submitted, past=past):
-            names = submitted.get(array, [])
-            if index.isdecimal() and int(index) < len(names) and names[int(index)] in wanted:
-                found[names[int(index)]] = _WORDS.get(state, state.lower())
-        return found
+        # What became of a run in an earlier array counts no more.
+        names = {
+            (array, str(index)): name
+            for array in sorted(submitted, key=int)
+            for index, name in enumerate(submitted[array])
+        }
+        latest = {name: place for place, name in names.items()}
+        wanted = {latest[job.name]: job.name for job in jobs if job.name in latest}
+        return {
+            wanted[array, index]: _WORDS.get(state, state.lower())
+            for array, index, state in self._jobs(submitted, past=past)
+            if (array, index) in wanted
+        }
 
     def _jobs(self, submitted: Mapping[str, object], *, past: bool) -> list[_State]:
         try:
@@ -114,6 +146,10 @@ class Slurm(Engine):
         found: dict[str, Any] = read_json(self._record, remedy="remove it")["arrays"]
         return found
 
+    def _arrays(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        size = self.options.array_size
+        return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+
     def _submit(self, jobs: Sequence[Job]) -> None:
         script = self.folder / ".slurm.sh"
         write_bytes(script, self._script(jobs).encode())
@@ -123,39 +159,22 @@ class Slurm(Engine):
         array = answer.strip().partition(";")[0]
         arrays = {**self._submitted(), array: [job.name for job in jobs]}
         write_json(self._record, {"schema": "ness.slurm/1", "arrays": arrays})
-        self.workplace.progress.note(f"queued: {len(jobs)} runs as the array {array}")
+        self.workplace.progress.note(f"queued: {counted(len(jobs), 'run')} as the array {array}")
 
     # -- the script --------------------------------------------------------------------------
 
     def _script(self, jobs: Sequence[Job]) -> str:
-        header = [f"#SBATCH {option}" for option in self._options(len(jobs))]
-        return "\n".join(
-            [
-                "#!/bin/bash",
-                *header,
-                f"cd {shlex.quote(os.getcwd())} || exit",
-                *self.options.before,
-                "case $SLURM_ARRAY_TASK_ID in",
-                *(_case(number, job) for number, job in enumerate(jobs)),
-                "esac",
-                'mkdir -p "$(dirname "$log")"',
-                "# The signal before the time limit goes to what srun starts.",
-                'srun --ntasks=1 "${command[@]}" >/dev/null 2>>"$log"',
-                "code=$?",
-                "# Ended by SIGUSR1 or SIGTERM before it could catch it.",
-                f'if [ "$code" -eq 138 ] || [ "$code" -eq 143 ]; then code={INTERRUPTED}; fi',
-                'echo "$code" >"$exit_code"',
-                f"# {INTERRUPTED}: interrupted, with a checkpoint; {IN_USE}: in use by another"
-                " process. Both go on later.",
-                f'if [ "$code" -eq {INTERRUPTED} ] || [ "$code" -eq {IN_USE} ]; then',
-                f"  if [ ! -e {shlex.quote(str(self._stop_file))} ]; then",
-                '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',
-                "  fi",
-                "fi",
-                'exit "$code"',
-                "",
-            ]
-        )
+        lines = [
+            "#!/bin/bash",
+            *(f"#SBATCH {option}" for option in self._options(len(jobs))),
+            f"cd {shlex.quote(os.getcwd())} || exit",
+            *self.options.before,
+            f"stop={shlex.quote(str(self._stop_file))} threads={self.threads}",
+            "case $SLURM_ARRAY_TASK_ID in",
+            *(_case(number, job) for number, job in enumerate(jobs)),
+            "esac",
+        ]
+        return "\n".join(lines) + _RUN
 
     def _options(self, num_jobs: int) -> Iterator[str]:
         options = self.options
@@ -177,7 +196,8 @@ class Slurm(Engine):
         yield f"--signal=USR1@{options.lead_seconds}"
         yield "--requeue"
         yield "--open-mode=append"
-        yield f"--output={shlex.quote(str(self.folder.absolute() / '.slurm.%A_%a.out'))}"
+        folder = str(self.folder.absolute()).replace("%", "%%")
+        yield f"--output={shlex.quote(folder + '/.slurm.%A_%a.out')}"
         yield from options.options
 
 
@@ -223,5 +243,7 @@ def _call(*command: str) -> str:
         ) from error
     if done.returncode != 0:
         words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise SystemRefusedError(f"{command[0]}: {words}", "see the words of Slurm")
+        raise SystemRefusedError(
+            f"{command[0]}: {words}", "put that right (engines.slurm.*) and type the same again"
+        )
     return done.stdout

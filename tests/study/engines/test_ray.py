@@ -134,7 +134,7 @@ def test_the_dry_run_says_where_and_what(tmp_path, monkeypatch):
     job = Job("a", ("run", "--out", "a b"), tmp_path, tmp_path, tmp_path)
     lines = _engine(tmp_path, jobs=3).dry_run([job]).splitlines()
     assert lines == [
-        "# 1 tasks on a cluster started here, at most 3 at a time;"
+        "# 1 task on a cluster started here, at most 3 at a time;"
         " each: num_cpus=2, num_gpus=0, max_retries=20",
         "ness run --out 'a b'",
     ]

@@ -17,7 +17,7 @@ from ness_cli.study.engines.slurm import Slurm
 from ness_cli.workplace import Workplace
 
 COMMANDS = {
-    "srun": 'shift; "$@"; exit $?',
+    "srun": 'shift 2; "$@"; exit $?',
     "scontrol": "",
     "scancel": "",
     "sbatch": 'echo "$((16 + $(grep -c ^sbatch "$CALLS")));cluster"',
@@ -72,13 +72,13 @@ def _run_script(text: str, index: int) -> int:
 
 
 def test_the_script_asks_for_what_the_options_say(tmp_path):
-    folder = tmp_path / "my study"
+    folder = tmp_path / "my 5% study"
     options = {"partition": "gpu", "account": "me", "time": "12:00:00", "memory": "8G", "gpus": 1}
     engine = _engine(folder, 4, jobs=3, lead_seconds=300, options=["--exclude=n7"], **options)
     script = engine.dry_run([_job(folder, f"a/seed-{n}") for n in range(9)])
     lines = [line[8:] for line in script.splitlines() if line.startswith("#SBATCH ")]
     assert lines == [
-        "--job-name='ness-my study'",
+        "--job-name='ness-my 5% study'",
         "--array=0-8%3",
         "--ntasks=1",
         "--cpus-per-task=4",
@@ -90,10 +90,34 @@ def test_the_script_asks_for_what_the_options_say(tmp_path):
         "--signal=USR1@300",
         "--requeue",
         "--open-mode=append",
-        f"--output='{folder}/.slurm.%A_%a.out'",
+        f"--output='{tmp_path}/my 5%% study/.slurm.%A_%a.out'",
         "--exclude=n7",
     ]
     assert not list(folder.iterdir())  # nothing is written
+
+
+def test_more_runs_than_an_array_may_have_are_queued_as_several(tmp_path, calls):
+    folder = tmp_path / "out"
+    jobs = [_job(folder, name) for name in "abcde"]
+    engine = _engine(folder, array_size=2)
+    assert engine.dry_run(jobs).count("#!/bin/bash\n") == 3
+    assert not engine.run(jobs, lambda: None)
+    assert len([call for call in calls() if call.startswith("sbatch")]) == 3
+    (tmp_path / "QUEUE").write_text("17|1|RUNNING\n18|0|PENDING\n19|0|PENDING\n19|1|PENDING\n")
+    assert engine.status(jobs) == {"b": "running", "c": "queued", "e": "queued"}
+
+
+@pytest.mark.parametrize(
+    ("time", "is_enough"),
+    [("5", 1), ("3", 0), ("3:00", 0), ("3:01", 1), ("0:03:00", 0), ("1-0", 1), ("0-0:3", 0)],
+)
+def test_a_time_limit_leaves_time_before_the_signal(time, is_enough):
+    Options(time="0")  # no limit
+    if is_enough:
+        Options(time=time)
+    else:
+        with pytest.raises(ValueError, match="is over when a run is told to save, 120 seconds"):
+            Options(time=time)
 
 
 def test_every_task_of_the_array_runs_its_own_command(tmp_path, calls):
@@ -129,6 +153,31 @@ def test_what_was_interrupted_is_queued_again_unless_the_study_was_stopped(
     (folder / ".slurm.stop").touch()
     _run_script(text, 1)
     assert len([call for call in calls() if call.startswith("scontrol")]) == 1
+    job.exit_code.unlink()
+    _run_script(text, 1)  # one that starts while the study is being stopped
+    assert not job.exit_code.exists()
+
+
+@pytest.mark.parametrize(("reason", "is_queued"), [("TimeLimit", True), ("None", False)])
+def test_what_slurm_ends_goes_on_where_its_time_was_over_but_not_where_it_was_cancelled(
+    tmp_path, calls, reason, is_queued
+):
+    folder = tmp_path / "out"
+    # Slurm sends SIGTERM to the script and to the command, which then saves.
+    job = _job(folder, "a", "trap 'exit 75' TERM; kill -TERM $PPID $$; sleep 600")
+    (tmp_path / "QUEUE").write_text(f"{reason}\n")
+    text = _engine(folder).dry_run([job])
+    assert _run_script(text.replace('srun --ntasks=1 --cpus-per-task="$threads" ', ""), 0) == 75
+    assert job.exit_code.read_text() == "75\n"
+    requeued = [call for call in calls() if call.startswith("scontrol")]
+    assert requeued == ["scontrol requeue 17_0"] * is_queued
+
+
+def test_what_a_signal_ended_is_noted_as_on_this_machine(tmp_path, calls):
+    job = _job(tmp_path / "out", "a", "kill -KILL $$")
+    assert _run_script(_engine(tmp_path / "out").dry_run([job]), 0) == 137
+    assert job.exit_code.read_text() == "-9\n"
+    assert not [call for call in calls() if call.startswith("scontrol")]
 
 
 def test_what_is_in_the_queue_is_not_queued_twice(tmp_path, calls):
@@ -143,6 +192,10 @@ def test_what_is_in_the_queue_is_not_queued_twice(tmp_path, calls):
     assert engine.status(jobs) == {"a/seed-1": "running", "a/seed-3": "queued"}
     assert not engine.run(jobs, lambda: None)
     assert (folder / ".slurm.sh").read_text() == engine.dry_run(jobs[1:2])
+    # What became of it in an earlier array counts no more.
+    (tmp_path / "ACCOUNTS").write_text("17_1|TIMEOUT\n")
+    (tmp_path / "QUEUE").write_text("17|0|RUNNING\n17|2|PENDING\n")
+    assert engine.status(jobs) == {"a/seed-1": "running", "a/seed-3": "queued"}
     (tmp_path / "QUEUE").write_text("17|0|RUNNING\n18|0|RUNNING\n17|2|PENDING\n")
     submitted = len([call for call in calls() if call.startswith("sbatch")])
     engine.run(jobs, lambda: None)
