@@ -75,11 +75,17 @@ def pid_of(out: Path, name: str) -> int | None:
     return None
 
 
-def is_pending(pid: int, number: int) -> bool:
-    """Return whether a process that is suspended has a signal waiting for it."""
-    status = Path(f"/proc/{pid}/status").read_text()
+def go_on_once_signalled(pid: int, number: int) -> bool:
+    """Let a suspended process go on if a signal waits for it; return whether it goes on or has."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
     masks = [int(mask, 16) for mask in re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)$", status, re.M)]
-    return any(mask >> (number - 1) & 1 for mask in masks)
+    is_signalled = any(mask >> (number - 1) & 1 for mask in masks)
+    if is_signalled:
+        os.kill(pid, signal.SIGCONT)
+    return is_signalled
 
 
 def suspend(out: Path, name: str) -> int:

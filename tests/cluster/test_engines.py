@@ -18,8 +18,8 @@ import pytest
 from disturbed import (
     FULL,
     NAMES,
+    go_on_once_signalled,
     has_checkpoint,
-    is_pending,
     larger_disk,
     ness,
     no_disk,
@@ -151,9 +151,7 @@ def test_slurm(tmp_path, out, local):
     def meanwhile():
         for look in (*looks, _let_go):
             look()
-        for pid in [each for each in suspended if is_pending(each, signal.SIGUSR1)]:
-            suspended.remove(pid)
-            os.kill(pid, signal.SIGCONT)
+        suspended[:] = [p for p in suspended if not go_on_once_signalled(p, signal.SIGUSR1)]
 
     wait_until(lambda: not _queue(), meanwhile)
     found = states(out)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shlex
+import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,11 @@ from ness_cli.words import counted
 
 _POLL_SECONDS = 0.5
 _AGAIN_SECONDS = 5.0
+_CONNECT_SECONDS = 10.0
+_ENDPOINT = re.compile(r"(?:ray://)?(?P<host>[^:/]+|\[.+\]):(?P<port>\d+)")
+_REMEDY = "ray start --head makes a cluster; name one with engines.ray.address, or RAY_ADDRESS"
+# Tasks hand over a few paths, and nobody looks at a dashboard that ends with the study.
+_OWN_CLUSTER = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
 
 
 class Ray(Engine):
@@ -34,7 +42,7 @@ class Ray(Engine):
     def dry_run(self, jobs: Sequence[Job]) -> str:
         """Return the commands, after a line with what a task asks for."""
         options = self.options
-        where = options.address or os.environ.get("RAY_ADDRESS") or "a cluster started here"
+        where = "a cluster started here" if self._is_own else self._address
         limit = "" if options.jobs is None else f", at most {options.jobs} at a time"
         asks = ", ".join(f"{key}={value:g}" for key, value in self._resources().items())
         head = f"# {counted(len(jobs), 'task')} on {where}{limit}; each: {asks}"
@@ -44,13 +52,39 @@ class Ray(Engine):
         """Bring jobs to their end; those under way save when a stop is requested."""
         ray = _library()
         self._stop_file.unlink(missing_ok=True)
-        ray.init(address=self.options.address, log_to_driver=False, logging_level="warning")
+        self._connect(ray)
         try:
             self._run(ray, jobs, watch)
         finally:
             ray.shutdown()
             self._stop_file.unlink(missing_ok=True)
         return True
+
+    @property
+    def _address(self) -> str | None:
+        return self.options.address or os.environ.get("RAY_ADDRESS")
+
+    @property
+    def _is_own(self) -> bool:
+        return self._address in (None, "local")
+
+    def _connect(self, ray: Any) -> None:
+        """Connect to the cluster, or start one here.
+
+        Raises:
+            SystemRefusedError: If there is none.
+        """
+        if self._address is not None:
+            _refuse_silent(self._address)
+        own = _OWN_CLUSTER if self._is_own else {}
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address=self._address, log_to_driver=False, logging_level="warning", **own)
+        except (ConnectionError, RuntimeError) as error:
+            raise SystemRefusedError(f"ray: {' '.join(str(error).split())}", _REMEDY) from error
+        finally:
+            # Ray's own ends this process at once, and with it all runs.
+            signal.signal(signal.SIGTERM, handler)
 
     def _run(self, ray: Any, jobs: Sequence[Job], watch: Callable[[], None]) -> None:
         task = ray.remote(**self._resources())(work)
@@ -130,6 +164,22 @@ def work(job: Job, folder: str, stop_file: Path) -> int:
     code = last_code(process.returncode)
     write_bytes(job.exit_code, f"{code}\n".encode(), durable=False)
     return code
+
+
+def _refuse_silent(address: str) -> None:
+    """Refuse a cluster that nothing answers for: Ray itself would try for minutes.
+
+    Raises:
+        SystemRefusedError: If nothing does.
+    """
+    found = _ENDPOINT.fullmatch(address)
+    if found is None:  # auto, or in words of Ray's own
+        return
+    place = found["host"].strip("[]"), int(found["port"])
+    try:
+        socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise SystemRefusedError(f"ray: nothing answers at {address}: {error}", _REMEDY) from error
 
 
 def _library() -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import sys
 import threading
 import time
@@ -46,7 +48,13 @@ def library(monkeypatch):
     """A library whose tasks run at once, and whose workers may be lost."""
     ray = types.SimpleNamespace(asked=[], address=[], shut=[], lost=set(), most=0)
     ray.exceptions = types.SimpleNamespace(RayError=_RayError)
-    ray.init = lambda address, **_: ray.address.append(address)
+
+    def init(address, **options):
+        ray.address.append(address)
+        ray.options = options
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does: it ends at once then
+
+    ray.init = init
     ray.shutdown = lambda: ray.shut.append(1)
 
     def remote(**resources):
@@ -76,13 +84,14 @@ def library(monkeypatch):
 
 
 def test_jobs_ask_for_parts_of_a_gpu_and_their_threads(tmp_path, library):
-    engine = _engine(tmp_path / "out", num_gpus=0.25, jobs=2, address="ray://head:10001")
+    engine = _engine(tmp_path / "out", num_gpus=0.25, jobs=2, address="auto")
     jobs = [_job(tmp_path / "out", name, f"echo {name} >&2") for name in "abc"]
     assert engine.run(jobs, lambda: None)
     wanted = {"num_cpus": 2, "num_gpus": 0.25, "max_retries": 20}
     assert library.asked == [(name, wanted) for name in "abc"]
     assert library.most == 2
-    assert library.address == ["ray://head:10001"]
+    assert library.address == ["auto"]
+    assert "include_dashboard" not in library.options  # of a cluster that is there
     assert library.shut == [1]
     for job in jobs:
         assert job.log.read_text() == f"{job.name}\n"
@@ -104,6 +113,40 @@ def test_what_was_interrupted_goes_on_and_what_fails_does_not(tmp_path, library)
     assert sorted(names) == ["again", "again", "bad", "killed", "killed", "lost"]
     assert [job.exit_code.read_text() for job in jobs] == ["0\n", "0\n", "5\n", "1\n"]
     assert jobs[3].log.read_text() == "error: ray: the worker died\n"
+
+
+def test_a_request_to_stop_is_still_heard_when_ray_has_set_its_own(tmp_path, library, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        assert _engine(tmp_path / "out").run([_job(tmp_path / "out", "a")], lambda: None)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert library.address == [None]
+    assert library.options["include_dashboard"] is False
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://localhost:{}", "ray://[::1]:{}"])
+def test_a_cluster_that_does_not_answer_is_refused_at_once(tmp_path, library, monkeypatch, address):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = address.format(server.getsockname()[1])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(SystemRefusedError, match="ray: nothing answers at") as refused:
+        _engine(tmp_path / "out").run([_job(tmp_path / "out", "a")], lambda: None)
+    assert address in refused.value.what
+    assert library.address == []
+
+
+def test_what_ray_says_of_a_cluster_that_is_not_there_is_one_line(tmp_path, library):
+    def init(**_):
+        raise ConnectionError("no\nray")
+
+    library.init = init
+    with pytest.raises(SystemRefusedError, match="ray: no ray"):
+        _engine(tmp_path / "out", address="auto").run([_job(tmp_path / "out", "a")], lambda: None)
 
 
 def test_a_stop_reaches_commands_through_the_folder_that_all_share(tmp_path, library):
