@@ -41,10 +41,10 @@ def ness(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
 
 
-def states(out: Path) -> dict[str, str]:
-    """Return how far every run is, by name."""
+def states(out: Path, of: str = "status") -> dict[str, str]:
+    """Return how far every run is, or why it failed, by name."""
     document = json.loads(ness("study", "status", out, "--json", "-q").stdout)
-    return {f"{each['row']}/seed-{each['seed']}": each["status"] for each in document["runs"]}
+    return {f"{each['row']}/seed-{each['seed']}": each[of] for each in document["runs"]}
 
 
 def wait_until(is_so: Callable[[], object], meanwhile: Callable[[], None] = lambda: None) -> None:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from disturbed import (
     ness,
     no_disk,
     parent_of,
-    pid_of,
     small_disk,
     states,
     stops,
@@ -40,6 +38,7 @@ pytestmark = [
     pytest.mark.skipif("NESS_TEST_CLUSTER" not in os.environ, reason="make test-cluster starts it"),
 ]
 PORT = 6399  # not among those that Ray gives to workers
+NO_DASHBOARD = "--include-dashboard=false"
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +156,7 @@ def test_slurm(tmp_path, out, local):
     found = states(out)
     assert found.pop(FULL) == "failed"
     assert set(found.values()) == {"done"}  # nothing had to be typed again
-    assert "the disk has" in ness("study", "status", out).stdout
+    assert states(out, "why")[FULL].startswith(f"{out / FULL}: the disk has")
     larger_disk(out / FULL)
     again = ness(*command, "--only-failed", "engines.slurm.wait=true")
     assert again.returncode == 0, again.stderr
@@ -190,36 +189,66 @@ def test_slurm_stops_a_study_and_goes_on_with_it(tmp_path, local):
 # -- Ray -----------------------------------------------------------------------------------------
 
 
+# The machine may be busy with other things: a node that is late is not lost.
+PATIENCE = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_health_check_failure_threshold": "60",
+    "RAY_health_check_period_ms": "10000",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_worker_register_timeout_seconds": "600",
+}
+
+
+def _start_node(*options: str) -> subprocess.Popen[str]:
+    """Start a node of Ray, and wait until it is up; it ends with its process."""
+    program = shutil.which("ray", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    small = ["--object-store-memory=80000000", "--disable-usage-stats"]
+    command = [program, "start", "--block", *small, *options]
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = []
+    for line in node.stdout:
+        said.append(line)
+        if "will now block" in line:
+            return node
+    raise AssertionError("".join(said))
+
+
 @pytest.fixture
 def ray_cluster(monkeypatch) -> Iterator[None]:
-    """A head without CPUs and two workers with one each."""
-    program = shutil.which("ray", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    head = ["--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
-    worker = [f"--address=127.0.0.1:{PORT}", "--num-cpus=1"]
+    """A head without CPUs and two nodes with one each."""
+    for name, value in PATIENCE.items():
+        monkeypatch.setenv(name, value)
     nodes = []
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    for options in (head, worker, worker):
-        command = [program, "start", "--block", "--disable-usage-stats", *options]
-        nodes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
-        time.sleep(15)
-    assert all(node.poll() is None for node in nodes)
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{PORT}")
-    yield
-    for node in reversed(nodes):
-        node.terminate()
-        node.wait()
+    try:
+        nodes.append(_start_node("--head", f"--port={PORT}", "--num-cpus=0", NO_DASHBOARD))
+        for _ in range(2):
+            nodes.append(_start_node(f"--address=127.0.0.1:{PORT}", "--num-cpus=1"))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{PORT}")
+        yield
+    finally:
+        for node in reversed(nodes):
+            node.terminate()
+            node.wait()
+            node.stdout.close()
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray(tmp_path, out, local):
     command = ["study", "run", write_study(tmp_path), "--out", out, "--on", "ray"]
     command = [sys.executable, "-m", "ness_cli", *map(str, command), "--device", "cpu"]
-    looks = [
-        _disturb(out, "gpm/seed-1", lambda: os.kill(pid_of(out, "gpm/seed-1"), signal.SIGUSR1)),
-        _disturb(
-            out, "ness/seed-1", lambda: os.kill(parent_of(pid_of(out, "ness/seed-1")), 9)
-        ),  # the worker: its command is asked to save, and another worker goes on
-    ]
+
+    def signal_it():
+        pid = suspend(out, "gpm/seed-1")
+        os.kill(pid, signal.SIGUSR1)
+        os.kill(pid, signal.SIGCONT)
+
+    def lose_a_worker():
+        # Its command is asked to save, and another worker goes on.
+        pid = suspend(out, "ness/seed-1")
+        os.kill(parent_of(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGCONT)
+
+    looks = [_disturb(out, "gpm/seed-1", signal_it), _disturb(out, "ness/seed-1", lose_a_worker)]
     study = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: study.poll() is not None, lambda: [look() for look in looks])
     assert study.returncode == 1, study.stderr.read()
