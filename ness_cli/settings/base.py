@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
@@ -107,3 +107,11 @@ class Section(BaseModel):
         For people to read: what is stored, and a run's identity, keep the null.
         """
         return {}
+
+
+def is_section(annotation: object) -> TypeGuard[type[Section]]:
+    """Return whether a field's annotation is a group of settings."""
+    # To Python 3.10 list[int] is a type, and yet nothing that issubclass takes.
+    if not isinstance(annotation, type) or get_origin(annotation) is not None:
+        return False
+    return issubclass(annotation, Section)

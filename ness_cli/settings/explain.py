@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from ness_cli.settings.base import Section
+from ness_cli.settings.base import Section, is_section
 from ness_cli.settings.components import CHOICES, METHODS
 from ness_cli.settings.kinds import choices_of, kind_of
 from ness_cli.settings.model import PLAIN_GROUPS, Settings
@@ -76,7 +76,7 @@ def options_of(model: type[Section], prefix: str) -> Iterator[Option]:
     in_effect = model.of_defaults().in_effect()
     for name, field in model.model_fields.items():
         own, inner, key = schema["properties"][name], field.annotation, f"{prefix}{name}"
-        if isinstance(inner, type) and issubclass(inner, Section):
+        if is_section(inner):
             yield from options_of(inner, f"{key}.")
         elif "const" not in own:
             names = _names_for(key)

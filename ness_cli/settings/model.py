@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 
 from ness_cli.hashing import sha256_of_text
-from ness_cli.settings.base import Section
+from ness_cli.settings.base import Section, is_section
 from ness_cli.settings.components import METHODS, NETS, SOURCES
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.settings.nets.base import NetSettings
@@ -116,9 +116,7 @@ class Settings(Section):
 PLAIN_GROUPS: dict[str, type[Section]] = {
     name: field.annotation
     for name, field in Settings.model_fields.items()
-    if isinstance(field.annotation, type)
-    and issubclass(field.annotation, Section)
-    and not field.metadata
+    if is_section(field.annotation) and not field.metadata
 }
 """The groups of settings whose fields do not depend on a component."""
 

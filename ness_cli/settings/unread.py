@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ness_cli.settings.base import ANYTHING, Section
+from ness_cli.settings.base import ANYTHING, Section, is_section
 from ness_cli.settings.components import CHOICES, METHODS, SOURCES
 from ness_cli.settings.model import PLAIN_GROUPS
 from ness_cli.settings.values import flatten, group
@@ -106,7 +106,7 @@ def _unread(
     for name, value in changed.items():
         field = model.model_fields.get(name)
         inner = None if field is None else field.annotation
-        if isinstance(inner, type) and issubclass(inner, Section):
+        if is_section(inner):
             own = group(changed, name)
             yield from _unread(inner, own, group(whole, name), f"{prefix}.{name}")
         for other, needed in model.needs(name).items():
