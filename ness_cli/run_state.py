@@ -20,6 +20,7 @@ from ness_cli.files import Kinds, read_json
 from ness_cli.run_dir import RunDir
 
 STEPS = ("train", "build", "evaluate")
+_TENSOR_STEPS = ("train", "build")  # later steps depend on what they write
 RECORDS = {"train": "train", "build": "subspace", "evaluate": "accuracy"}
 COMMANDS = {"train": "train-task", "build": "build-subspace", "evaluate": "evaluate"}
 _NUMBER, _MAYBE = (int, float), (int, float, type(None))
@@ -63,26 +64,90 @@ class StepState:
         return self.status == "done"
 
 
-@dataclass(frozen=True)
 class RunState:
-    """States of all steps of a run, in the order in which they are made."""
+    """States of all steps of a run, in the order in which they are made.
 
-    run: RunDir
-    num_tasks: int
-    steps: tuple[StepState, ...]
+    The record of a step is read when the step is asked for, after those that it may depend on, and
+    is known from then on: what a step costs must not grow with the tasks before it.
+
+    Args:
+        run: The run folder.
+        run_record: The content of ``run.json``.
+    """
+
+    def __init__(self, run: RunDir, run_record: Mapping[str, Any]) -> None:
+        self.run = run
+        self.num_tasks = int(run_record["num_tasks"])
+        self._run_record = run_record
+        # Training and building, without a gap from task 1 on; accuracies, which no step depends on.
+        self._states: list[StepState] = []
+        self._accuracies: dict[int, StepState] = {}
+        self._made: dict[str, str] = {}
+        self._stale: set[str] = set()
+
+    @property
+    def steps(self) -> tuple[StepState, ...]:
+        """All of them; every record is read.
+
+        Raises:
+            DamagedError: If one does not read back.
+        """
+        return tuple(self._all())
 
     def of(self, task: int, step: str) -> StepState:
-        """Return the state of one step."""
-        return self.steps[(task - 1) * len(STEPS) + STEPS.index(step)]
+        """Return the state of one step.
+
+        Raises:
+            DamagedError: If a record that it depends on does not read back.
+        """
+        while len(self._states) < len(_TENSOR_STEPS) * task:
+            self._read_next()
+        if step != "evaluate":
+            return self._states[(task - 1) * len(_TENSOR_STEPS) + _TENSOR_STEPS.index(step)]
+        if task not in self._accuracies:
+            self._accuracies[task] = self._read(task, step)
+        return self._accuracies[task]
+
+    def forget(self, task: int) -> None:
+        """Read the records from a task on anew: one of them was written or removed."""
+        kept = len(_TENSOR_STEPS) * (task - 1)
+        for state in self._states[kept:]:
+            for name in state.record.get("outputs", {}):
+                self._made.pop(name, None)
+                self._stale.discard(name)
+        del self._states[kept:]
+        # Rows of accuracies grow with the tasks, and few are asked for again.
+        self._accuracies.clear()
+
+    def _all(self) -> Iterator[StepState]:
+        for task in range(1, self.num_tasks + 1):
+            for step in STEPS:
+                yield self.of(task, step)
+
+    def _read_next(self) -> None:
+        task, index = divmod(len(self._states), len(_TENSOR_STEPS))
+        state = self._read(task + 1, _TENSOR_STEPS[index])
+        self._made.update(state.record.get("outputs", {}))
+        if state.status == "stale":
+            self._stale.update(state.record.get("outputs", {}))
+        self._states.append(state)
+
+    def _read(self, task: int, step: str) -> StepState:
+        record = read_record(self.run, task, step)
+        fingerprint = fingerprint_of(self._run_record, task, step)
+        reasons = _reasons(self.run, record, fingerprint, self._made, self._stale)
+        why = next(reasons, "") if record else ""
+        return StepState(task, step, _status(self.run, task, step, record, why), why, record)
 
     def next(self, step: str | None = None) -> StepState | None:
         """Return the first step (of that kind) that is not done, or ``None``."""
-        left = (s for s in self.steps if not s.is_done and step in (None, s.step))
-        return next(left, None)
+        steps = STEPS if step is None else (step,)
+        each = (self.of(task, name) for task in range(1, self.num_tasks + 1) for name in steps)
+        return next((s for s in each if not s.is_done), None)
 
     def stale(self, until: int) -> list[StepState]:
         """Return the finished steps of tasks up to ``until`` that cannot be used as they are."""
-        return [s for s in self.steps if s.status == "stale" and s.task <= until]
+        return [s for s in self._all() if s.status == "stale" and s.task <= until]
 
     def next_command(self) -> str:
         """Return the command that makes the next step, or the report when all is done."""
@@ -164,33 +229,15 @@ def _way_to_a_run(path: Path) -> str:
 
 
 def read_state(run: RunDir) -> RunState:
-    """Read the state of every step from the records of a run.
+    """Return the state of every step, all records of a run read.
 
     Raises:
         InputError: If the folder is not a run.
         DamagedError: If a record does not read back.
     """
-    run_record = read_run_record(run)
-    num_tasks = int(run_record["num_tasks"])
-    records = {
-        (task, step): read_record(run, task, step)
-        for task in range(1, num_tasks + 1)
-        for step in STEPS
-    }
-    made: dict[str, str] = {}
-    for record in records.values():
-        made.update(record.get("outputs", {}))
-    steps, stale = [], set[str]()
-    for (task, step), record in records.items():
-        why = (
-            next(_reasons(run, record, fingerprint_of(run_record, task, step), made, stale), "")
-            if record
-            else ""
-        )
-        if why:
-            stale.update(record.get("outputs", {}))
-        steps.append(StepState(task, step, _status(run, task, step, record, why), why, record))
-    return RunState(run, num_tasks, tuple(steps))
+    state = RunState(run, read_run_record(run))
+    _ = state.steps
+    return state
 
 
 def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:

@@ -87,12 +87,19 @@ class MultiHead(nn.Module):
 
         The new modules are created on the CPU, so that every device starts from the same numbers.
         """
-        device = next(self.backbone.parameters()).device
-        key = self.head_key(task_number)
-        if key not in self.heads:
-            self.heads[key] = nn.Linear(self.num_features, num_classes, bias=False).to(device)
-        for norm in self.norms():
-            norm.add_task(task_number, device)
+        self.add_tasks({task_number: num_classes})
+
+    def add_tasks(self, num_classes: Mapping[int, int]) -> None:
+        """Make heads and normalisation states as ``add_task`` does, of tasks with their classes."""
+        device, norms = next(self.backbone.parameters()).device, self.norms()
+        for task_number, count in num_classes.items():
+            key = self.head_key(task_number)
+            if key not in self.heads:
+                head = nn.Linear(self.num_features, count, bias=False)
+                # There may be hundreds, and asking is not free.
+                self.heads[key] = head if device.type == "cpu" else head.to(device)
+            for norm in norms:
+                norm.add_task(task_number, device)
 
     def own_parameters(self, task_number: int | None = None) -> set[nn.Parameter]:
         """Return the parameters that belong to one task alone; those of every task for ``None``.
@@ -192,8 +199,8 @@ def shape_tasks(
     """
     modules = model.backbone.named_modules(prefix="backbone")
     norms = {name: module for name, module in modules if isinstance(module, TaskNorm)}
-    for task_number, count in enumerate(num_classes, start=1):
-        model.add_task(task_number, count)
+    model.add_tasks(dict(enumerate(num_classes, start=1)))
+    for task_number in range(1, len(num_classes) + 1):
         for name, norm in norms.items():
             if f"{name}.mean.{task_number}" in tensors:
                 norm.allocate_statistics(task_number)
@@ -213,4 +220,12 @@ def load_tasks(
         RuntimeError: If the names or shapes do not match the model.
     """
     shape_tasks(model, tensors, num_classes)
-    model.load_state_dict(dict(tensors), strict=True)
+    own = model.state_dict()
+    if wrong := sorted(own.keys() ^ tensors.keys()):
+        raise RuntimeError(f"names that only the model or only the file has: {', '.join(wrong)}")
+    # Not load_state_dict, which for every module goes through the names of all: as many as tasks.
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            shapes = f"{list(tensors[name].shape)}, not {list(tensor.shape)}"
+            raise RuntimeError(f"{name}: its shape is {shapes}")
+        tensor.copy_(tensors[name])

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ness_cli.files import remove_file
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.methods.task import LayerRow
 from ness_cli.processes import current_processes
-from ness_cli.run_state import RECORDS, command
+from ness_cli.run_state import command
 from ness_cli.settings.methods.base import MethodOptions
 from ness_cli.stages.context import (
     RunContext,
@@ -86,8 +85,7 @@ def _consolidated(
     # Only now, with everything read and computed by all processes, does the old state go.
     current_processes().wait()
     context.require_same_run()
-    if current_processes().is_main:
-        remove_file(context.run.task(task_number).record(RECORDS["build"]))
+    context.remove_record(task_number, "build")
     outputs = method.outputs("build")
     for name, tensors in outputs.items():
         record.write(name, tensors)

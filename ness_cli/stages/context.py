@@ -13,6 +13,7 @@ from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import SCHEMA, TaskStream
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.extensions import extension_of, fingerprint_of, read_manifest
+from ness_cli.files import remove_file
 from ness_cli.methods.base import Method
 from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
@@ -60,15 +61,33 @@ class RunContext:
             )
         self.stream = TaskStream(manifest, workplace.cache, remedy=prepare)
         self.tracking = Tracking(self)
+        self._state: RunState | None = None
 
     def state(self) -> RunState:
-        """Return which steps are done, read anew.
+        """Return which steps are done.
+
+        All records are read the first time; then those are that this process has changed, as nobody
+        else may while it holds the run.
 
         Raises:
             InputError: If the folder holds another run by now, or none.
+            DamagedError: If a record does not read back.
         """
         self.require_same_run()
-        return run_state.read_state(self.run)
+        if self._state is None:
+            self._state = run_state.read_state(self.run)
+        return self._state
+
+    def record_changed(self, task: int) -> None:
+        """Note that the record of a step of a task was written or removed."""
+        if self._state is not None:
+            self._state.forget(task)
+
+    def remove_record(self, task: int, step: str) -> None:
+        """Remove the record of a step that is about to be made anew, by one of all processes."""
+        if current_processes().is_main:
+            remove_file(self.run.task(task).record(run_state.RECORDS[step]))
+        self.record_changed(task)
 
     def require_same_run(self) -> None:
         """Refuse to go on in a folder that was deleted, or holds another run by now.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from ness_cli.files import read_json, remove_file, write_record
 from ness_cli.methods.base import Method
-from ness_cli.run_state import RECORDS, RunState, command
+from ness_cli.run_state import RECORDS, RunState, StepState, command
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.models import MODEL, is_recomposable
 
@@ -34,17 +36,27 @@ def older_files(
     context: RunContext, state: RunState, method: Method, task_number: int
 ) -> Iterator[tuple[int, str, list[str]]]:
     """Yield tasks before ``task_number``, a step of each, and its files that nothing needs."""
-    declared = [file for file in method.files if file.needed == "newest"]
+    declared = {file.name for file in method.files if file.needed == "newest"}
     scoring = {*method.reads("evaluate"), *method.reads_of_every_task("evaluate")}
     for earlier in range(1, task_number):
-        is_scored = state.of(earlier, "evaluate").is_done
-        needed = set() if is_scored else scoring
         for step in ("train", "build"):
-            names = [f.name for f in declared if f.made_by == step and f.name not in needed]
-            is_spare = is_scored or is_recomposable(context, earlier)
-            if step == "train" and earlier > 1 and is_spare:
+            there = _names_there(context, state.of(earlier, step))
+            names = [name for name in there if name in declared]
+            if step == "train" and earlier > 1 and MODEL in there:
                 names.append(MODEL)
-            yield earlier, step, names
+            # Of most tasks nothing is left, and no accuracies are read for it.
+            if names and not state.of(earlier, "evaluate").is_done:
+                is_spare = is_recomposable(context, earlier)
+                names = [n for n in names if (is_spare if n == MODEL else n not in scoring)]
+            if names:
+                yield earlier, step, names
+
+
+def _names_there(context: RunContext, step: StepState) -> list[str]:
+    """Return the names of a step's files that are there, also if its record calls them removed."""
+    root = os.fspath(context.run.path)
+    files = (file for file in step.record.get("outputs", {}) if os.path.exists(f"{root}/{file}"))
+    return [PurePosixPath(file).stem for file in files]
 
 
 def _remove(context: RunContext, task: int, step: str, names: list[str]) -> dict[str, int]:
@@ -57,6 +69,7 @@ def _remove(context: RunContext, task: int, step: str, names: list[str]) -> dict
     gone = {context.run.relative(file): file.stat().st_size for file in files}
     record["removed"] = sorted({*record.get("removed", []), *gone})
     write_record(path, record)
+    context.record_changed(task)
     for file in files:
         remove_file(file)
     return gone

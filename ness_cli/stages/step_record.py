@@ -80,6 +80,7 @@ class StepRecord:
             context.require_same_run()
             write_record(context.run.task(self.task).record(name), record)
             context.tracking.update()
+        context.record_changed(self.task)
         return record
 
 

@@ -58,7 +58,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     """
     state = context.state()
     step = require_task(state, "train", task)
-    _remove_spent_checkpoints(context, state)
+    _remove_spent_checkpoints(context, state, step.task if step else state.num_tasks)
     if step is None or (step.is_done and not force):
         return Outcome.skipped(step, "all tasks are trained")
     task_number = step.task
@@ -84,8 +84,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         context.require_same_run()
         if processes.is_main and (force or step.status == "stale"):
             remove_file(folder.checkpoint)
-        if processes.is_main:
-            remove_file(folder.record("train"))
+        context.remove_record(task_number, "train")
         processes.wait()
         checkpoint = CheckpointFile(
             folder.checkpoint,
@@ -106,13 +105,15 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
     return Outcome(task_number, found)
 
 
-def _remove_spent_checkpoints(context: RunContext, state: RunState) -> None:
-    """Remove what a process left that ended between the record of a task and its checkpoint."""
-    if not current_processes().is_main:
-        return
-    for number in range(1, state.num_tasks + 1):
-        if state.of(number, "train").is_done:
-            remove_file(context.run.task(number).checkpoint)
+def _remove_spent_checkpoints(context: RunContext, state: RunState, task: int) -> None:
+    """Remove what a process left that ended between the record of a task and its checkpoint.
+
+    That task is the one asked for again, or the one before the next.
+    """
+    for number in range(max(1, task - 1), task + 1) if current_processes().is_main else ():
+        checkpoint = context.run.task(number).checkpoint
+        if checkpoint.exists() and state.of(number, "train").is_done:
+            remove_file(checkpoint)
 
 
 def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
