@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import torch
+import typer.main
+import typer.testing
 from forked import Processes
 
 from ness_cli.stages.progress_picture import ProgressPicture
@@ -40,6 +43,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_command_line() -> Iterator[None]:
+    # Every command of a CliRunner would have it built anew from all functions and their types.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", functools.cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_progress_pictures() -> Iterator[None]:
     # A second for every run, which only their own tests need.
     with pytest.MonkeyPatch.context() as patch:
@@ -62,4 +73,5 @@ def progress_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_every_time() -> None:
-    torch.manual_seed(0)
+    # That of the CPU alone: for devices that may come later torch notes the whole stack.
+    torch.default_generator.manual_seed(0)

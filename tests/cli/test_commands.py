@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from ness_cli.run_state import COMMANDS
 from ness_cli.settings import presets, yaml_files
 from ness_cli.settings.resolve import resolve
 from ness_cli.stages.train_task import train_task
+from ness_cli.study.engines.base import Job
 
 QUICK = ["data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"]
 
@@ -665,6 +667,18 @@ def test_tables_fit_the_terminal_and_lose_nothing(run, width, monkeypatch):
         assert "…" not in result.stdout
 
 
+@pytest.fixture
+def forked_jobs(processes, monkeypatch) -> None:
+    """Have the processes of ``--jobs`` forked, one after the other."""
+
+    def start(job: Job, environment: dict[str, str]) -> SimpleNamespace:
+        ended = processes.ness(*job.command)
+        job.log.write_text(ended.err)
+        return SimpleNamespace(poll=lambda: ended.code, returncode=ended.code)
+
+    monkeypatch.setattr("ness_cli.study.processes.start", start)
+
+
 # -- reproduce, presets, plans -------------------------------------------------------------------
 
 
@@ -702,7 +716,7 @@ def test_reproduce_passes_or_falls_short_and_says_so_in_a_file(tmp_path):
     assert changed["note"].endswith("changed from the preset: train.lr=0.2")
 
 
-def test_a_quick_reproduction_compares_nothing(tmp_path):
+def test_a_quick_reproduction_compares_nothing(forked_jobs, tmp_path):
     preset = _preset_with("acc: 0.5", tmp_path)
     result = document("reproduce", preset, "--quick", "--out", tmp_path / "out")
     assert result["reproduction"]["verdict"] == "not compared"
@@ -756,7 +770,10 @@ def _hashes(run: Path) -> dict[str, str]:
     }
 
 
-def test_seeds_in_processes_leave_the_files_they_would_have_left_alone(tmp_path):
+@pytest.mark.parametrize("jobs", ["forked_jobs", pytest.param(None, marks=pytest.mark.slow)])
+def test_seeds_in_processes_leave_the_files_they_would_have_left_alone(jobs, request, tmp_path):
+    if jobs is not None:
+        request.getfixturevalue(jobs)
     arguments = ("run", "--preset", "digits", "--seeds", "1,2", "--threads", 1, *QUICK)
     document_of = document(*arguments, "--out", tmp_path / "many", "--jobs", 2)
     good(*arguments, "--out", tmp_path / "one")
@@ -767,7 +784,7 @@ def test_seeds_in_processes_leave_the_files_they_would_have_left_alone(tmp_path)
     assert [run["tasks_done"] for run in document_of["report"]["runs"]] == [3, 3]
 
 
-def test_a_process_that_fails_gives_its_exit_code_and_keeps_no_other(tmp_path):
+def test_a_process_that_fails_gives_its_exit_code_and_keeps_no_other(forked_jobs, tmp_path):
     arguments = ("run", "--preset", "digits", "--seeds", "1,2", "--out", tmp_path / "m", *QUICK)
     good(*arguments, "--until", 1)
     model = tmp_path / "m" / "seed-1" / "task-01" / "model.safetensors"

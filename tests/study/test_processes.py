@@ -52,6 +52,13 @@ def test_every_exit_code_is_kept_and_none_keeps_another_from_running(tmp_path):
     assert [each.exit_code.read_text() for each in jobs] == ["0\n", "6\n", "75\n"]
 
 
+def test_a_job_is_what_is_typed_after_ness(tmp_path):
+    paths = (tmp_path / "run", tmp_path / "log", tmp_path / "exit")
+    Processes([{}], StopRequest()).run([Job("one", ("report", str(tmp_path / "run")), *paths)])
+    assert (tmp_path / "exit").read_text() == "4\n"
+    assert "error: " in (tmp_path / "log").read_text()
+
+
 def test_as_many_run_at_a_time_as_there_are_slots_each_with_its_environment(tmp_path):
     program = "import os, sys, time; print(os.environ['SLOT'], file=sys.stderr); time.sleep(0.5)"
     jobs = [job(tmp_path, str(n), program) for n in range(4)]
