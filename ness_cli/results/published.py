@@ -71,4 +71,3 @@ def published_table(groups: Sequence[Group], names: Sequence[str]) -> Table | No
         notes.append(f"{name}: {found.note}")
         notes += [f"{name}: not as in the preset: {', '.join(changed)}"] if changed else []
     return titled("Beside published results, %", table, *notes) if table.rows else None
-
