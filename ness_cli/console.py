@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json as json_library
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,8 @@ class Console(Progress):
     def result(self, renderable: RenderableType) -> None:
         """Print a result on stdout."""
         if not self._quiet and not self._json:
-            self._out.print(renderable)
+            is_text = isinstance(renderable, str)
+            self._out.print(Text(_shown(str(renderable))) if is_text else renderable)
 
     @contextmanager
     def live(self, *, plain_seconds: float = _PLAIN_SECONDS) -> Iterator[Show]:
@@ -108,8 +110,7 @@ class Console(Progress):
         elif self._out.is_terminal and not self._out.no_color:
             with Live(console=self._out, auto_refresh=False) as screen:
                 yield lambda sections: screen.update(
-                    Text("\n".join("\n  ".join([s.line, *s.details]) for s in sections)),
-                    refresh=True,
+                    Text("\n".join("\n  ".join(s.printable()) for s in sections)), refresh=True
                 )
         else:
             yield _PlainLines(self._out, plain_seconds).show
@@ -175,17 +176,22 @@ class Console(Progress):
         with RichProgress(
             *_bar_columns(self._err.width), console=self._err, transient=True, expand=True
         ) as progress:
-            task = progress.add_task(description, total=total, completed=done, info="")
+            name = printable(description)
+            task = progress.add_task(name, total=total, completed=done, info="")
 
             def advance(n: int = 1, info: str = "") -> None:
-                progress.update(task, advance=n, info=info)
+                progress.update(task, advance=n, info=printable(info))
 
             yield advance
 
 
 def _shown(text: str) -> str:
-    """Return text in which nothing commands a terminal, as the name of a file may."""
-    return printable(text, keep="\n\t")
+    """Return text in which nothing commands a terminal, as the name of a file may.
+
+    Further lines of a message are indented; any other line break is that of a name, which could
+    pretend to be a message of its own.
+    """
+    return re.sub(r"\n(?!  )", r"\\n", printable(text, keep="\n\t"))
 
 
 def _bar_columns(width: int) -> list[ProgressColumn]:
@@ -222,6 +228,10 @@ class Section:
     line: str
     details: tuple[str, ...] = ()
 
+    def printable(self) -> list[str]:
+        """Return its lines, with nothing in them that commands a terminal."""
+        return [printable(line) for line in (self.line, *self.details)]
+
 
 Show = Callable[[Sequence[Section]], None]
 
@@ -240,7 +250,7 @@ class _PlainLines:
             is_news = before is None or before.key != section.key
             if is_news or (before != section and now - at >= self.seconds):
                 self.shown[index] = now, section
-                self.out.print(Text("; ".join([section.line, *section.details])), soft_wrap=True)
+                self.out.print(Text("; ".join(section.printable())), soft_wrap=True)
 
 
 class _PlainTracker:

@@ -15,7 +15,7 @@ from rich.text import Text
 from ness_cli import registry
 from ness_cli.console import Console
 from ness_cli.errors import SettingsError
-from ness_cli.results.table import plain_table, titled
+from ness_cli.results.table import Cell, plain_table, titled
 from ness_cli.settings.base import Section
 from ness_cli.settings.components import Component
 from ness_cli.settings.explain import Option, all_options, options_of, plain
@@ -80,7 +80,7 @@ class Components:
         table.columns[0].no_wrap = True
         for name in self.choice.names():
             own = [option for option in self.options(name) if option.assignment not in common]
-            table.add_row(name, "\n".join([self.summary(name), *map(_line, own)]))
+            table.add_row(name, Cell("\n".join([self.summary(name), *map(_line, own)])))
         yield titled(f"{self.kind}s", table, f"explained: ness {self.command} NAME", " ")
         if common:
             below = plain_table(
@@ -166,7 +166,7 @@ def _sections(options: Sequence[Option]) -> RenderableType:
         inside = f"{section}."
         keys = [o.key.removeprefix(inside) for o in options if o.key.startswith(inside)]
         names = ", ".join(dict.fromkeys(keys)) if section != "methods" else ""
-        table.add_row(section, "\n".join(filter(None, [summary, names])))
+        table.add_row(section, Cell("\n".join(filter(None, [summary, names]))))
     return titled("Settings, typed as SECTION.KEY=VALUE", table, "explained: ness settings SECTION")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,11 +54,20 @@ def predict_images(
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Return the paths, with the lines of stdin in place of ``-``."""
+    """Return the paths, with those on stdin in place of ``-``."""
     found: list[str] = []
     for path in paths:
-        found += sys.stdin.read().splitlines() if path == "-" else [path]
+        found += _listed(sys.stdin.buffer.read()) if path == "-" else [path]
     return [name for name in found if name]
+
+
+def _listed(data: bytes) -> list[str]:
+    """Return the names in a list: a line each, or what stands between NULs if there are any.
+
+    Only the latter, as ``find -print0`` writes it, can hold a name with a line break.
+    """
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(name) for name in names]
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ness_cli.data.formats.archive import Directory, Storage, Tar, Zip
+from ness_cli.data.formats.archive import Directory, Storage, archive_class
 from ness_cli.data.formats.image import has_image_suffix
 from ness_cli.errors import InputError, UnreadableError
 
@@ -60,7 +58,8 @@ def named_images(paths: Sequence[str]) -> Iterator[list[NamedImage]]:
 def _expanded(paths: Sequence[str]) -> Iterator[Path]:
     for text in paths:
         path = Path(text)
-        matches = sorted(glob.glob(text, recursive=True)) if not path.exists() else []
+        is_pattern = "\0" not in text and not path.exists()
+        matches = sorted(glob.glob(text, recursive=True)) if is_pattern else []
         yield from map(Path, matches) if matches else [path]
 
 
@@ -70,11 +69,9 @@ def _storage(path: Path) -> Storage | None:
         return Directory(path)
     if has_image_suffix(path.name) or not path.is_file():
         return None
-    with contextlib.suppress(OSError):  # said when it is opened as an image
-        if zipfile.is_zipfile(path):
-            return Zip(path)
-        if tarfile.is_tarfile(path):
-            return Tar(path)
+    with contextlib.suppress(UnreadableError):  # said when it is opened as an image
+        kind = archive_class(path)
+        return None if kind is None else kind(path)
     return None
 
 
@@ -82,10 +79,9 @@ def _file(path: Path) -> NamedImage:
     def opened() -> BinaryIO:
         try:
             return path.open("rb")
-        except OSError as error:
-            raise UnreadableError(
-                f"{path} cannot be read: {error.strerror or error}", "check the path"
-            ) from error
+        except (OSError, ValueError) as error:  # a name with a NUL is none
+            reason = getattr(error, "strerror", None) or error
+            raise UnreadableError(f"{path} cannot be read: {reason}", "check the path") from error
 
     return NamedImage(str(path), tuple(reversed(path.parent.parts)), opened)
 

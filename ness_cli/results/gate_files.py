@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from ness_cli.files import write_bytes
 from ness_cli.results.gates import Verdict
+from ness_cli.words import printable
 
 _TITLE = "ness report"
-# XML 1.0 has no place for them, not even escaped.
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 
 
 def write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
@@ -27,12 +25,12 @@ def write_junit(verdicts: Sequence[Verdict], path: Path) -> None:
     root = ElementTree.Element("testsuites", {"name": _TITLE, **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": _TITLE, **counts})
     for each in verdicts:
-        names = {"classname": _text(each.subject), "name": _text(each.name)}
+        names = {"classname": printable(each.subject), "name": printable(each.name)}
         case = ElementTree.SubElement(suite, "testcase", names)
         if each.passed:
-            ElementTree.SubElement(case, "system-out").text = _text(each.message)
+            ElementTree.SubElement(case, "system-out").text = printable(each.message)
         else:
-            ElementTree.SubElement(case, "failure", {"message": _text(each.message)})
+            ElementTree.SubElement(case, "failure", {"message": printable(each.message)})
     ElementTree.indent(root)
     write_bytes(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
 
@@ -49,13 +47,9 @@ def _num_failed(verdicts: Sequence[Verdict]) -> int:
     return sum(not each.passed for each in verdicts)
 
 
-def _text(text: str) -> str:
-    return _NO_XML.sub("?", text)
-
-
 def _data(text: str) -> str:
     """Escape a message as GitHub unescapes it."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25")
 
 
 def _property(text: str) -> str:

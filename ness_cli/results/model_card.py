@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ness_cli.results.formats.markdown import escaped
 from ness_cli.results.read_run import RunResult
 from ness_cli.settings import yaml_files
 from ness_cli.settings.components import METHODS
@@ -154,15 +155,11 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _classes(exported: Exported) -> str:
     rows = [
-        f"| {t} | {k} | {_cell(name)} |"
+        f"| {t} | {k} | {escaped(name)} |"
         for t, names in exported.classes.items()
         for k, name in enumerate(names)
     ]
     return "| task | output | class |\n|---|---|---|\n" + "\n".join(rows)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _accuracy(exported: Exported) -> str:

@@ -76,7 +76,8 @@ class RunDiff:
             cells = (_spread(spread, line.shown) for spread in (line.a, line.b))
             metrics.add_row(line.head, *cells, _difference(line))
         return [
-            Paragraph(f"A: {self.names[0]}\nB: {self.names[1]}"),
+            Paragraph(f"A: {self.names[0]}"),
+            Paragraph(f"B: {self.names[1]}"),
             titled(title, settings if self.settings else plain_table()),
             titled("What came of it", metrics, *self.notes),
         ]

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ness_cli.results.table import Cell
+from ness_cli.words import printable
+
 
 @dataclass(frozen=True)
 class RunNames:
@@ -30,14 +33,18 @@ class RunNames:
             return cls("", space)
         return cls(os.path.commonpath([path.parent for path in paths]), space)
 
-    def name(self, path: Path) -> str:
+    def name(self, path: Path) -> Cell:
         """Return the name of a run, in several lines where it is too long for one."""
         lines = [""]
-        for part in _parts(str(path.relative_to(self.common) if self.common else path), self.space):
+        for part in _parts(self.in_one_line(path), self.space):
             if lines[-1] and len(lines[-1]) + len(part) > self.space:
                 lines.append("")
             lines[-1] += part
-        return "\n".join(lines)
+        return Cell("\n".join(lines))
+
+    def in_one_line(self, path: Path) -> str:
+        """Return the name of a run, however long; line breaks in it are spelled out."""
+        return printable(str(path.relative_to(self.common) if self.common else path))
 
     def title(self, text: str) -> str:
         """Return a title that says where the runs are."""

@@ -74,9 +74,16 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def add_row(self, *cells: str | Cell, is_faint: bool = False) -> None:
-        """Add a row; what control characters there are, as in names of files, become visible."""
-        whole = [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
-        row = tuple(replace(cell, text=printable(cell.text, keep="\n")) for cell in whole)
+        """Add a row; what control characters there are, as in names of files, become visible.
+
+        Only a ``Cell`` has several lines.
+        """
+        row = tuple(
+            replace(cell, text=printable(cell.text, keep="\n"))
+            if isinstance(cell, Cell)
+            else Cell(printable(cell))
+            for cell in cells
+        )
         self.rows.append(Row(row, is_faint))
 
     def best(self, index: int) -> list[Row]:
@@ -109,7 +116,7 @@ class Paragraph:
 
     def __rich__(self) -> RenderableType:
         """Return it as rich prints it."""
-        return Text(printable(self.text, keep="\n"), style="dim" if self.is_faint else "")
+        return Text(printable(self.text), style="dim" if self.is_faint else "")
 
 
 def plain_table(*columns: str, left: int = 1) -> Table:
@@ -123,7 +130,7 @@ def plain_table(*columns: str, left: int = 1) -> Table:
 
 def titled(title: str, table: Table, *notes: str) -> Table:
     """Return a table with a title above and notes below; empty notes are left out."""
-    below = tuple(printable(note, keep="\n") for note in notes if note)
+    below = tuple(printable(note) for note in notes if note)
     return replace(table, title=printable(title), notes=below)
 
 

@@ -201,7 +201,7 @@ def _scope(run: RunResult, matrix: AccuracyMatrix, names: RunNames) -> str:
         return ""
     later = [t for t in added if t <= matrix.last]
     gone = [t for t in range(1, matrix.last + 1) if t not in matrix.scored]
-    parts = [f"{names.name(run.path)}: means are over {tasks_in_words(matrix.scored)}"]
+    parts = [f"{names.in_one_line(run.path)}: means are over {tasks_in_words(matrix.scored)}"]
     parts += [f"{tasks_in_words(later)} added later"] * bool(later)
     parts += [f"the images of {tasks_in_words(gone)} are gone"] * bool(gone)
     return "; ".join(parts)

@@ -26,6 +26,7 @@ from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.tracking import Tracking
+from ness_cli.words import printable
 from ness_cli.workplace import Workplace
 
 METHODS = "ness_cli.methods"
@@ -206,6 +207,10 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's own name
         """Leave the line out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line whose names command no terminal that shows it."""
+        return printable(super().format(record), keep="\n\t")
 
     def close(self) -> None:
         """Close the file; what it did not take is tried once more, and left out."""

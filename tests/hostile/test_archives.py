@@ -17,7 +17,7 @@ from ness_cli.data.formats import archive, image, mnist_and_svhn, safe_pickle
 from ness_cli.data.formats.archive import opened_storages
 from ness_cli.data.formats.labels import whole_numbers
 from ness_cli.data.sources.mini_imagenet import _images
-from ness_cli.errors import InputError, UnreadableError
+from ness_cli.errors import InputError, SystemRefusedError, UnreadableError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) print\nshowpage\n"
 
@@ -45,6 +45,22 @@ def test_a_file_that_unpacks_to_more_than_any_image_is_not_unpacked(kind, tmp_pa
             else:
                 with pytest.raises(UnreadableError, match="would unpack to 10001 bytes"):
                     storage.open("a/1.png")
+
+
+def test_a_member_that_asks_for_all_memory_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("a/1.png", b"x")
+
+    def out_of_memory(*_):  # as lzma says it of a dictionary of gigabytes
+        raise MemoryError
+
+    monkeypatch.setattr("zipfile.LZMADecompressor", out_of_memory)
+    with (
+        opened_storages([path]) as (storage,),
+        pytest.raises(SystemRefusedError, match=r"1\.png asks for more memory than there is"),
+    ):
+        storage.open("a/1.png")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

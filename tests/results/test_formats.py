@@ -116,7 +116,7 @@ def test_a_latex_table_that_no_page_has_room_for_goes_on_over_the_next_ones():
 
 def test_a_name_in_several_lines_may_be_broken_there_in_latex_too():
     table = plain_table("run", "score")
-    table.add_row("runs/\nlong-name", "1.0")
+    table.add_row(Cell("runs/\nlong-name"), "1.0")
     text = _latex(table)
     assert r"runs/\allowbreak{}long-name & 1.0 \\" in text
     assert re.search(r"\{tabular\}\{p\{0\.\d+\\linewidth\}r\}", text)

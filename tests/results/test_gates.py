@@ -181,7 +181,7 @@ def test_junit_has_a_case_for_every_gate_and_reads_back_whatever_it_is_named(tmp
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     bad, good = suite
     assert bad.get("classname") == "a, b: <c>"
-    assert bad.find("failure").get("message") == "100 %\nis & 1 below?"
+    assert bad.find("failure").get("message") == r"100 %\nis & 1 below\x00"
     assert good.find("failure") is None
 
 
@@ -201,6 +201,6 @@ def test_a_junit_case_keeps_its_name_whatever_was_measured(tmp_path):
 def test_github_gets_one_escaped_line_for_every_failed_gate():
     (line,) = github_annotations(VERDICTS)
     assert line == (
-        "::error title=a%2C b%3A <c>::a, b: <c>: 100 %25%0Ais & 1 below\x00 (--min-acc 90)"
+        r"::error title=a%2C b%3A <c>::a, b: <c>: 100 %25\nis & 1 below\x00 (--min-acc 90)"
     )
     assert github_annotations(VERDICTS[1:]) == ["::notice title=ness report::1 of 1 gates passed"]

@@ -16,7 +16,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Images, folders, zip or tar archives, patterns; - for a list on stdin.",
+            help="Images, folders, zip or tar archives, patterns; - for a list on stdin, a name in"
+            " every line or, as find -print0 writes it, before every NUL.",
             show_default=False,
         ),
     ],

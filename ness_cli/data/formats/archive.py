@@ -16,7 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from ness_cli.errors import InputError, MissingFilesError, SettingsError, UnreadableError
+from ness_cli.errors import (
+    InputError,
+    MissingFilesError,
+    SettingsError,
+    SystemRefusedError,
+    UnreadableError,
+)
 
 # Bytes that one file of an archive may unpack to: far more than any image, or published part of a
 # data set, has. A few thousand bytes may claim more than any memory holds.
@@ -44,6 +50,7 @@ class Storage(ABC):
 
         Raises:
             UnreadableError: If it cannot be read; the message names it.
+            SystemRefusedError: If memory is too small to unpack it.
         """
 
     def describe(self, name: str) -> str:
@@ -212,16 +219,25 @@ def opened_storages(paths: Sequence[Path]) -> Iterator[list[Storage]]:
 def _storage(path: Path) -> Storage:
     if path.is_dir():
         return Directory(path)
+    kind = archive_class(path)
+    if kind is None:
+        raise InputError(
+            f"data.path: {path} is neither a directory nor a zip or tar archive that can be read",
+            "set data.path to one of these; if it should be one, get it again",
+        )
+    return kind(path)
+
+
+def archive_class(path: Path) -> type[Zip | Tar] | None:
+    """Return what reads the archive in a file, ``None`` if it is no archive.
+
+    Raises:
+        UnreadableError: If the file cannot be read.
+    """
     with _archive_errors(str(path)):
         if zipfile.is_zipfile(path):
-            return Zip(path)
-        is_tar = tarfile.is_tarfile(path)
-    if is_tar:
-        return Tar(path)
-    raise InputError(
-        f"data.path: {path} is neither a directory nor a zip or tar archive that can be read",
-        "set data.path to one of these; if it should be one, get it again",
-    )
+            return Zip
+        return Tar if tarfile.is_tarfile(path) else None
 
 
 def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
@@ -263,8 +279,13 @@ def _normal_name(archive: Path, name: str) -> str:
 def _archive_errors(what: str) -> Iterator[None]:
     try:
         yield
-    except (InputError, MemoryError, KeyboardInterrupt):
+    except InputError:
         raise
+    except MemoryError as error:
+        # A member may ask for gigabytes to unpack a few bytes with (LZMA).
+        raise SystemRefusedError(
+            f"{what} asks for more memory than there is", "free some, or leave the file out"
+        ) from error
     # Decompressors raise errors of their own (zlib, lzma, zipfile, tarfile, EOFError, RuntimeError
     # for a password); all of them mean that the archive cannot be read.
     except Exception as error:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ness_cli.results.table import Cell, Row, Table
+from ness_cli.words import printable
 
 if TYPE_CHECKING:
     from ness_cli.results.report import Report
@@ -49,7 +50,8 @@ def escaped(text: str) -> str:
 
     Two hyphens, commas or apostrophes are kept apart: together they would be another sign.
     """
-    return _LIGATURE.sub(r"\1{}", _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text))
+    marked = _SPECIAL.sub(lambda match: _ESCAPES[match[0]], printable(text, keep="\n"))
+    return _LIGATURE.sub(r"\1{}", marked)
 
 
 def _table(table: Table) -> list[str]:

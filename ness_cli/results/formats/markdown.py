@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ness_cli.results.table import Cell, Table
+from ness_cli.words import printable
 
 if TYPE_CHECKING:
     from ness_cli.results.report import Report
@@ -30,7 +31,7 @@ def render(report: Report) -> str:
 
 def escaped(text: str) -> str:
     """Return text in which nothing is markup, on one line."""
-    return _MARKUP.sub(r"\\\1", text.replace("\n", ""))
+    return _MARKUP.sub(r"\\\1", printable(text, keep="\n").replace("\n", ""))
 
 
 def _line(text: str) -> str:
