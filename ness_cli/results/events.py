@@ -74,7 +74,7 @@ def _epochs(folder: TaskDir, before: int, record: Mapping[str, Any]) -> Iterator
         return
     end = _finished(record) if record else folder.history.stat().st_mtime
     for index, entry in enumerate(entries, start=1):
-        time = end - (entries[-1]["seconds"] - entry["seconds"])
+        time = end - (entries[-1].get("seconds", 0.0) - entry.get("seconds", 0.0))
         values = {name: entry[key] for key, name in _MEASURED.items() if key in entry}
         yield Event(before + index, time, {"task": folder.number, "epoch": index, **values})
 

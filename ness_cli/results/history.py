@@ -8,6 +8,8 @@ from typing import Any
 
 from ness_cli.errors import DamagedError
 
+_NUMBERS = {"epoch", "lr", "seconds", "train_loss"}
+
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Return an entry per epoch, none if there is no file yet.
@@ -26,6 +28,9 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         entries = [json.loads(line) for line in lines if line.endswith("\n")]
         if not all(isinstance(entry, dict) for entry in entries):
             raise ValueError("expected a JSON object in every line")
+        numbers = [entry[key] for entry in entries for key in _NUMBERS & entry.keys()]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError(f"expected {', '.join(sorted(_NUMBERS))} to be numbers")
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(
             f"{path} is damaged: {error}", "no result needs it: remove it"

@@ -88,7 +88,9 @@ def _setting_of(problem: ErrorDetails, values: Any, prefix: str) -> str:
     values. Inside an item only the settings of a component have keys of their own.
     """
     setting, loc = prefix, problem["loc"]
-    for part, following in zip(loc, [*loc[1:], None], strict=True):
+    for part, following in zip(
+        loc, [*loc[1:], None], strict=False
+    ):  # none if all of it is at fault
         if isinstance(part, int):
             setting, values = f"{setting}[{part}]", values[part] if part < len(values) else None
             if not isinstance(values, Mapping) or following not in values.values():

@@ -59,13 +59,16 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = _RESOLVERS.copy()
     depth = 0
+    count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
-        if self.depth > _DEEPEST:
-            # Deeper ones would end the recursion of the library, too.
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        self.count += 1
+        what = f"more than {_MOST} values" if self.count > _MOST else ""
+        if self.depth > _DEEPEST:  # deeper ones would end the recursion of the library, too
             what = "groups inside groups without end"
+        if what:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, what, mark)
         try:
             return super().compose_node(parent, index)

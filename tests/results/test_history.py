@@ -11,7 +11,7 @@ def test_the_epoch_that_is_being_written_is_left_for_the_next_time(tmp_path):
     assert read_history(path) == [{"epoch": 1}, {"epoch": 2}]
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", "\x00", "[" * 100_000])
+@pytest.mark.parametrize("line", ["{", "[1]", "\x00", "[" * 100_000, '{"seconds": null}'])
 def test_a_line_that_training_did_not_write_is_damage(tmp_path, line):
     path = tmp_path / "history.jsonl"
     path.write_text(f'{{"epoch": 1}}\n{line}\n')

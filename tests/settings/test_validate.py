@@ -92,3 +92,11 @@ def test_all_data_sets_of_a_sequence_are_checked_at_once_against_their_own_keys(
     assert any("data.sources[0].foo: unknown key (known keys: source, valid" in x for x in found)
     assert "  data.sources[0].num_tasks: 0 should be greater than or equal to 1" in found
     assert "  data.sources[1].path: 3 should be text" in found
+
+
+@pytest.mark.parametrize("about", ["x", "[1]", "3"])
+def test_what_a_preset_says_of_itself_is_a_group(about, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: digits\nabout: {about}\n")
+    with pytest.raises(SettingsError, match=r"about: .* should be a group of settings \(.*mine"):
+        resolve(str(path))

@@ -31,9 +31,6 @@ Base = Annotated[
 Seeds = Annotated[
     str | None, typer.Option(help="Other seeds than the study's, as in 1,2,3.", show_default=False)
 ]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what would be started or submitted.")
-]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -60,7 +57,9 @@ def run(
     only_failed: Annotated[
         bool, typer.Option("--only-failed", help="Run only what has failed before.")
     ] = False,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be started or submitted.")
+    ] = False,
     device: options.Device = "auto",
     threads: Threads = None,
     json: options.Json = False,

@@ -29,7 +29,6 @@ def tune(
         bool,
         typer.Option("--test", help="At the end measure the choice, and only it, on test images."),
     ] = False,
-    dry_run: study.DryRun = False,
     device: options.Device = "auto",
     threads: study.Threads = None,
     json: options.Json = False,
@@ -63,7 +62,4 @@ def tune(
             jobs=jobs,
             engine=on,
         )
-        if dry_run:
-            tune_study.dry_run(request, workplace, trials=trials)
-        else:
-            tune_study.tune(request, workplace, trials=trials, tested=test)
+        tune_study.tune(request, workplace, trials=trials, tested=test)

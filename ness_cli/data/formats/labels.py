@@ -67,17 +67,18 @@ def _refuse_excess(values: Sequence[Any], what: str) -> None:
     """
     count = 0
     for each in values:
-        if isinstance(each, list | tuple) and all(isinstance(one, int | float) for one in each):
-            count += len(each)
-        elif isinstance(each, np.ndarray) and each.dtype.kind in "biuf":
-            count += each.size
-        elif isinstance(each, int | float):
-            count += 1
+        inner = len(each) if isinstance(each, list | tuple) else getattr(each, "size", 1)
+        count += inner
+        if count > _MOST:  # said before time is spent on them
+            raise InputError(f"{what} are more than {_MOST}", _REMEDY)
+        if isinstance(each, list | tuple):
+            is_good = all(isinstance(one, int | float) for one in each)
         else:
+            is_array = isinstance(each, np.ndarray) and each.dtype.kind in "biuf"
+            is_good = is_array or isinstance(each, int | float)
+        if not is_good:
             shown = repr(each)[:40] if isinstance(each, str | bytes | None) else type(each).__name__
             raise InputError(f"{what} are no whole numbers: they hold {shown}", _REMEDY)
-    if count > _MOST:
-        raise InputError(f"{what} are {count}, more than {_MOST}", _REMEDY)
 
 
 def joined(parts: Iterable[tuple[str, Arrays]]) -> Arrays:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scipy.io import loadmat
+from scipy.io.matlab import matfile_version
 
 from ness_cli.data.dataset import ArrayDataset
 from ness_cli.data.formats.download import PublicFile, find_or_fetch, md5_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _FAMILY = ("MNIST", "FashionMNIST", "KMNIST")
 # Bytes that a packed file may have: 40 times those of the largest published one.
 _LARGEST, _CHUNK = 2**31, 2**20
+_MATLAB_5 = 1  # what scipy calls the format of SVHN's files
 _TITLES = {"FashionMNIST": "Fashion-MNIST"}
 # All relatives use the same file names: what lies in the wrong folder would pass unnoticed, as it
 # did where Fashion-MNIST was read with a loader of MNIST. torchvision knows the checksums of packed
@@ -137,6 +139,8 @@ def _read_svhn(path: Path, split: str) -> Arrays:
     # Files that were changed are taken as they are.
     unchecked = type("SVHN", (kind,), {"_check_integrity": lambda self: True})
     with _refusals(path):
+        if matfile_version(str(path))[0] != _MATLAB_5:  # others declare any size without having it
+            raise ValueError("it is no file of MATLAB 5")
         # Where labels are no whole numbers, torchvision rounds them in silence.
         whole_numbers(loadmat(path, variable_names=["y"])["y"], f"{path}: y", matrix=True)
         found = unchecked(path.parent, split)
