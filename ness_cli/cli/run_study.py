@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ness_cli.results.table import plain_table, titled
 from ness_cli.settings.study_files import read_study
 from ness_cli.stages.report import report_format, save_pictures
 from ness_cli.stages.report import save as save_report
+from ness_cli.study.choice import Trials
 from ness_cli.study.conduct import Conduct, make_engine, refuse_other_settings
 from ness_cli.study.folder import StudyFolder, study_folder
 from ness_cli.study.measure import measure
@@ -27,8 +29,10 @@ from ness_cli.study.shared_start import refuse_unshared
 from ness_cli.study.states import States
 from ness_cli.study.table import found_report, study_report
 from ness_cli.study.timings import Timings
+from ness_cli.study.tune import runs_of
 from ness_cli.words import counted
 
+NOTHING_LEFT = "# nothing is left to run\n"
 _POLL_SECONDS = 0.5
 
 
@@ -118,7 +122,8 @@ def dry_run(request: Request, workplace: Session) -> None:
     engine = make_engine(request.engine, plan, workplace)
     ready = Conduct(plan, engine, workplace).ready()
     forks = [fork.command(plan) for fork in ready.forks]
-    text = engine.dry_run(list(ready.jobs.values()))
+    jobs = list(ready.jobs.values())
+    text = engine.dry_run(jobs) if jobs else NOTHING_LEFT
     workplace.console.plain("".join(f"{line}\n" for line in forks) + text)
 
 
@@ -129,15 +134,22 @@ def show_status(path: Path, workplace: Session) -> None:
     states = States.of(plan)
     left = [plan.job(run) for run, progress in states.runs.items() if progress.status != "done"]
     states = replace(states, engine=engine.status(left) if left else {})
-    workplace.console.result(states.table())
-    workplace.console.document(_document("ness.study-status/1", states))
-    out = shlex.quote(str(path))
-    if not left:
+    found, trials = _document("ness.study-status/1", states), Trials.of(plan)
+    if trials is not None:
+        workplace.console.result(trials.table())
+        found["search"] = trials.document()
+    if trials is None or states.runs:
+        workplace.console.result(states.table())
+    workplace.console.document(found)
+    out, file = shlex.quote(str(path)), shlex.quote(str(plan.folder.settings))
+    how_on = f"{file} --out {out} --on {how['engine']} --device {how['device']}"
+    if trials is not None and not states.runs:
+        if trials.num_left and plan.folder.holder() is None:
+            workplace.console.next(f"ness tune {how_on}")
+    elif not left:
         workplace.console.next(f"ness study table {out}")
     elif not states.is_under_way:
-        file = shlex.quote(str(plan.folder.settings))
-        how_on = f"--on {how['engine']} --device {how['device']}"
-        workplace.console.next(f"ness study run {file} --out {out} {how_on}")
+        workplace.console.next(f"ness study run {how_on}")
 
 
 def stop_study(path: Path, workplace: Session) -> None:
@@ -147,8 +159,11 @@ def stop_study(path: Path, workplace: Session) -> None:
         SystemRefusedError: If it runs on another machine.
     """
     plan, how = remembered_plan(path)
+    trials = Trials.of(plan)
+    tried = [] if trials is None else trials.results
+    runs = [run for trial in tried if trial.state == "running" for run in runs_of(plan, trial)]
     make_engine(how["engine"], plan, workplace).stop(
-        [plan.job(run) for run in plan.runs() if plan.progress(run).status != "done"]
+        [plan.job(run) for run in [*plan.runs(), *runs] if plan.progress(run).status != "done"]
     )
     holder = plan.folder.holder()
     if holder:
@@ -189,15 +204,25 @@ def plan_study(
 
 
 def list_studies(folder: Path, workplace: Session) -> None:
-    """Show the studies right in a folder, or below it at any depth, and how far they are."""
+    """Show the studies right in a folder, or below it at any depth, and how far they are.
+
+    What cannot be read keeps no other from being listed.
+    """
     table, documents = plain_table("study", "base", "runs", "done", "failed", left=2), []
     for record in sorted(folder.glob("**/study.json")):
-        states = States.of(remembered_plan(record.parent)[0])
-        base = states.plan.study.settings.base
-        counts = [len(states.runs), states.counts["done"], states.counts["failed"]]
-        table.add_row(str(record.parent), Path(base).stem, *map(str, counts))
-        own = {"folder": str(record.parent), "base": base, "counts": states.counts}
-        documents.append(own)
+        own: dict[str, Any] = {"folder": str(record.parent)}
+        try:
+            plan, _ = remembered_plan(record.parent)
+            states, trials = States.of(plan), Trials.of(plan)
+        except NessError as error:
+            documents.append({**own, "problem": error.what})
+            workplace.console.note(f"{record.parent} is left out: {error.what}; {error.remedy}")
+            continue
+        base, counts = plan.study.settings.base, Counter(states.counts)
+        counts.update({} if trials is None else trials.counts)
+        documents.append({**own, "base": base, "counts": dict(counts)})
+        shown = (counts.total(), counts["done"], counts["failed"])
+        table.add_row(str(record.parent), Path(base).stem, *map(str, shown))
     workplace.console.result(titled("", table) if documents else f"{folder}: no study in it")
     workplace.console.document({"schema": "ness.studies/1", "studies": documents})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,97 @@ from ness_cli.settings import yaml_files
 from ness_cli.settings.precedence import parse_overrides
 from ness_cli.study.engines.base import Engine
 from ness_cli.study.plan import PlannedRun, StudyPlan
-from ness_cli.study.search import TrialResult, best_of
+from ness_cli.study.search import TrialResult, best_of, results_in
 from ness_cli.words import counted
 
 CHOSEN, TRIALS, TEST = "chosen.yaml", "trials.json", "test.json"
 _METRICS = ("acc", "bwt")
 
 
-def write_choice(plan: StudyPlan, best: TrialResult, results: Sequence[TrialResult]) -> Path:
+@dataclass(frozen=True)
+class Trials:
+    """The trials of a search, as a table and as a document: validation accuracies, nothing else.
+
+    Attributes:
+        plan: The study that has the search.
+        results: The trials by number.
+        total: How many are asked for.
+    """
+
+    plan: StudyPlan
+    results: Sequence[TrialResult]
+    total: int
+
+    @classmethod
+    def of(cls, plan: StudyPlan) -> Trials | None:
+        """Return those in the folder of a study; ``None`` if it has rows and was never searched."""
+        search, results = plan.study.settings.search, results_in(plan.folder.path)
+        if search is None or (plan.wanted_rows and not results):
+            return None
+        return cls(plan, results, max(search.trials, len(results)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials by status, as runs have them; those given up are done."""
+        states = Counter(each.state for each in self.results)
+        return {
+            "done": states["complete"] + states["pruned"],
+            "running": states["running"],
+            "waiting": self.total - len(self.results),
+            "failed": states["failed"],
+        }
+
+    @property
+    def num_left(self) -> int:
+        """How many are not judged yet."""
+        return self.counts["running"] + self.counts["waiting"]
+
+    def table(self) -> Table:
+        """Return a row per trial, best first."""
+        keys = list(dict.fromkeys(_split(s)[0] for each in self.results for s in each.settings))
+        best = best_of(self.results)
+        table = plain_table("trial", *keys, "state", "tasks", "validation ACC", left=1)
+        for each in sorted(self.results, key=_rank):
+            values = dict(map(_split, each.settings))
+            score = "-" if each.score is None else f"{each.score:.2f}"
+            state = "chosen" if each is best else each.state
+            tasks = str(max(each.scores, default=0))
+            table.add_row(
+                str(each.number + 1), *(values.get(k, "-") for k in keys), state, tasks, score
+            )
+        failed = [
+            f"trial {each.number + 1} failed: {each.why}" for each in self.results if each.why
+        ]
+        over = f"{self.total - self.num_left} of {self.total} trials"
+        title = f"{self.plan.folder.path}: {over}; by validation images"
+        return titled(title, table, *failed)
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values."""
+        best, folder = best_of(self.results), self.plan.folder
+        return {
+            "schema": "ness.tune/1",
+            "folder": str(folder.path),
+            "chosen": None if best is None else list(best.settings),
+            "preset": None if best is None else str(folder.path / CHOSEN),
+            "trials": [
+                {
+                    "number": each.number + 1,
+                    "settings": list(each.settings),
+                    "run": str(folder.run(each.name).path),
+                    "state": each.state,
+                    "scores": {str(task): score for task, score in each.scores.items()},
+                    "score": each.score,
+                    "why": each.why or None,
+                }
+                for each in self.results
+            ],
+        }
+
+
+def write_choice(trials: Trials, best: TrialResult) -> Path:
     """Write the chosen settings as a preset, and all trials; return the preset."""
+    plan, results = trials.plan, trials.results
     judged = counted(len([each for each in results if each.state != "running"]), "trial")
     task = max(best.scores)
     head = (
@@ -34,26 +118,8 @@ def write_choice(plan: StudyPlan, best: TrialResult, results: Sequence[TrialResu
     path = plan.folder.path / CHOSEN
     text = head + yaml_files.dump({"extends": plan.study.base, **own})
     write_bytes(path, text.encode())
-    write_json(plan.folder.path / TRIALS, document(plan, results))
+    write_json(plan.folder.path / TRIALS, trials.document())
     return path
-
-
-def trials_table(plan: StudyPlan, results: Sequence[TrialResult], total: int) -> Table:
-    """Return the trials, best first, with validation accuracies and nothing else."""
-    keys = list(dict.fromkeys(_split(s)[0] for each in results for s in each.settings))
-    best = best_of(results)
-    table = plain_table("trial", *keys, "state", "tasks", "validation ACC", left=1)
-    for each in sorted(results, key=_rank):
-        values = dict(map(_split, each.settings))
-        score = "-" if each.score is None else f"{each.score:.2f}"
-        state = "chosen" if each is best else each.state
-        tasks = str(max(each.scores, default=0))
-        table.add_row(
-            str(each.number + 1), *(values.get(k, "-") for k in keys), state, tasks, score
-        )
-    failed = [f"trial {each.number + 1} failed: {each.why}" for each in results if each.why]
-    over = f"{len([each for each in results if each.state != 'running'])} of {total} trials"
-    return titled(f"{plan.folder.path}: {over}; by validation images", table, *failed)
 
 
 def _split(setting: str) -> tuple[str, str]:
@@ -63,29 +129,6 @@ def _split(setting: str) -> tuple[str, str]:
 
 def _rank(trial: TrialResult) -> tuple[bool, float]:
     return trial.state != "complete", -(trial.score or 0.0)
-
-
-def document(plan: StudyPlan, results: Sequence[TrialResult]) -> dict[str, Any]:
-    """Return plain values."""
-    best = best_of(results)
-    return {
-        "schema": "ness.tune/1",
-        "folder": str(plan.folder.path),
-        "chosen": None if best is None else list(best.settings),
-        "preset": None if best is None else str(plan.folder.path / CHOSEN),
-        "trials": [
-            {
-                "number": each.number + 1,
-                "settings": list(each.settings),
-                "run": str(plan.folder.run(each.name).path),
-                "state": each.state,
-                "scores": {str(task): score for task, score in each.scores.items()},
-                "score": each.score,
-                "why": each.why or None,
-            }
-            for each in results
-        ],
-    }
 
 
 def tested_choice(plan: StudyPlan, engine: Engine, runs: Sequence[PlannedRun]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import InputError, NessError
+from ness_cli.errors import DamagedError, InputError, NessError
 from ness_cli.files import read_json, write_bytes, write_record
 from ness_cli.lease import Lease
 from ness_cli.process_identity import ProcessIdentity
@@ -20,6 +21,7 @@ from ness_cli.settings.study_files import StudyFile, read_study
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED
 
 _LAST_LINES = 200
+_HOW = {"engine", "device"}  # what the record of a study says besides its file
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ class StudyFolder:
             InputError: If the folder is not that of a study.
             DamagedError: If a file does not read back.
         """
-        how = read_json(self.record, remedy="ness study ls shows the studies that there are")
+        remedy = f"ness study run FILE --out {shlex.quote(str(self.path))} writes it anew"
+        how = read_json(self.record, remedy=remedy, kinds=dict.fromkeys(_HOW, (str,)))
+        if missing := sorted(_HOW - how.keys()):
+            raise DamagedError(f"{self.record} is damaged: it lacks {', '.join(missing)}", remedy)
         return read_study(self.settings), how
 
     def progress(self, name: str, until: int | None = None) -> RunProgress:

@@ -6,6 +6,7 @@ trial and what was told before, so that a search that was interrupted goes on as
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ness_cli.errors import InputError, SystemRefusedError
+from ness_cli.errors import DamagedError, InputError, SystemRefusedError
 from ness_cli.settings.study import RangeSettings, SearchSettings
 from ness_cli.settings.study_names import short
 from ness_cli.settings.yaml_files import typed
@@ -68,16 +69,17 @@ class Search:
     Raises:
         SystemRefusedError: If Optuna is not installed.
         InputError: If the folder has the journal of another search.
+        DamagedError: If the journal does not read back.
     """
 
     def __init__(self, folder: Path, settings: SearchSettings) -> None:
         self._settings = settings
-        with _quiet():
-            self._optuna = _import_optuna()
-            backend = self._optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
+        _cut_unfinished_line(folder / JOURNAL)
+        self._optuna = _import_optuna()
+        with _reading(folder / JOURNAL):
             self._study = self._optuna.create_study(
                 study_name=_NAME,
-                storage=self._optuna.storages.JournalStorage(backend),
+                storage=_storage(self._optuna, folder / JOURNAL),
                 direction="maximize",
                 pruner=self._optuna.pruners.MedianPruner(n_startup_trials=settings.random),
                 load_if_exists=True,
@@ -92,31 +94,24 @@ class Search:
         self._study.set_user_attr(_MEANT, meant)
 
     def draw(self) -> TrialResult:
-        """Return a new trial."""
-        number = len(self._study.get_trials(deepcopy=False))
+        """Return a new trial, or the last one where a process ended while it drew that."""
+        trials = self._study.get_trials(deepcopy=False)
+        is_half = bool(trials) and _SETTINGS not in trials[-1].user_attrs
+        number = len(trials) - is_half
         with _quiet():
             self._study.sampler = self._optuna.samplers.TPESampler(
                 seed=self._settings.seed * _SEEDS_APART + number,
                 n_startup_trials=self._settings.random,
                 constant_liar=True,  # trials under way count as poor: parallel ones differ
             )
-            trial = self._study.ask()
+            trial = self._trial(number) if is_half else self._study.ask()
         own = [_suggested(trial, key, values) for key, values in self._settings.space.items()]
         trial.set_user_attr(_SETTINGS, own)
         return self.results()[number]
 
     def results(self) -> list[TrialResult]:
         """Return all trials by number."""
-        return [
-            TrialResult(
-                each.number,
-                tuple(each.user_attrs.get(_SETTINGS, ())),
-                _STATES.get(each.state.name, "failed"),
-                dict(each.intermediate_values),
-                each.user_attrs.get(_WHY, ""),
-            )
-            for each in self._study.get_trials(deepcopy=False)
-        ]
+        return _results(self._study)
 
     def report(self, number: int, task: int, score: float) -> None:
         """Tell the accuracy of a trial under way after a task."""
@@ -149,6 +144,40 @@ class Search:
         return trial
 
 
+def results_in(folder: Path) -> list[TrialResult]:
+    """Return the trials of a search by number, without writing anything; none where none was begun.
+
+    Args:
+        folder: Where its journal lies.
+
+    Raises:
+        SystemRefusedError: If Optuna is not installed.
+        DamagedError: If the journal does not read back.
+    """
+    if not (folder / JOURNAL).exists():
+        return []
+    optuna = _import_optuna()
+    with _reading(folder / JOURNAL):
+        storage = _storage(optuna, folder / JOURNAL)
+        if not storage.get_all_studies():
+            return []
+        return _results(optuna.load_study(study_name=_NAME, storage=storage))
+
+
+def _results(study: optuna.Study) -> list[TrialResult]:
+    return [
+        TrialResult(
+            each.number,
+            tuple(each.user_attrs[_SETTINGS]),
+            _STATES.get(each.state.name, "failed"),
+            dict(each.intermediate_values),
+            each.user_attrs.get(_WHY, ""),
+        )
+        for each in study.get_trials(deepcopy=False)
+        if _SETTINGS in each.user_attrs  # the last one may not be drawn to its end
+    ]
+
+
 def best_of(results: Sequence[TrialResult]) -> TrialResult | None:
     """Return the complete trial with the highest score, the first of several."""
     complete = [each for each in results if each.state == "complete" and each.score is not None]
@@ -169,6 +198,33 @@ def _suggested(trial: optuna.trial.Trial, key: str, values: list[Any] | RangeSet
     return f"{key}={typed(found)}"
 
 
+def _storage(optuna: Any, journal: Path) -> Any:
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    return optuna.storages.JournalStorage(backend)
+
+
+def _cut_unfinished_line(journal: Path) -> None:
+    """Take the beginning of a line off a journal whose writer was killed, or had a full disk.
+
+    What is appended to it would be one line with it, and the journal damaged.
+    """
+    data = journal.read_bytes() if journal.exists() else b""
+    if data and not data.endswith(b"\n"):
+        os.truncate(journal, data.rfind(b"\n") + 1)
+
+
+@contextmanager
+def _reading(journal: Path) -> Iterator[None]:
+    """Let Optuna say nothing, and a journal that it cannot read be called damaged."""
+    with _quiet():
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedError(
+                f"{journal} is damaged: {error!r:.80}", "restore it, or choose another --out"
+            ) from error
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Let Optuna say nothing, neither of its progress nor of what is new in it."""
@@ -179,7 +235,8 @@ def _quiet() -> Iterator[None]:
 
 def _import_optuna() -> Any:
     try:
-        import optuna
+        with _quiet():
+            import optuna
     except ImportError as error:
         raise SystemRefusedError(
             "ness tune needs Optuna, which is not installed", "pip install 'ness-cli[tune]'"

@@ -8,7 +8,7 @@ settings. Its records have accuracies on test images too, which nothing here rea
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -51,6 +51,15 @@ def _ends(values: list[JsonValue] | RangeSettings) -> list[JsonValue]:
     return values if isinstance(values, list) else [values.low, values.high]
 
 
+def runs_of(plan: StudyPlan, trial: TrialResult) -> list[PlannedRun]:
+    """Return the runs of a trial, one per seed, each up to the task that it is judged after."""
+    search = plan.study.settings.search
+    own = (*plan.study.settings.settings, *trial.settings, _VALIDATED)
+    variant = Variant(trial.name, trial.name, own)
+    until = None if search is None else search.tasks
+    return [PlannedRun(variant, seed, until) for seed in plan.study.settings.seeds]
+
+
 @dataclass
 class Tuning:
     """A search on an engine.
@@ -80,10 +89,10 @@ class Tuning:
         """
         while under_way := self._under_way():
             before = {trial.number: self._num_done(trial) for trial in under_way}
-            jobs = {job.name: job for trial in under_way for job in self._jobs(trial)}
-            for job in jobs.values():
+            jobs = self._jobs(under_way)
+            for job in jobs:
                 job.exit_code.unlink(missing_ok=True)
-            has_ended = self.engine.run(list(jobs.values()), lambda: None)
+            has_ended = self.engine.run(jobs, lambda: None)
             self.workplace.stop.check("every trial has its checkpoint", "the same command")
             if not has_ended:
                 return False
@@ -93,12 +102,13 @@ class Tuning:
                     self._end_stuck(trial)
         return True
 
+    def jobs(self) -> list[Job]:
+        """Return what would be run now; trials are drawn for it, but nothing is run."""
+        return self._jobs(self._under_way())
+
     def runs(self, trial: TrialResult) -> list[PlannedRun]:
         """Return the runs of a trial, one per seed."""
-        own = (*self.plan.study.settings.settings, *trial.settings, _VALIDATED)
-        variant = Variant(trial.name, trial.name, own)
-        seeds = self.plan.study.settings.seeds
-        return [PlannedRun(variant, seed, self.settings.tasks) for seed in seeds]
+        return runs_of(self.plan, trial)
 
     def _under_way(self) -> list[TrialResult]:
         """Return the trials to go on with: those of before and new ones, as many as have room."""
@@ -121,12 +131,15 @@ class Tuning:
     def _is_running(self, trial: TrialResult) -> bool:
         return self.search.results()[trial.number].state == "running"
 
-    def _jobs(self, trial: TrialResult) -> Iterator[Job]:
-        """Yield what brings a trial one task further."""
-        until = self._num_done(trial) + 1
-        for run in self.runs(trial):
-            if self.plan.progress(run).tasks_done < until:
-                yield self.plan.job(run, until)
+    def _jobs(self, trials: Sequence[TrialResult]) -> list[Job]:
+        """Return what brings trials one task further; equal settings are run once."""
+        found = {}
+        for trial in trials:
+            until = self._num_done(trial) + 1
+            for run in self.runs(trial):
+                if self.plan.progress(run).tasks_done < until:
+                    found[run.name] = self.plan.job(run, until)
+        return list(found.values())
 
     def _num_done(self, trial: TrialResult) -> int:
         """Return after how many tasks all seeds of a trial are."""

@@ -10,11 +10,12 @@ from fake_runs import make_run
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
+from ness_cli.errors import DamagedError
 from ness_cli.settings.resolve import resolve
 from ness_cli.settings.study import RangeSettings, SearchSettings
 from ness_cli.stop_request import StopRequest
 from ness_cli.study.engines.local import Local
-from ness_cli.study.search import Search, best_of
+from ness_cli.study.search import JOURNAL, Search, best_of, results_in
 
 SPACE = {"train.lr": [0.1, 0.2, 0.3], "methods.ness.eps1": {"low": 1e-4, "high": 0.5, "log": True}}
 
@@ -64,9 +65,9 @@ def ness(*arguments: object):
     return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
 
 
-def tune(path, out, *more: object):
+def tune(path, out, *more: object, code: int = 0):
     result = ness("tune", path, "--out", out, "--jobs", 2, "--device", "cpu", *more, "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return json.loads(result.stdout)
 
 
@@ -97,6 +98,30 @@ def test_trials_that_fail_are_listed_and_do_not_end_the_search(trained, tmp_path
     assert states["train.lr=0.2"][0] == "complete"
     # Settings that are drawn again are not run again.
     assert len(set(trained)) == len(trained)
+
+
+def test_the_folder_of_a_search_is_shown_and_listed_by_its_trials(trained, tmp_path):
+    space = {"train.lr": [0.3]}
+    found = tune(write(tmp_path, space=space), tmp_path / "out", "--trials", 2, code=4)
+    assert found["error"]["what"].endswith("no trial could be judged")
+    shown = json.loads(ness("study", "status", tmp_path / "out", "--json").stdout)
+    assert [trial["state"] for trial in shown["search"]["trials"]] == ["failed", "failed"]
+    assert shown["runs"] == []
+    text = ness("study", "status", tmp_path / "out").stdout
+    assert "2 of 2 trials" in text
+    assert "runs done" not in text
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "study.json").write_text("{")
+    (tmp_path / "poor").mkdir()
+    (tmp_path / "poor" / "study.json").write_text('{"engine": "local"}')
+    listed = ness("study", "ls", tmp_path, "--json")
+    assert listed.exit_code == 0
+    assert "poor is left out" in listed.stderr
+    bad, search, poor = json.loads(listed.stdout)["studies"]
+    assert "is damaged" in bad["problem"]
+    assert "it lacks device" in poor["problem"]
+    assert search["counts"]["failed"] == 2
+    assert sum(search["counts"].values()) == 2
 
 
 def test_trials_have_validation_images_whatever_the_space_says(trained, tmp_path, monkeypatch):
@@ -172,6 +197,42 @@ def test_the_choice_is_tested_once_if_asked_and_every_look_is_counted(trained, t
     assert again["test"]["looks"] == 1  # the same choice
 
 
+def test_a_dry_run_shows_the_trials_that_would_be_run_now_and_writes_nothing(trained, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["tune", write(tmp_path), "--out", out, "--jobs", 2, "--device", "cpu"]
+    shown = ness(*arguments, "--dry-run").stdout
+    assert not out.exists()
+    assert not trained
+    found = tune(write(tmp_path), out, "--trials", 2)
+    for trial in found["trials"]:  # those that are drawn in earnest
+        assert f"--out {trial['run']}/seed-1 --seed 1" in shown
+    before = (out / "search.journal").read_bytes()
+    assert ness(*arguments, "--trials", 2, "--dry-run").stdout == "# nothing is left to run\n"
+    queued = ness(*arguments, "--on", "slurm", "--dry-run").stdout
+    assert queued.startswith("#!/bin/bash")
+    assert "--array=0-1%2" in queued
+    assert (out / "search.journal").read_bytes() == before
+
+
+def test_the_trials_of_a_search_that_an_engine_goes_on_with_are_stopped(tmp_path, monkeypatch):
+    out, asked = tmp_path / "out", []
+    monkeypatch.setattr(Local, "run", lambda *_: False)  # handed over, nothing done yet
+    monkeypatch.setattr(Local, "stop", lambda _, jobs: asked.extend(job.name for job in jobs))
+    (trial,) = tune(write(tmp_path, trials=1), out)["trials"]
+    assert trial["state"] == "running"
+    shown = ness("study", "status", out)
+    assert "0 of 1 trials" in shown.stdout
+    assert f"ness tune {out}/study.yaml --out {out}" in shown.stderr
+    assert ness("study", "stop", out).exit_code == 0
+    assert asked == [trial["run"].rpartition("/")[2] + "/seed-1"]
+
+
+def test_a_search_where_its_runs_cannot_be_read_is_refused(tmp_path):
+    result = ness("tune", write(tmp_path), "--on", "sky", "engines.sky.bucket=b", "--dry-run")
+    assert result.exit_code == 2
+    assert "--on sky: its runs are in a bucket" in result.stderr
+
+
 def _folder(found) -> str:
     chosen = next(t for t in found["trials"] if t["settings"] == found["chosen"])
     return chosen["run"].rpartition("/")[2]
@@ -217,6 +278,34 @@ def test_the_first_of_equal_trials_is_the_best_and_none_of_failed_ones(tmp_path)
     best = best_of(search.results())
     assert best is not None
     assert best.number == 1
+
+
+def test_a_search_goes_on_where_its_process_was_killed_in_the_middle_of_a_draw(tmp_path):
+    settings = SearchSettings(space={"a": [1, 2], "b": [1, 2]})
+    search = Search(tmp_path, settings)
+    first = search.draw()
+    search.complete(first.number, 50.0)
+    search._study.ask()  # and nothing drawn
+    with (tmp_path / JOURNAL).open("ab") as journal:
+        journal.write(b'{"op_code": 5, "worker')
+    before = (tmp_path / JOURNAL).read_bytes()
+    assert [each.number for each in results_in(tmp_path)] == [0]
+    assert (tmp_path / JOURNAL).read_bytes() == before
+    again = Search(tmp_path, settings)
+    assert (again.draw().number, again.draw().number) == (1, 2)
+    assert results_in(tmp_path) == again.results()
+    assert all(len(each.settings) == 2 for each in again.results())
+
+
+def test_a_journal_that_does_not_read_back_is_called_damaged(tmp_path):
+    settings = SearchSettings(space={"a": [1, 2]})
+    Search(tmp_path, settings).draw()
+    for damage in (b"{}\n", b"\0\0\n", b"[]\n{}\n"):
+        (tmp_path / JOURNAL).write_bytes(damage + (tmp_path / JOURNAL).read_bytes())
+        with pytest.raises(DamagedError, match=r"search\.journal is damaged"):
+            Search(tmp_path, settings)
+        with pytest.raises(DamagedError, match=r"search\.journal is damaged"):
+            results_in(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ Base = Annotated[
 Seeds = Annotated[
     str | None, typer.Option(help="Other seeds than the study's, as in 1,2,3.", show_default=False)
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be started or submitted.")
+]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -57,9 +60,7 @@ def run(
     only_failed: Annotated[
         bool, typer.Option("--only-failed", help="Run only what has failed before.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be started or submitted.")
-    ] = False,
+    dry_run: DryRun = False,
     device: options.Device = "auto",
     threads: Threads = None,
     json: options.Json = False,

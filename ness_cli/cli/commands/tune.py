@@ -29,6 +29,7 @@ def tune(
         bool,
         typer.Option("--test", help="At the end measure the choice, and only it, on test images."),
     ] = False,
+    dry_run: study.DryRun = False,
     device: options.Device = "auto",
     threads: study.Threads = None,
     json: options.Json = False,
@@ -62,4 +63,7 @@ def tune(
             jobs=jobs,
             engine=on,
         )
-        tune_study.tune(request, workplace, trials=trials, tested=test)
+        if dry_run:
+            tune_study.dry_run(request, workplace, trials=trials)
+        else:
+            tune_study.tune(request, workplace, trials=trials, tested=test)
