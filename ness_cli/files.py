@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def _ask_guards(path: Path) -> None:
             check()
 
 
-def _replace(temporary: str | Path, path: Path) -> None:
+def _replace(temporary: Path, path: Path) -> None:
     """Put what is complete into its place."""
     _ask_guards(path)
     os.replace(temporary, path)
@@ -77,19 +78,17 @@ def write_chunks(
 
 def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -> None:
     _make_folder(path.parent)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = _temporary(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        # mkstemp makes files private; a run is shared like any other folder of the user.
-        _share(temporary, 0o666)
         _replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     if durable:
         _flush(path.parent)
@@ -103,10 +102,12 @@ def _make_folder(path: Path) -> None:
         _flush(made.parent)
 
 
-def _share(path: str, mode: int) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(path, mode & ~umask)
+def _temporary(path: Path) -> Path:
+    """Return a name beside a path that nobody else uses.
+
+    Not one of ``tempfile``, which nobody else may read: a run is shared as the user's umask says.
+    """
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def _flush(path: Path) -> None:
@@ -133,15 +134,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OSError: If the system refuses.
     """
     _make_folder(path.parent)
-    prefix = f".{path.name}."
-    for leftover in path.parent.glob(f"{prefix}*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=".tmp"))
+    # Without a dot in the middle: ".model.v2.abc.tmp" is not of "model".
+    leftovers = re.compile(rf"\.{re.escape(path.name)}\.[^.]+\.tmp")
+    for other in path.parent.iterdir():
+        if leftovers.fullmatch(other.name):
+            shutil.rmtree(other, ignore_errors=True)
+    temporary = _temporary(path)
     try:
+        temporary.mkdir()
         yield temporary
         for written in (*temporary.rglob("*"), temporary):
             _flush(written)
-        _share(str(temporary), 0o777)
         _replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

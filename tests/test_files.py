@@ -17,14 +17,14 @@ def _full(*_args):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("call", ["mkstemp", "fsync"])
+@pytest.mark.parametrize("call", ["open", "fsync"])
 def test_a_full_disk_is_named_with_the_file_and_its_bytes(tmp_path, monkeypatch, call):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"old")
-    owner = {"mkstemp": files.tempfile, "fsync": os}[call]
-    monkeypatch.setattr(owner, call, lambda *_, **__: _full())
-    with pytest.raises(OSError, match="No space left on device; 5 bytes") as found:
-        write_bytes(path, b"12345")
+    with monkeypatch.context() as refused:
+        refused.setattr({"open": Path, "fsync": os}[call], call, lambda *_, **__: _full())
+        with pytest.raises(OSError, match="No space left on device; 5 bytes") as found:
+            write_bytes(path, b"12345")
     assert (found.value.errno, found.value.filename) == (errno.ENOSPC, str(path))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
@@ -34,7 +34,7 @@ def test_a_refused_folder_keeps_its_kind_of_error(tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/.tmp.x")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(PermissionError) as found:
         tensor_files.write(tmp_path / "basis.safetensors", {}, {})
     assert found.value.filename == str(tmp_path / "basis.safetensors")
@@ -108,6 +108,26 @@ def test_a_folder_appears_as_a_whole_or_not_at_all(tmp_path):
         assert not (tmp_path / "out").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "whole").read_text() == "whole"
+
+
+def test_files_and_folders_are_as_open_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "file", b"1")
+        with files.whole_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "folder")]
+    assert modes == [0o640, 0o750]
+
+
+def test_a_folder_that_somebody_else_is_writing_is_no_leftover(tmp_path):
+    with files.whole_folder(tmp_path / "model.v2") as other:
+        (other / "file").write_text("whole")
+        with files.whole_folder(tmp_path / "model"), files.whole_folder(tmp_path / "model*"):
+            pass
+    assert (tmp_path / "model.v2" / "file").read_text() == "whole"
 
 
 def test_what_killed_writes_left_in_a_run_does_not_keep_it_from_being_opened(tmp_path):
