@@ -15,6 +15,9 @@ from ness_cli.files import read_json
 from ness_cli.run_dir import RunDir
 from ness_cli.words import tasks_in_words
 
+STREAM = "ness.stream/2"
+"""What the description of a task stream says that it is, in a run and in the cache."""
+
 
 @dataclass(frozen=True)
 class Extension:
@@ -123,10 +126,11 @@ def read_manifest(run: RunDir, run_record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of all tasks of a run: those of ``stream.json``, then the appended.
 
     Raises:
-        InputError: If ``stream.json`` is missing.
+        InputError: If ``stream.json`` is missing, or of another version.
         DamagedError: If it does not read back.
     """
-    manifest = read_json(run.stream, remedy=f"run: ness prepare --out {run.path}")
+    remedy = f"run: ness prepare --out {run.path}"
+    manifest = read_json(run.stream, remedy=remedy, schema=STREAM)
     for extension in read_extensions(run_record):
         manifest["tasks"] = [*manifest["tasks"], *extension.tasks()]
     return manifest

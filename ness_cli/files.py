@@ -183,16 +183,19 @@ Kinds = Mapping[str, tuple[type, ...]]
 """What the values of keys in a JSON document must be."""
 
 
-def read_json(path: Path, *, remedy: str, kinds: Kinds | None = None) -> dict[str, Any]:
+def read_json(
+    path: Path, *, remedy: str, schema: str | None = None, kinds: Kinds | None = None
+) -> dict[str, Any]:
     """Return the object in a JSON file that an earlier step wrote, without its seal.
 
     Args:
         path: The file; it needs no seal: earlier versions wrote none.
         remedy: The command that writes it, for the error message.
+        schema: What it must say that it is, if it says so: ``ness.train/1``.
         kinds: What values must be, of keys that are there.
 
     Raises:
-        InputError: If the file is not there.
+        InputError: If the file is not there, or of another version.
         DamagedError: If it is not what was written.
         SystemRefusedError: If the system does not let it be read.
     """
@@ -209,6 +212,9 @@ def read_json(path: Path, *, remedy: str, kinds: Kinds | None = None) -> dict[st
         raise DamagedError(f"{path} is damaged: {error}", remedy) from error
     if not isinstance(value, dict):
         raise DamagedError(f"{path} is damaged: expected a JSON object", remedy)
+    # First: a later version may seal in another way.
+    if schema is not None and "schema" in value:
+        _require_schema(path, str(value["schema"]), schema, remedy)
     seal = value.pop(_SEAL, None)
     if seal is not None and seal != _seal(value):
         raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
@@ -216,3 +222,29 @@ def read_json(path: Path, *, remedy: str, kinds: Kinds | None = None) -> dict[st
         if not isinstance(value[key], (kinds or {})[key]):
             raise DamagedError(f"{path} is damaged: {key} is {value[key]!r:.40}", remedy)
     return value
+
+
+def _require_schema(path: Path, found: str, known: str, remedy: str) -> None:
+    """Refuse a document of another kind or version than the one that is known."""
+    (kind, _, version), (known_kind, _, known_version) = (
+        found.rpartition("/"),
+        known.rpartition("/"),
+    )
+    if kind != known_kind or not version.isdecimal():
+        raise DamagedError(f"{path} is damaged: it is {found!r:.40}, not {known!r}", remedy)
+    if int(version) > int(known_version):
+        raise later_version(path, found, known)
+    if int(version) < int(known_version):
+        raise InputError(
+            f"{path} was written by an earlier version of ness: it is {found}, and this one reads"
+            f" {known}",
+            "prepare the run anew with another --out, or go on with that version",
+        )
+
+
+def later_version(path: Path, found: object, known: object) -> InputError:
+    """Return the error of a file that only a later version can read."""
+    return InputError(
+        f"{path} was written by a later version of ness: it is {found}, and this one reads {known}",
+        "go on with that version: pip install --upgrade ness-cli; the file is left as it is",
+    )

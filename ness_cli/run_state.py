@@ -19,6 +19,8 @@ from ness_cli.extensions import fingerprint_of
 from ness_cli.files import Kinds, read_json
 from ness_cli.run_dir import RunDir
 
+RUN = "ness.run/1"
+"""What ``run.json`` says that it is."""
 STEPS = ("train", "build", "evaluate")
 _TENSOR_STEPS = ("train", "build")  # later steps depend on what they write
 RECORDS = {"train": "train", "build": "subspace", "evaluate": "accuracy"}
@@ -38,6 +40,11 @@ _STEP_KINDS: Kinds = {
     **dict.fromkeys(("peak_memory_bytes", "next_task"), _MAYBE),
     "output_change": (dict, type(None)),
 }
+
+
+def schema_of(step: str) -> str:
+    """Return what the record of a step says that it is."""
+    return f"ness.{RECORDS[step]}/1"
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
     """
     remedy = "restore it, or start over in another folder"
     try:
-        record = read_json(run.run, remedy=_way_to_a_run(run.path), kinds=_RUN_KINDS)
+        record = read_json(run.run, remedy=_way_to_a_run(run.path), schema=RUN, kinds=_RUN_KINDS)
     except DamagedError as error:
         raise DamagedError(error.what, remedy) from error
     if missing := sorted(_NEEDED_OF_RUN - record.keys()):
@@ -250,7 +257,7 @@ def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     remedy = f"run: {command(run.path, step, task)} --force"
-    return read_json(path, remedy=remedy, kinds=_STEP_KINDS)
+    return read_json(path, remedy=remedy, schema=schema_of(step), kinds=_STEP_KINDS)
 
 
 def _status(run: RunDir, task: int, step: str, record: Mapping[str, Any], why: str) -> str:

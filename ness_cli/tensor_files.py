@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from ness_cli.errors import DamagedError, InputError
-from ness_cli.files import write_chunks
+from ness_cli.files import later_version, write_chunks
 
 FORMAT = 1
 _KEY = "ness"
@@ -214,12 +214,13 @@ def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, torch.Tensor
         seal = found.pop(_SEAL, None)
     except _UNREADABLE as error:
         raise DamagedError(f"{path} is damaged: {error}", remedy) from error
+    number = found.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise later_version(path, f"of format {number}", FORMAT)
     if seal is not None and seal != _seal(tensors, found):
         raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
-    if found.get("format") != FORMAT:
-        raise InputError(
-            f"{path} has format {found.get('format')!r}; this version reads {FORMAT}", remedy
-        )
+    if number != FORMAT:
+        raise InputError(f"{path} has format {number!r}; this version reads {FORMAT}", remedy)
     return tensors, found
 
 

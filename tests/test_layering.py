@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ness_cli"
 ROWS = {
-    **dict.fromkeys(("errors", "words", "hashing", "allocator", "process_identity"), 0),
+    **dict.fromkeys(("errors", "words", "hashing", "allocator", "process_identity", "version"), 0),
     **dict.fromkeys(
         (
             "settings",

@@ -16,8 +16,9 @@ from ness_cli.data.formats.content import readable_sha256
 from ness_cli.data.store_images import write_images, write_refusals
 from ness_cli.data.stream_manifest import Manifest
 from ness_cli.data.stream_plan import content_hashes, content_of_all, opened_stream
-from ness_cli.data.task_stream import FOLDER_LENGTH, SCHEMA
+from ness_cli.data.task_stream import FOLDER_LENGTH
 from ness_cli.errors import DamagedError
+from ness_cli.extensions import STREAM
 from ness_cli.files import guarded, read_json, write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.lease import Lease
@@ -79,7 +80,7 @@ def prepare(
         with opened_stream(options, progress) as (planned, images):
             tasks = write_images(planned, images, folder, key)
         manifest = {
-            "schema": SCHEMA,
+            "schema": STREAM,
             "key": key,
             "content": content_of_all(contents),
             "contents": list(contents),
@@ -109,9 +110,9 @@ def prepared(cache: Path, key: str) -> Manifest | None:
         if folder.exists() and any(folder.iterdir()):
             raise DamagedError(f"the prepared images in {folder} are incomplete", _REMEDY)
         return None
-    manifest = read_json(path, remedy=_REMEDY)
+    manifest = read_json(path, remedy=_REMEDY, schema=STREAM)
     try:
-        is_known = (manifest["schema"], manifest["key"]) == (SCHEMA, key)
+        is_known = (manifest["schema"], manifest["key"]) == (STREAM, key)
         records = [each for task in manifest["tasks"] for each in task["splits"].values()]
         files = [(folder / each["file"], each["bytes"], each["sha256"]) for each in records]
     except (AttributeError, KeyError, TypeError) as error:

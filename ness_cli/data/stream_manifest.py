@@ -7,9 +7,10 @@ from typing import Any
 
 from ness_cli.data.normalisation import Constants, given_constants
 from ness_cli.data.stream_plan import plan_stream
-from ness_cli.data.task_stream import SCHEMA, SPLITS
+from ness_cli.data.task_stream import SPLITS
 from ness_cli.data.tasks.plan import TaskPlan
 from ness_cli.data.tasks.sampling import valid_count
+from ness_cli.extensions import STREAM
 from ness_cli.settings.sources.base import DataSettings
 
 _BYTES_PER_LABEL = 8
@@ -44,7 +45,7 @@ def plan(options: DataSettings) -> Manifest:
         constants = given_constants(task.options, channels)
         tasks.append(task_entry(task_number, task, constants, splits))
     return {
-        "schema": SCHEMA,
+        "schema": STREAM,
         "source": options.source,
         "image_shape": [channels, height, width],
         "shared_labels": planned.shared_labels,

@@ -12,8 +12,6 @@ import torch
 from ness_cli import tensor_files
 from ness_cli.errors import InputError
 
-SCHEMA = "ness.stream/2"
-"""What the manifest of a stream says it is."""
 SPLITS = ("train", "valid", "test")
 """What the images of a task are divided into."""
 FOLDER_LENGTH = 32

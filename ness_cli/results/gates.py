@@ -213,7 +213,9 @@ def _no_worse(
 
 def _saved(path: Path) -> dict[str, dict[str, Any]]:
     """Return tasks and means of the groups of a saved report, by name."""
-    document = read_json(path, remedy="make it: ness report RUN ... --json > FILE")
+    document = read_json(
+        path, remedy="make it: ness report RUN ... --json > FILE", schema="ness.report/1"
+    )
     try:
         return {
             str(group["name"]): {

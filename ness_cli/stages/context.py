@@ -10,7 +10,7 @@ from typing import Any
 from ness_cli import numerics, registry, run_state
 from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
-from ness_cli.data.task_stream import SCHEMA, TaskStream
+from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.extensions import extension_of, fingerprint_of, read_manifest
 from ness_cli.files import remove_file
@@ -26,6 +26,7 @@ from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.tracking import Tracking
+from ness_cli.version import own_version
 from ness_cli.words import printable
 from ness_cli.workplace import Workplace
 
@@ -55,11 +56,6 @@ class RunContext:
         numerics.configure(self.settings.compute)
         prepare = f"run: ness prepare --out {run.path}"
         manifest = read_manifest(run, self.run_record)
-        if manifest.get("schema") != SCHEMA:
-            raise InputError(
-                f"{run.path} was prepared by another version of ness ({manifest.get('schema')})",
-                "prepare it anew with another --out",
-            )
         self.stream = TaskStream(manifest, workplace.cache, remedy=prepare)
         self.tracking = Tracking(self)
         self._state: RunState | None = None
@@ -190,6 +186,12 @@ def read_settings(run: RunDir, record: Mapping[str, Any]) -> Settings:
         remedy = "put it right and run the same command again"
         raise SystemRefusedError(error.what, remedy) from error
     except SettingsError as error:
+        made_by, own = record.get("versions", {}).get("ness", ""), own_version()
+        if made_by not in ("", "unknown", own):
+            raise InputError(
+                f"{run.settings} was written by ness {made_by}, and this is {own}: {error.what}",
+                f"go on with that version: pip install ness-cli=={made_by}",
+            ) from error
         raise DamagedError(
             f"{run.settings} is damaged: {error.what}", "put it back as prepare wrote it"
         ) from error

@@ -16,13 +16,13 @@ from ness_cli.data.store import prepared as prepared_data
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.stream_plan import content_hashes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
-from ness_cli.extensions import read_extensions
+from ness_cli.extensions import STREAM, read_extensions
 from ness_cli.files import read_json, write_bytes, write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import read_run_record, require_same_run
+from ness_cli.run_state import RUN, read_run_record, require_same_run
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
@@ -165,7 +165,7 @@ def _made_again(
         if not extensions or are_needed(run, settings, extensions[0].first_task - 1):
             raise
         progress.note(f"{error.what}; {run.path} goes on without them")
-        return read_json(run.stream, remedy="put the files back"), False
+        return read_json(run.stream, remedy="put the files back", schema=STREAM), False
 
 
 def _prepare_again(
@@ -198,7 +198,7 @@ def _record(
     if weights is not None:
         parts += [weights["file"], weights["sha256"]]
     return {
-        "schema": "ness.run/1",
+        "schema": RUN,
         "fingerprint": sha256_of_text("/".join(parts)),
         "identity": settings.identity(),
         "preset": resolved.preset,

@@ -17,6 +17,7 @@ from ness_cli.methods.files import Tensors
 from ness_cli.processes import current_processes
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.run_files import RunFiles
+from ness_cli.version import own_version
 
 
 class StepRecord:
@@ -60,7 +61,7 @@ class StepRecord:
         context = self.context
         name = run_state.RECORDS[self.step]
         record: dict[str, Any] = {
-            "schema": f"ness.{name}/1",
+            "schema": run_state.schema_of(self.step),
             "task": self.task,
             "fingerprint": context.fingerprint(self.task, self.step),
             "inputs": self.files.inputs,
@@ -105,5 +106,9 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that may matter to the numbers."""
-    return {"python": platform.python_version(), "torch": torch.__version__}
+    """Return the versions that may matter to the numbers, and that of this program."""
+    return {
+        "ness": own_version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

@@ -21,6 +21,7 @@ from ness_cli.settings.study_files import StudyFile, read_study
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED
 
 _LAST_LINES = 200
+_SCHEMA = "ness.study/1"
 _HOW = {"engine", "device"}  # what the record of a study says besides its file
 
 
@@ -79,7 +80,7 @@ class StudyFolder:
         values = study.settings.model_dump(mode="json", exclude_unset=True)
         text = yaml_files.dump({**values, "base": study.base})
         write_bytes(self.settings, text.encode())
-        content = {"schema": "ness.study/1", "file": str(study.path.absolute()), **how}
+        content = {"schema": _SCHEMA, "file": str(study.path.absolute()), **how}
         write_record(self.record, content)
 
     def remembered(self) -> tuple[StudyFile, dict[str, Any]]:
@@ -90,7 +91,8 @@ class StudyFolder:
             DamagedError: If a file does not read back.
         """
         remedy = f"ness study run FILE --out {shlex.quote(str(self.path))} writes it anew"
-        how = read_json(self.record, remedy=remedy, kinds=dict.fromkeys(_HOW, (str,)))
+        kinds = dict.fromkeys(_HOW, (str,))
+        how = read_json(self.record, remedy=remedy, schema=_SCHEMA, kinds=kinds)
         if missing := sorted(_HOW - how.keys()):
             raise DamagedError(f"{self.record} is damaged: it lacks {', '.join(missing)}", remedy)
         return read_study(self.settings), how

@@ -41,7 +41,7 @@ def test_a_run_of_another_version_is_refused(tmp_path):
     _prepare(tmp_path)
     path = tmp_path / "run" / "stream.json"
     put_values(path, {"schema": "ness.stream/1"})
-    with pytest.raises(InputError, match="another version"):
+    with pytest.raises(InputError, match="an earlier version"):
         RunContext(RunDir(tmp_path / "run"), Workplace(tmp_path / "cache", device="cpu"))
 
 
