@@ -109,9 +109,15 @@ class Processes:
         (ended,) = self._ask(arguments, **more)
         return ended
 
-    def ness_divided(self, *arguments: object, moment: Moment | None = None) -> list[Ended]:
+    def ness_divided(
+        self,
+        *arguments: object,
+        moment: Moment | None = None,
+        before: tuple[str, str, dict] | None = None,
+    ) -> list[Ended]:
         """Run it in two processes that make a step together; a moment is one of the first."""
-        return self._ask(arguments, moment=moment and asdict(moment), size=2, is_divided=True)
+        more = {"moment": moment and asdict(moment), "before": before}
+        return self._ask(arguments, **more, size=2, is_divided=True)
 
     def python(self, program: str, *arguments: object, size: int = 1) -> list[Ended]:
         """Run a Python program, in several processes at once if ``size`` says so."""

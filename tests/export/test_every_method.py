@@ -34,10 +34,11 @@ REFUSALS = {"torch": HOOKED, "peft": HOOKED, "merged": HOOKED | OF_A_TASK}
 
 
 def _marks(case, form):
-    # A graph is converted from the program that pt2 holds: of networks with nothing but weights
-    # one stands for all, which take a second each.
-    is_plain = case not in HOOKED | OF_A_TASK | {"ness": ""}
-    return [pytest.mark.slow] if form == "onnx" and is_plain else []
+    # Programs are converted from the network, not from what trained it: of networks with nothing
+    # but weights one stands for all, and weights made anew for a task are weights.
+    converted = {"pt2": HOOKED | OF_A_TASK, "onnx": HOOKED, "merged": HOOKED | OF_A_TASK}
+    stands_for_all = case == "ness" or case in converted.get(form, CASES)
+    return [] if stands_for_all else [pytest.mark.slow]
 
 
 EXPORTS = [

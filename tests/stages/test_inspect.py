@@ -18,6 +18,7 @@ from ness_cli.results.inspection import spectrum_picture
 
 SMALL = [
     *("--preset", "digits", "data.num_tasks=3", "train.epochs=3", "net.hidden=[24, 16]"),
+    "data.limit_per_class=30",
     *("net.batch_norm=true", "evaluate.batch_size=100"),
 ]
 PROMISE = 1e-3

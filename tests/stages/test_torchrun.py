@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import Moment, Processes
+from forked import Ended, Moment, Processes
 from rounding import assert_same_gram
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -54,17 +54,40 @@ def _divided(processes: Processes, *arguments: object) -> None:
         assert ended.code == 0, ended.err
 
 
-def test_training_divided_in_two_is_training_to_rounding(learned, tmp_path):
+def _torchrun(*arguments: object) -> Ended:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    return Ended(0, ended.returncode, ended.stdout, ended.stderr)
+
+
+def _both(ended: list[Ended]) -> Ended:
+    """Return what a launcher of two processes shows."""
+    out, err = ("".join(getattr(each, name) for each in ended) for name in ("out", "err"))
+    return Ended(0, max(each.code != 0 for each in ended), out, err)
+
+
+IN_FORKS_OR_BY_TORCHRUN = pytest.mark.parametrize(
+    "is_forked", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["forks", "torchrun"]
+)
+
+
+@IN_FORKS_OR_BY_TORCHRUN
+def test_training_divided_in_two_is_training_to_rounding(processes, learned, tmp_path, is_forked):
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
     run = _copy(learned, tmp_path / "run", *gone)
     text = (run / "settings.yaml").read_text()
     assert "seconds: 0.0" in text
     # The processes then ask each other only now and then whether to save or stop.
     (run / "settings.yaml").write_text(text.replace("seconds: 0.0", "seconds: 60.0"))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launcher, "-m", "ness_cli", "train-task", str(run), "--json"]
-    out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900).stdout
-    assert json.loads(out)["record"]["processes"] == 2  # one document, from one process
+    step = ("train-task", run, "--json")
+    ended = (
+        _both(processes.ness_divided(*step, "--threads", 1))
+        if is_forked
+        else _torchrun("-m", "ness_cli", *step)
+    )
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["record"]["processes"] == 2  # one document, from one process
     one, two = (load_file(r / "task-02" / "model.safetensors") for r in (learned, run))
     first = load_file(learned / "task-01" / "model.safetensors")
     for name, tensor in one.items():
@@ -139,40 +162,40 @@ def test_stopped_halfway_two_processes_go_on_with_the_same_bytes(processes, lear
 
 
 FAILING = """
-import os, signal
+import sys
+sys.path.insert(0, {tests!r})
+from stages.one_fails import fail_in_the_second
+fail_in_the_second(is_killed={is_killed})
 from ness_cli.cli.app import main
-from ness_cli.engine.fit import Fit
-from ness_cli.errors import NumericalError
-
-def fail(fit):
-    if {is_killed}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    raise NumericalError("no number", "look at it")
-
-if os.environ["RANK"] == "1":
-    Fit._step_boundary = fail
 main()
 """
 
 
+@IN_FORKS_OR_BY_TORCHRUN
 @pytest.mark.parametrize("is_killed", [False, True])
-def test_one_process_that_fails_ends_all_with_one_message(learned, tmp_path, is_killed):
+def test_one_process_that_fails_ends_all_with_one_message(
+    processes, learned, tmp_path, is_killed, is_forked
+):
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
     run = _copy(learned, tmp_path / "run", *gone)
-    (tmp_path / "failing.py").write_text(FAILING.format(is_killed=is_killed))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launcher, str(tmp_path / "failing.py"), "train-task", str(run)]
-    ended = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=900)
-    assert ended.returncode == 1
-    said = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    found = json.loads(ended.stdout)["error"]
+    step = ("train-task", run, "--json")
+    if is_forked:
+        failing = ("stages.one_fails", "fail_in_the_second", {"is_killed": is_killed})
+        ended = _both(processes.ness_divided(*step, "--threads", 1, before=failing))
+    else:
+        program = FAILING.format(tests=str(Path(__file__).parents[1]), is_killed=is_killed)
+        (tmp_path / "failing.py").write_text(program)
+        ended = _torchrun(tmp_path / "failing.py", *step)
+    assert ended.code == 1
+    said = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    found = json.loads(ended.out)["error"]
     if is_killed:
         assert said == ["error: another process of this step has ended"]
         assert found["exit_code"] == 8
     else:
         assert said == ["error: no number"]
         assert (found["what"], found["exit_code"]) == ("process 1: no number", 6)
-    assert "Connection closed" not in ended.stderr
+    assert "Connection closed" not in ended.err
 
 
 @pytest.mark.parametrize("command", ["run", "evaluate"])
