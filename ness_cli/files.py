@@ -77,7 +77,7 @@ def write_chunks(
 
 
 def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -> None:
-    _make_folder(path.parent)
+    make_folder(path.parent)
     temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
@@ -94,7 +94,7 @@ def _write(path: Path, chunks: Iterable[bytes | memoryview], *, durable: bool) -
         _flush(path.parent)
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
     """Make a folder and those above it, unless they are there; what was made survives a crash."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If the system refuses.
     """
-    _make_folder(path.parent)
+    make_folder(path.parent)
     # Without a dot in the middle: ".model.v2.abc.tmp" is not of "model".
     leftovers = re.compile(rf"\.{re.escape(path.name)}\.[^.]+\.tmp")
     for other in path.parent.iterdir():
@@ -152,12 +152,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     _flush(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, below: str = "**/") -> None:
     """Remove what writes that were killed halfway left in a folder nobody else writes to.
 
     Folders that ``whole_folder`` left are its own to remove.
+
+    Args:
+        folder: The folder.
+        below: Which folders in it belong to it, as a pattern: all, or with ``""`` none.
     """
-    for path in folder.rglob(".*.tmp"):
+    for path in folder.glob(f"{below}.*.tmp"):
         if not path.is_dir():
             path.unlink(missing_ok=True)
 

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ness_cli.errors import LockedError
+from ness_cli.files import make_folder
 from ness_cli.process_identity import ProcessIdentity, this_process
 
 BEAT_SECONDS = 15.0
@@ -273,7 +274,7 @@ class Lease:
     @contextlib.contextmanager
     def _candidate(self) -> Iterator[tuple[Path, str]]:
         """Write a complete entry under a name of its own."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         candidate = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
         try:
             yield candidate, self._write(candidate)

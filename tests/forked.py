@@ -146,11 +146,16 @@ def _serve() -> None:
         size = request.get("size", 1)
         environments = _divided(size) if request.get("is_divided") else [{}] * size
         with tempfile.TemporaryDirectory() as folder:
+            all_ended, own_end = os.pipe()
             pids = [
                 _start(request, environment, Path(folder) / str(rank))
                 for rank, environment in enumerate(environments)
             ]
+            os.close(own_end)
             ended = [_wait(pid, Path(folder) / str(rank)) for rank, pid in enumerate(pids)]
+            if request["before"]:
+                os.read(all_ended, 1)  # returns when those that they have forked have ended too
+            os.close(all_ended)
         print(json.dumps(ended), flush=True)
 
 

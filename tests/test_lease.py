@@ -209,6 +209,13 @@ def test_silence_of_one_holder_is_not_counted_against_the_next(tmp_path):
     assert clock.seconds == pytest.approx(2 * PATIENCE_SECONDS, abs=1)
 
 
+def test_the_folder_of_a_lease_is_on_the_disk(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(files, "_flush", flushed.append)
+    with RunDir(tmp_path / "runs" / "run").lock():
+        assert set(flushed) == {tmp_path, tmp_path / "runs"}
+
+
 def test_a_copied_folder_is_held_by_nobody(tmp_path):
     run = RunDir(tmp_path / "run")
     with run.lock():

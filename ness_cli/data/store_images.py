@@ -16,15 +16,20 @@ from ness_cli.data.stream_plan import StreamPlan
 from ness_cli.data.tasks.plan import Splits, TaskPlan
 from ness_cli.data.tasks.sampling import split_off, valid_count
 from ness_cli.errors import SystemRefusedError
+from ness_cli.files import remove_leftovers
 
 
 def write_images(
     planned: StreamPlan, images: Iterator[Splits], folder: Path, key: str
 ) -> list[dict[str, Any]]:
-    """Write the images of every task, and return what the manifest says of the tasks."""
+    """Write the images of every task, and return what the manifest says of the tasks.
+
+    The folder is held by this process: what one that was killed left half written is removed.
+    """
     with write_refusals(folder):
         # First of all: what is written over must not look complete meanwhile.
         (folder / "stream.json").unlink(missing_ok=True)
+        remove_leftovers(folder)
     tasks = []
     constants: dict[int, Constants] = {}
     for task_number, (task, found) in enumerate(zip(planned.tasks, images, strict=True), 1):

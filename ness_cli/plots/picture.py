@@ -108,7 +108,7 @@ def save(picture: Picture, path: Path) -> None:
     Raises:
         OSError: If the system refuses.
     """
-    write_bytes(path, render(picture, path.suffix.lower()), durable=False)
+    write_bytes(path, render(picture, path.suffix.lower()))
 
 
 def render(picture: Picture, ending: str, *, dpi: int = 160, is_transparent: bool = False) -> bytes:

@@ -113,7 +113,7 @@ def save(found: Report, folder: Path, stem: str = "report") -> list[Path]:
         own = report_format(name)
         if own.SUFFIX:
             path = folder / f"{stem}.{own.SUFFIX}"
-            write_bytes(path, own.render(found).encode(), durable=False)
+            write_bytes(path, own.render(found).encode())
             written.append(path)
     return written
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError, InputError, NessError
-from ness_cli.files import read_json, write_bytes, write_record
+from ness_cli.files import read_json, remove_leftovers, write_bytes, write_record
 from ness_cli.lease import Lease
 from ness_cli.process_identity import ProcessIdentity
 from ness_cli.run_dir import RunDir
@@ -154,6 +154,8 @@ class StudyFolder:
         """
         remedy = f"wait for it, or: ness study stop {self.path}"
         with Lease(self.path / ".lock", note=note, remedy=remedy).held():
+            # Its own only: runs that are under way write below.
+            remove_leftovers(self.path, "")
             yield
 
     def holder(self) -> ProcessIdentity | None:

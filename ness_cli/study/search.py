@@ -59,11 +59,21 @@ class TrialResult:
         return self.scores[max(self.scores)] if self.scores else None
 
 
+class _NoLock:
+    """The lease of the study keeps other processes off; one more would be left behind by a kill."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 class Search:
     """A search for the settings with the highest validation accuracy.
 
     Args:
-        folder: Where its journal lies.
+        folder: Where its journal lies; of a study that this process holds.
         settings: Space, numbers and seed.
 
     Raises:
@@ -199,7 +209,7 @@ def _suggested(trial: optuna.trial.Trial, key: str, values: list[Any] | RangeSet
 
 
 def _storage(optuna: Any, journal: Path) -> Any:
-    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    backend = optuna.storages.journal.JournalFileBackend(str(journal), lock_obj=_NoLock())
     return optuna.storages.JournalStorage(backend)
 
 

@@ -8,11 +8,13 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from faults.layer import FAULTS
+from faults.power import MODES
 from faults.scenes import IMPORTS, SCENES, World
-from faults.trials import POWER, Tally, Trials
+from faults.trials import POWER, TWICE, Tally, Trials
 from forked import Processes
 
 
@@ -22,10 +24,11 @@ def main() -> int:
     parser.add_argument("--scenes", default="", help="commands, separated by commas; all if empty")
     parser.add_argument("--faults", default="", help="kinds of faults, likewise")
     parser.add_argument("--most", type=int, default=0, help="of a kind for a command; 0: all")
+    parser.add_argument("--minutes", type=float, default=0, help="of time; 0: as long as it takes")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     asked = parser.parse_args()
     scenes = asked.scenes.split(",") if asked.scenes else list(SCENES)
-    kinds = asked.faults.split(",") if asked.faults else [*list(FAULTS)[1:], POWER]
+    kinds = asked.faults.split(",") if asked.faults else [*list(FAULTS)[1:], TWICE, POWER]
     memory = (
         "/dev/shm" if os.path.isdir("/dev/shm") else None
     )  # nothing here outlives a crash anyway
@@ -34,9 +37,16 @@ def main() -> int:
         trials = Trials(World(Path(folder, "world"), processes), Path(folder))
         started = time.monotonic()
         for name in scenes:
-            _try(trials, name, kinds, asked.most, asked.seed)
+            if asked.minutes and time.monotonic() - started > 60 * asked.minutes:
+                print(f"{name}: no time left", file=sys.stderr)
+                continue
+            try:
+                _try(trials, name, kinds, asked.most, asked.seed)
+            except AssertionError as error:
+                trials.tally.losses.append(f"{name}: {error}")
+                print(f"not tried: {trials.tally.losses[-1]}", file=sys.stderr)
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    print(table(trials.tally))
+    print(table(trials.tally, 0, "fault"), table(trials.tally, 1, "command"), sep="\n\n")
     return 1 if trials.tally.losses else 0
 
 
@@ -46,22 +56,31 @@ def _try(trials: Trials, name: str, kinds: list[str], most: int, seed: int) -> N
     for kind in kinds:
         rng = random.Random(f"{seed} {name} {kind}")
         if kind == POWER:
-            trials.lose_power(scene, most=most, rng=rng)
-            continue
-        points = trials.points(scene, kind)
-        if most and len(points) > most:
-            points = sorted(rng.sample(points, most))
-        for number in points:
-            trials.strike(scene, kind, number)
+            disks = trials.disks(scene)
+            for mode in MODES:
+                found = [disk for disk in disks if disk["mode"] == mode]
+                for disk in rng.sample(found, min(most or len(found), len(found))):
+                    trials.lose_power(scene, disk)
+        elif kind == TWICE:
+            for _ in range(most or len(trials.points(scene, "kill -9"))):
+                trials.strike_twice(scene, rng)
+        else:
+            points = trials.points(scene, kind)
+            for number in sorted(rng.sample(points, min(most or len(points), len(points)))):
+                trials.strike(scene, kind, number)
 
 
-def table(tally: Tally) -> str:
-    """Return how many faults of each kind were tried and survived, as lines of text."""
-    rows = [(name, n, tally.survived[name]) for name, n in tally.tried.items()]
-    rows.append(("together", sum(r[1] for r in rows), sum(r[2] for r in rows)))
-    lines = [f"{'fault':<24}{'tried':>8}{'survived':>10}{'lost':>6}"]
-    lines += [f"{name:<24}{tried:>8}{ok:>10}{tried - ok:>6}" for name, tried, ok in rows]
-    return "\n".join(lines)
+def table(tally: Tally, by: int, title: str) -> str:
+    """Return how many faults were tried and survived, by kind (0) or command (1), as text."""
+    tried, survived = Counter[str](), Counter[str]()
+    for key, number in tally.tried.items():
+        tried[key[by]] += number
+        survived[key[by]] += tally.survived[key]
+    rows = [*tried, "together"]
+    tried["together"], survived["together"] = tried.total(), survived.total()
+    lines = [f"{title:<24}{'tried':>8}{'survived':>10}{'lost':>6}"]
+    lines += [f"{r:<24}{tried[r]:>8}{survived[r]:>10}{tried[r] - survived[r]:>6}" for r in rows]
+    return "\n".join([*lines, *([f"missed: {len(tally.missed)}"] if tally.missed else [])])
 
 
 if __name__ == "__main__":

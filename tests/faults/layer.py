@@ -35,14 +35,21 @@ class Fault:
         number: The call that goes wrong, from 1; 0 for none.
         what: How, a key of ``FAULTS``; ``trace`` for nothing.
         trace: File that the kind and the path of every call are written into at the end.
+        mark: File that the kind and the path of the call that went wrong are written into, then.
         crash: Folder that what a power loss would leave, at every call, is written into.
+        brought: Folders that other processes write into meanwhile, for ``crash``.
+        writer: How this process writes files, a key of ``faults.broken.WRITERS``; empty for as it
+            does.
     """
 
     folders: Sequence[str]
     number: int = 0
     what: str = "trace"
     trace: str = ""
+    mark: str = ""
     crash: str = ""
+    brought: Sequence[str] = ()
+    writer: str = ""
 
 
 class Layer:
@@ -75,9 +82,12 @@ class Layer:
         self.on_change(kind, path)
         if self.refusal is not None:
             self.refusal(kind, path)
-        if self.count != self.fault.number:
+        own = FAULTS[self.fault.what]
+        if self.count != self.fault.number or kind not in own.calls:
             return ""
-        return FAULTS[self.fault.what].strike(self, kind, path) or ""
+        if self.fault.mark:
+            Path(self.fault.mark).write_text(json.dumps([kind, path]))
+        return own.strike(self, kind, path) or ""
 
     def finish(self) -> None:
         """Write down the calls, and what is there now that the command has ended."""
@@ -152,29 +162,39 @@ def _clock(layer: Layer, _kind: str, _path: str) -> None:
 
 _NAMES = ("create", "rename", "link", "unlink", "mkdir", "rmdir")
 _SPACE = ("create", "write", "fsync", "rename", "link", "mkdir")
+_ANY = (*CHANGES, "read", "compute")
 FAULTS = {
     "trace": Kind(lambda *_: None, (), (0,)),
     "kill -9": Kind(_signal(signal.SIGKILL), CHANGES, (-signal.SIGKILL,)),
     "killed in a write": Kind(lambda *_: "torn", ("write",), (-signal.SIGKILL,)),
-    "SIGHUP": Kind(_signal(signal.SIGHUP), ("write", "rename", "read"), (-signal.SIGHUP, 75, 0)),
-    "SIGTERM": Kind(_signal(signal.SIGTERM), ("write", "rename", "read", "compute"), (75, 0)),
-    "SIGUSR1": Kind(_signal(signal.SIGUSR1), ("write", "rename", "read", "compute"), (75, 0)),
-    "Ctrl-C": Kind(_signal(signal.SIGINT), ("write", "rename", "read", "compute"), (75, 0)),
-    "Ctrl-C twice": Kind(_twice, (*CHANGES, "read", "compute"), (130,)),
-    "disk full": Kind(_from_now_on(errno.ENOSPC, _SPACE), _SPACE, (8,)),
-    "permission denied": Kind(_from_now_on(errno.EACCES, _NAMES), _NAMES, (8,)),
-    "read-only": Kind(_from_now_on(errno.EROFS, (*_NAMES, "chmod")), (*_NAMES, "chmod"), (8,)),
-    "I/O error": Kind(_once(errno.EIO), (*CHANGES, "read"), (8,)),
-    "too many open files": Kind(_once(errno.EMFILE), ("create", "read"), (8,)),
-    "may not be read": Kind(_once(errno.EACCES), ("read",), (8,)),
+    "SIGHUP": Kind(_signal(signal.SIGHUP), _ANY, (75, 0)),
+    "SIGTERM": Kind(_signal(signal.SIGTERM), _ANY, (75, 0)),
+    "SIGUSR1": Kind(_signal(signal.SIGUSR1), _ANY, (75, 0)),
+    "Ctrl-C": Kind(_signal(signal.SIGINT), _ANY, (75, 0)),
+    "Ctrl-C twice": Kind(_twice, _ANY, (130, 0)),
+    "disk full": Kind(_from_now_on(errno.ENOSPC, _SPACE), _SPACE, (8, 0)),
+    "permission denied": Kind(_from_now_on(errno.EACCES, _NAMES), _NAMES, (8, 0)),
+    "read-only": Kind(_from_now_on(errno.EROFS, (*_NAMES, "chmod")), (*_NAMES, "chmod"), (8, 0)),
+    "I/O error": Kind(_once(errno.EIO), (*CHANGES, "read"), (8, 0)),
+    "too many open files": Kind(_once(errno.EMFILE), ("create", "read"), (8, 0)),
+    "may not be read": Kind(_once(errno.EACCES), ("read",), (8, 0)),
     "short write": Kind(lambda *_: "half", ("write",), (0,)),
-    "out of memory": Kind(_memory, ("write", "read", "compute"), (8,)),
+    "out of memory": Kind(_memory, ("write", "read", "compute"), (8, 0)),
     "clock jump": Kind(_clock, ("write", "rename", "read"), (0,)),
 }
-"""Every way to go wrong, by name."""
+"""Every way to go wrong, by name; code 0 where the command could do without, or was through."""
 
 
 # -- between Python and the system ---------------------------------------------------------------
+
+_installed: list[Layer] = []
+
+
+def stand_back() -> None:
+    """Let all calls of this process pass from now on."""
+    for each in _installed:
+        each.fault, each.refusal, each.shift = Fault(()), None, 0.0
+        each.on_change = each.on_fsync = lambda *_: None
 
 
 def install(**fault: object) -> Callable[[], None]:
@@ -184,11 +204,17 @@ def install(**fault: object) -> Callable[[], None]:
         fault: The attributes of a ``Fault``.
     """
     layer = Layer(Fault(**fault))
+    _installed.append(layer)
     fault = layer.fault
+    if fault.writer:
+        from faults.broken import use
+
+        use(fault.writer)
     if fault.crash:
+        from faults.children import paused
         from faults.power import Disk
 
-        disk = Disk(fault.folders, Path(fault.crash))
+        disk = Disk(fault.folders, Path(fault.crash), fault.brought, paused)
         layer.on_change, layer.on_fsync = disk.before, disk.after_fsync
     _wrap_names(layer)
     _wrap_handles(layer)
@@ -218,6 +244,7 @@ def _wrap_names(layer: Layer) -> None:
         "replace": "rename",
         "link": "link",
         "chmod": "chmod",
+        "utime": "chmod",
     }
     for name, kind in kinds.items():
         original = getattr(os, name)

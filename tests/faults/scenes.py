@@ -1,35 +1,47 @@
-"""Commands on a tiny run: the files that each begins with, and what it leaves undisturbed."""
+"""Commands on tiny runs: the files that each begins with, and what it leaves undisturbed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from faults.contents import comparable
 from forked import Ended, Processes
 from PIL import Image
 
-from ness_cli.hashing import sha256_of_file
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_state
 
-SMALL = (
-    *("--preset", "digits", "data.protocol=split", "data.classes_per_task=2", "data.num_tasks=2"),
-    *("data.limit_per_class=8", "train.epochs=1", "net.hidden=[6,5]", "checkpoint.seconds=0"),
-    *("storage.progress_picture=false", "track.to=[jsonl]"),
+_DATA = (
+    *("data.protocol=split", "data.classes_per_task=2", "data.limit_per_class=8"),
+    *("train.epochs=1", "net.hidden=[6,5]", "checkpoint.seconds=0", "track.to=[jsonl]"),
 )
+SMALL = (*_DATA, "data.num_tasks=2", "storage.progress_picture=false")
+_STUDY = {
+    "base": "digits",
+    "seeds": [1],
+    "settings": [*_DATA, "data.num_tasks=1", "storage.progress_picture=false"],
+    "rows": {"plain": [], "looser": ["methods.ness.eps1=0.1"]},
+}
+_SEARCH = {
+    **{key: _STUDY[key] for key in ("base", "seeds", "settings")},
+    "search": {"space": {"train.lr": [0.02, 0.1]}, "trials": 2, "random": 1},
+}
 IMPORTS = (
     *(f"ness_cli.cli.{name}" for name in ("extend_run", "fork_run", "predict_images")),
     *(f"ness_cli.cli.{name}" for name in ("prepare_targets", "run_study", "jobs", "gates")),
     *(f"ness_cli.stages.{name}" for name in ("export", "inspect", "predict", "prune", "report")),
     *(f"ness_cli.stages.{name}" for name in ("run", "verify", "prepared_data")),
-    *("ness_cli.export.formats.torch", "ness_cli.trackers.jsonl", "ness_cli.study.engines.local"),
-    *("ness_cli.plots.progress", "matplotlib.backends.backend_agg", "faults.layer", "faults.power"),
-    "faults.warm",
+    *(
+        "ness_cli.export.formats.torch",
+        "ness_cli.export.formats.peft",
+        "ness_cli.trackers.jsonl",
+        "ness_cli.study.engines.local",
+    ),
+    *("faults.layer", "faults.power", "faults.broken", "faults.warm", "faults.children"),
     *(f"ness_cli.results.formats.{name}" for name in ("csv", "json", "latex", "markdown", "text")),
 )
 
@@ -43,30 +55,31 @@ class Scene:
         command: What is typed after ``ness``; ``{}`` stands for the folder that all lies in.
         after: The scene whose files it begins with, empty for none.
         done: Tells whether a second try would be refused because the first one was through.
+        brings: Folders that processes of its own write into; a power loss leaves them as they are.
     """
 
     name: str
     command: tuple[str, ...]
     after: str = ""
     done: Callable[[Path], bool] = lambda _folder: False
-
-
-_TIMES = ("log.txt", "events.jsonl", "progress.json")
-_TIME = re.compile(
-    rb'"(seconds|train_seconds|finished|created|peak_memory_bytes|seal|epoch_seconds)": [^,\n}]*'
-)
-_CHANCE = re.compile(r"[.][a-z0-9_]+[.]tmp")  # of names that are not final
-
-
-def _without_chance(path: Path) -> str:
-    return _CHANCE.sub(".tmp", str(path))
+    brings: tuple[str, ...] = ()
 
 
 def _num_tasks(folder: Path) -> int:
     return read_state(RunDir(folder / "run")).num_tasks
 
 
+def _is_copied(folder: Path) -> bool:
+    return (folder / "mine.yaml").exists()
+
+
 RUN = "{}/run"
+PICTURED = ("--preset", "digits", *_DATA, "data.num_tasks=1")
+SEEDS = (*("--preset", "digits", "--seeds", "1,2", "--jobs", "2", "--threads", "1"), *SMALL)
+STUDY = ("--out", "{}/study", "--jobs", "2")
+STUDIED = ("{}/study/plain", "{}/study/looser", "{}/cache")
+TUNE = ("--out", "{}/tuned", "--jobs", "1")
+TUNED = ("{}/tuned/lr=0.02", "{}/tuned/lr=0.1", "{}/cache")
 SCENES = {
     scene.name: scene
     for scene in (
@@ -79,6 +92,8 @@ SCENES = {
         Scene("train-task --force", ("train-task", RUN, "--task", "2", "--force"), "run"),
         Scene("build-subspace --force", ("build-subspace", RUN, "--task", "1", "--force"), "run"),
         Scene("report", ("report", RUN, "--save", "{}/report"), "run"),
+        Scene("run with a picture", ("run", "--out", "{}/pictured", *PICTURED)),
+        Scene("run of two seeds", ("run", "--out", "{}/seeds", *SEEDS), brings=("{}/seeds",)),
         Scene("inspect", ("inspect", RUN), "run"),
         Scene("status", ("status", RUN), "run"),
         Scene("verify", ("verify", RUN, "--evaluate"), "run"),
@@ -88,6 +103,11 @@ SCENES = {
             ("extend", RUN, "data.num_tasks=1"),
             "run",
             done=lambda folder: _num_tasks(folder) == 3,
+        ),
+        Scene(
+            "run extended",
+            ("run", "--out", RUN),
+            "extend",
         ),
         Scene(
             "extend --undo",
@@ -107,8 +127,21 @@ SCENES = {
             "run",
             done=lambda folder: (folder / "export").exists(),
         ),
+        Scene(
+            "export peft",
+            ("export", RUN, "{}/adapter", "--to", "peft"),
+            "run",
+            done=lambda folder: (folder / "adapter").exists(),
+        ),
         Scene("prune", ("prune", RUN), "run"),
+        Scene("run again", ("run", "--out", RUN), "prune"),
+        Scene("cache ls", ("cache", "ls"), "run"),
         Scene("cache prune", ("cache", "prune", "--runs", "{}/other"), "run"),
+        Scene("presets cp", ("presets", "cp", "digits", "{}/mine.yaml"), done=_is_copied),
+        Scene("study run", ("study", "run", "{}/study.yaml", *STUDY), "run", brings=STUDIED),
+        Scene("study status", ("study", "status", "{}/study"), "study run"),
+        Scene("study table", ("study", "table", "{}/study", "--save", "{}/table"), "study run"),
+        Scene("tune", ("tune", "{}/search.yaml", *TUNE), "run", brings=TUNED),
     )
 }
 """Every scene by its name."""
@@ -128,43 +161,33 @@ class World:
         self._before: dict[str, Path] = {"": folder / "empty"}
         self._before[""].mkdir(parents=True)
         self._expected: dict[str, dict[str, str]] = {}
-        (folder / "run").mkdir()
 
     def type(self, command: tuple[str, ...], **how: object) -> Ended:
         """Type a command."""
-        typed = [word.replace("{}", str(self.here)) for word in command]
-        return self._processes.ness(*typed, **how)
+        return self._processes.ness(*self.placed(command), **how)
+
+    def placed(self, words: tuple[str, ...]) -> list[str]:
+        """Return words of a scene with the folder that all lies in."""
+        return [word.replace("{}", str(self.here)) for word in words]
 
     def begin(self, scene: Scene) -> None:
         """Put the files in place that a scene begins with."""
         before = self._after(scene.after)
-        shutil.rmtree(self.here, ignore_errors=True)
+        self.clear()
         shutil.copytree(before, self.here)
 
     def clear(self) -> None:
         """Remove all files."""
-        shutil.rmtree(self.here)
+        shutil.rmtree(self.here, ignore_errors=True)
 
-    def expected(self, scene: Scene) -> dict[str, str]:
-        """Return the hashes of the tensor files that a scene leaves undisturbed."""
+    def play(self, scene: Scene) -> None:
+        """Find out what a scene leaves undisturbed, if that is not known yet."""
         self._after(scene.name)
-        return self._expected[scene.name]
 
-    def state(self) -> str:
-        """Return a hash of all files but for what differs from time to time."""
-        digest = hashlib.sha256()
-        for path in sorted(self.here.rglob("*"), key=_without_chance):
-            if path.name in _TIMES or path.name.startswith(".lock-"):
-                continue
-            digest.update(f"{_without_chance(path)}\n".encode())
-            if path.is_file():
-                digest.update(_TIME.sub(b"", path.read_bytes()))
-        return digest.hexdigest()
-
-    def tensors(self) -> dict[str, str]:
-        """Return the hash of every tensor file that is there now."""
-        found = sorted(self.here.rglob("*.safetensors"))
-        return {str(path.relative_to(self.here)): sha256_of_file(path) for path in found}
+    def others(self, scene: Scene) -> list[str]:
+        """Return the files that are not what the scene, once played, left undisturbed."""
+        expected, found = self._expected[scene.name], comparable(self.here)
+        return sorted(p for p in expected.keys() | found if expected.get(p) != found.get(p))
 
     def _after(self, name: str) -> Path:
         if name not in self._before:
@@ -174,36 +197,22 @@ class World:
             assert ended.code == 0, ended.err
             if name == "run":
                 self._add_beside()
-            self._expected[name] = self.tensors()
+            self._expected[name] = comparable(self.here)
             place = self._folder / "after" / name
             shutil.copytree(self.here, place)
             self._before[name] = place
         return self._before[name]
 
     def _add_beside(self) -> None:
-        """Add images to predict, and a run whose images are others."""
+        """Add images to predict, a run whose images are others, a study and a search."""
         (self.here / "images").mkdir()
         for number in range(3):
             image = Image.new("L", (8, 8), 40 * number)
             image.save(self.here / "images" / f"{number}.png")
         (self.here / "other").mkdir()
-        other = {"num_tasks": 0, "stream_key": "0" * 64, "fingerprint": ""}
+        other = json.loads((self.here / "run" / "run.json").read_text())
+        del other["seal"]
+        other |= {"num_tasks": 0, "stream_key": "0" * 64}
         (self.here / "other" / "run.json").write_text(json.dumps(other))
-
-
-def broken_promises(here: Path) -> Iterator[str]:
-    """Yield what is wrong with a run: steps that are said to be done and whose files are others."""
-    for path in sorted(here.glob("*/run.json")):
-        run = RunDir(path.parent)
-        state = read_state(run)
-        for step in state.steps:
-            removed = step.record.get("removed", [])
-            for name, sha256 in step.record.get("outputs", {}).items():
-                file = run.path / name
-                if step.is_done and name not in removed and sha256_of_file(file) != sha256:
-                    yield f"{file} is not what the record of its step says"
-
-
-def error_of(ended: Ended) -> dict:
-    """Return the document of a command that was typed with ``--json``."""
-    return json.loads(ended.out)["error"]
+        for name, study in (("study", _STUDY), ("search", _SEARCH)):
+            (self.here / f"{name}.yaml").write_text(json.dumps(study))

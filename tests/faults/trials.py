@@ -1,65 +1,102 @@
-"""A command meets a fault, is typed again, and must leave the bits of one that met none."""
+"""A command meets a fault, is typed again, and must leave the files of one that met none."""
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from json import loads
 from pathlib import Path
 
-from faults.layer import FAULTS, Fault
+from faults.contents import LEASE, broken_promises, state_of, without_chance
+from faults.layer import CHANGES, FAULTS, Fault
 from faults.power import put, states
-from faults.scenes import Scene, World, broken_promises
+from faults.scenes import Scene, World
+from forked import Ended
 
 POWER = "power loss"
+TWICE = "kill -9, and again"
+_KILLS = ("kill -9", "killed in a write")
+
+Call = tuple[str, str]
+"""Kind and path of a call."""
 
 
 @dataclass
 class Tally:
-    """What became of faults, by name.
+    """What became of faults, by their kind and by scene.
 
     Attributes:
         tried: Faults that struck.
-        survived: Those after which the same bits were there.
+        survived: Those after which the same files were there.
         losses: A line for each of the others.
+        missed: A line for each that never struck; not counted as tried.
     """
 
-    tried: Counter[str] = field(default_factory=Counter)
-    survived: Counter[str] = field(default_factory=Counter)
+    tried: Counter[tuple[str, str]] = field(default_factory=Counter)
+    survived: Counter[tuple[str, str]] = field(default_factory=Counter)
     losses: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
 
-    def add(self, name: str, scene: Scene, where: str, problem: str) -> None:
+    def add(self, kind: str, scene: Scene, where: str, problem: str) -> None:
         """Count a fault and what was wrong after it; empty if nothing was."""
-        self.tried[name] += 1
-        self.survived[name] += not problem
+        self.tried[kind, scene.name] += 1
+        self.survived[kind, scene.name] += not problem
         if problem:
-            self.losses.append(f"{scene.name}, {name}, {where}: {problem}")
+            self.losses.append(f"{scene.name}, {kind}, {where}: {problem}")
             print(self.losses[-1], file=sys.stderr, flush=True)
+
+    def miss(self, kind: str, scene: Scene, number: int) -> None:
+        """Note a fault that was to strike and did not: the command made fewer calls this time."""
+        self.missed.append(f"{scene.name}, {kind}, call {number}")
+        print(f"missed: {self.missed[-1]}", file=sys.stderr, flush=True)
 
 
 class Trials:
-    """Tries faults on the commands of a world."""
+    """Tries faults on the commands of a world.
 
-    def __init__(self, world: World, scratch: Path) -> None:
-        self.world, self._scratch = world, scratch
+    Args:
+        world: The world.
+        scratch: A folder for notes, outside of it.
+        writer: How commands write files, a key of ``faults.broken.WRITERS``; empty: as they do.
+    """
+
+    def __init__(self, world: World, scratch: Path, writer: str = "") -> None:
+        self.world, self._scratch, self._writer = world, scratch, writer
+        self._crash = scratch / "crash"
         self.tally = Tally()
-        self._calls: dict[str, list[tuple[str, str]]] = {}
+        self._calls: dict[str, list[Call]] = {}
         self._known: dict[tuple[str, str], str] = {}
 
-    def calls(self, scene: Scene) -> list[tuple[str, str]]:
+    def calls(self, scene: Scene) -> list[Call]:
         """Return kind and path of every call that a command makes undisturbed."""
         if scene.name not in self._calls:
-            self.world.expected(scene)
+            self.world.play(scene)
             self.world.begin(scene)
+            before = _stamps(self.world.here)
             trace = self._scratch / "trace.json"
-            ended = self._type(scene.command, trace=str(trace))
+            ended = self._type(scene, trace=str(trace))
             assert ended.code == 0, ended.err
-            self._calls[scene.name] = [tuple(call) for call in loads(trace.read_text())]
+            others = self.world.others(scene)
+            assert not others, f"{scene.name} differs from time to time: {', '.join(others)}"
+            self._calls[scene.name] = [(kind, path) for kind, path in json.loads(trace.read_text())]
+            unseen = list(self._unseen(scene, before))
+            assert not unseen, f"{scene.name} writes past the layer: {', '.join(unseen)}"
         return self._calls[scene.name]
+
+    def _unseen(self, scene: Scene, before: dict[str, tuple[int, ...]]) -> Iterator[str]:
+        """Yield files that were made or changed by a call that was not counted."""
+        seen = {path for kind, path in self._calls[scene.name] if kind in CHANGES}
+        brought = [*self.world.placed(scene.brings)]
+        for path, stamp in _stamps(self.world.here).items():
+            is_seen = any(path == each or path.startswith(each + os.sep) for each in seen)
+            is_brought = any(path.startswith(each) for each in brought)
+            if stamp != before.get(path) and not is_seen and not is_brought:
+                yield path
 
     def points(self, scene: Scene, what: str) -> list[int]:
         """Return the numbers of the calls of a command that a kind of fault can strike."""
@@ -68,50 +105,87 @@ class Trials:
 
     def strike(self, scene: Scene, what: str, number: int) -> None:
         """Have one call of a command go wrong, and count what comes of it."""
-        kind, path = self.calls(scene)[number - 1]
         self.world.begin(scene)
-        ended = self._type(scene.command, number=number, what=what)
-        where = f"call {number}, {kind} {path.removeprefix(str(self.world.here))}"
-        problem = ""
-        if ended.code not in FAULTS[what].codes and not (ended.code == 0 and what != "kill -9"):
-            problem = f"exit code {ended.code}: {ended.err.strip()[-300:]}"
-        elif "Traceback" in ended.err or (ended.code > 0 and "fix: " not in ended.err):
-            problem = problem if ended.code in (75, 130) else f"no remedy: {ended.err[-300:]}"
-        self.tally.add(what, scene, where, problem or self.problem_after(scene))
+        ended, struck = self._struck(scene, what, number)
+        if struck is None:
+            self.tally.miss(what, scene, number)
+            return
+        problem = self._problem_at_once(scene, what, ended) or self.problem_after(scene)
+        self.tally.add(what, scene, self._where(number, struck), problem)
 
-    def lose_power(self, scene: Scene, *, most: int, rng: random.Random) -> None:
-        """Have the power fail at every call of a command, and count what comes of it.
-
-        Args:
-            scene: The command.
-            most: How many of the disks that are possible are tried, drawn by chance; all if 0.
-            rng: Draws them.
-        """
-        self.world.expected(scene)
+    def strike_twice(self, scene: Scene, rng: random.Random) -> None:
+        """Kill a command, and the one that is typed after it, and count what comes of it."""
+        points = self.points(scene, "kill -9")
+        if not points:
+            return  # it changes nothing
+        first = rng.choice(points)
         self.world.begin(scene)
-        crash = self._scratch / "crash"
-        shutil.rmtree(crash, ignore_errors=True)
-        ended = self._type(scene.command, crash=str(crash))
+        _, struck = self._struck(scene, "kill -9", first)
+        if struck is None or scene.done(self.world.here):
+            self.tally.miss(TWICE, scene, first)
+            return
+        before = self._scratch / "before"
+        shutil.rmtree(before, ignore_errors=True)
+        shutil.copytree(self.world.here, before)
+        trace = self._scratch / "trace.json"
+        self._type(scene, trace=str(trace))
+        kinds = [kind for kind, _ in json.loads(trace.read_text())]
+        second = rng.choice([n for n, kind in enumerate(kinds, 1) if kind in CHANGES])
+        self.world.clear()
+        shutil.copytree(before, self.world.here)
+        _, again = self._struck(scene, "kill -9", second)
+        if again is None:
+            self.tally.miss(TWICE, scene, second)
+            return
+        where = f"{self._where(first, struck)}, then {self._where(second, again)}"
+        self.tally.add(TWICE, scene, where, self.problem_after(scene))
+
+    def disks(self, scene: Scene) -> list[dict]:
+        """Return every disk that a power loss may leave while a command runs, and at its end."""
+        self.calls(scene)
+        self.world.begin(scene)
+        shutil.rmtree(self._crash, ignore_errors=True)
+        ended = self._type(scene, crash=str(self._crash), brought=self.world.placed(scene.brings))
         assert ended.code == 0, ended.err
-        found = list(states(crash))
-        if most and len(found) > most:
-            found = rng.sample(found, most)
-        for state in found:
-            self.world.clear()
-            put(state, crash)
-            where = f"before call {state['number']}, {state['kind']} {state['path']}"
-            problem = ""
-            if state["kind"] == "end" and self.world.tensors() != self.world.expected(scene):
-                problem = "what the command said to have done is gone"
-            problem = problem or self.problem_after(scene)
-            self.tally.add(f"{POWER} ({state['mode']})", scene, where, problem)
+        return list(states(self._crash))
+
+    def lose_power(self, scene: Scene, disk: dict) -> None:
+        """Begin with one of the latest ``disks``, and count what comes of it."""
+        self.world.clear()
+        put(disk, self._crash)
+        where = f"before call {disk['number']}, {disk['kind']} {self._short(disk['path'])}"
+        problem = ""
+        if disk["kind"] == "end" and (others := self.world.others(scene)):
+            problem = f"what the command said to have done is gone: {', '.join(others)}"
+        problem = problem or self.problem_after(scene)
+        self.tally.add(f"{POWER} ({disk['mode']})", scene, where, problem)
+
+    def _struck(self, scene: Scene, what: str, number: int) -> tuple[Ended, Call | None]:
+        """Type a command that a fault strikes; return how it ended, and the call if one was."""
+        mark = self._scratch / "mark.json"
+        mark.unlink(missing_ok=True)
+        ended = self._type(scene, number=number, what=what, mark=str(mark))
+        return ended, tuple(json.loads(mark.read_text())) if mark.exists() else None
+
+    def _problem_at_once(self, scene: Scene, what: str, ended: Ended) -> str:
+        """Return what is wrong with the way in which a command met a fault."""
+        said = ended.err.strip()[-300:]
+        if ended.code not in FAULTS[what].codes:
+            return f"exit code {ended.code}: {said}"
+        if "Traceback" in ended.err:
+            return f"a traceback: {said}"
+        if ended.code == 8 and "fix: " not in ended.err:
+            return f"no remedy: {said}"
+        if ended.code == 0 and (others := self.world.others(scene)):
+            return f"exit code 0, and these are not what they should be: {', '.join(others)}"
+        return ""
 
     def problem_after(self, scene: Scene) -> str:
         """Return what is wrong after a fault, once the command was typed again.
 
         From the same files it ends in the same way: that is looked up where it is known.
         """
-        key = scene.name, self.world.state()
+        key = scene.name, state_of(self.world.here)
         if key not in self._known:
             self._known[key] = self._problem_after(scene)
         return self._known[key]
@@ -128,15 +202,30 @@ class Trials:
             ended = self.world.type(scene.command)
             if ended.code != 0:
                 return f"typed again it ends with {ended.code}: {ended.err.strip()[-300:]}"
-        expected, found = self.world.expected(scene), self.world.tensors()
-        others = sorted(p for p in expected.keys() | found if expected.get(p) != found.get(p))
-        return f"other bits: {', '.join(others)}" if others else "".join(self._leftovers(scene))
+        if others := self.world.others(scene):
+            return f"other content: {', '.join(others)}"
+        left = [p for p in here.rglob(".*.tmp") if LEASE not in p.name and not self._is_kept(scene)]
+        return f"left behind: {', '.join(map(str, left))}" if left else ""
 
-    def _leftovers(self, scene: Scene) -> Iterator[str]:
-        for path in self.world.here.glob("run/**/.*.tmp"):
-            if scene.name not in ("report", "inspect", "status", "verify", "predict", "export"):
-                yield f"left behind: {path.relative_to(self.world.here)}"
+    def _is_kept(self, scene: Scene) -> bool:
+        """Return whether what a kill left stays: these commands hold no folder as their own."""
+        return scene.name in _READERS
 
-    def _type(self, command: tuple[str, ...], **fault: object):
-        made = asdict(Fault((str(self.world.here),), **fault))
-        return self.world.type(command, before=("faults.layer", "install", made))
+    def _where(self, number: int, call: Call) -> str:
+        return f"call {number}, {call[0]} {self._short(call[1])}"
+
+    def _short(self, path: str) -> str:
+        return without_chance(path.removeprefix(str(self.world.here)))
+
+    def _type(self, scene: Scene, **fault: object) -> Ended:
+        made = asdict(Fault((str(self.world.here),), writer=self._writer, **fault))
+        return self.world.type(scene.command, before=("faults.layer", "install", made))
+
+
+_READERS = ("report", "inspect", "status", "verify", "predict", "presets cp", "study table")
+
+
+def _stamps(here: Path) -> dict[str, tuple[int, ...]]:
+    """Return for every file what changes when it is made, written or replaced."""
+    found = {str(path): path.stat() for path in here.rglob("*") if path.is_file()}
+    return {path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in found.items()}

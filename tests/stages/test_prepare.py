@@ -37,6 +37,17 @@ def test_a_stop_is_honoured_in_the_middle_and_leaves_nothing_half_made(tmp_path)
     assert not _prepare(tmp_path).was_there
 
 
+def test_what_a_killed_process_left_half_written_is_removed_from_the_cache(tmp_path):
+    _prepare(tmp_path)
+    (described,) = (tmp_path / "cache").glob("*/stream.json")
+    described.unlink()
+    half = described.with_name(".task-01-test.safetensors.abc.tmp")
+    half.write_bytes(b"half")
+    _prepare(tmp_path)
+    assert described.exists()
+    assert not half.exists()
+
+
 def test_a_run_of_another_version_is_refused(tmp_path):
     _prepare(tmp_path)
     path = tmp_path / "run" / "stream.json"

@@ -153,6 +153,16 @@ def test_one_process_at_a_time_runs_a_study(tmp_path):
     assert folder.holder() is None
 
 
+def test_what_a_killed_process_left_of_a_study_is_removed_and_runs_keep_theirs(tmp_path):
+    own, of_a_run = tmp_path / ".study.yaml.abc.tmp", tmp_path / "row" / "seed-1" / ".x.abc.tmp"
+    of_a_run.parent.mkdir(parents=True)
+    for path in (own, of_a_run):
+        path.write_text("half")
+    with StudyFolder(tmp_path).lock():
+        assert not own.exists()
+        assert of_a_run.exists()
+
+
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))

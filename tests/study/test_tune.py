@@ -265,6 +265,31 @@ def test_a_search_that_is_opened_again_draws_what_it_would_have_drawn(tmp_path):
     assert whole <= {str(n) for n in range(1, 10)}
 
 
+def test_a_search_goes_on_from_any_part_of_its_journal(tmp_path):
+    space = {"a": RangeSettings(low=0.0, high=1.0), "b": RangeSettings(low=1, high=9)}
+    settings = SearchSettings(space=space, random=2)
+
+    def finished(folder):
+        search = Search(folder, settings)
+        while True:
+            for trial in search.results():
+                if trial.state == "running":
+                    score = float(trial.settings[0].partition("=")[2])
+                    search.complete(trial.number, score)
+            found = [(each.settings, each.state) for each in search.results()]
+            if len(found) == 3:
+                return found
+            search.draw()
+
+    expected = finished(tmp_path)
+    journal = tmp_path / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for count, last in enumerate(lines):
+        for torn in (b"", last[: len(last) // 2], last[:-1], last[:9] + bytes(9)):
+            journal.write_bytes(b"".join(lines[:count]) + torn)
+            assert finished(tmp_path) == expected
+
+
 def test_the_first_of_equal_trials_is_the_best_and_none_of_failed_ones(tmp_path):
     search = Search(tmp_path, SearchSettings(space={"a": [1, 2]}))
     for score in (None, 50.0, 50.0):

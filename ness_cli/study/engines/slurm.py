@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import SystemRefusedError
-from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.files import make_folder, read_json, write_bytes, write_json
 from ness_cli.settings.engines.slurm import Options
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Engine, Job
 from ness_cli.words import counted
@@ -154,7 +154,7 @@ class Slurm(Engine):
         script = self.folder / ".slurm.sh"
         write_bytes(script, self._script(jobs).encode())
         for job in jobs:
-            job.log.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(job.log.parent)
         answer = _call("sbatch", "--parsable", str(script))
         array = answer.strip().partition(";")[0]
         arrays = {**self._submitted(), array: [job.name for job in jobs]}

@@ -1,0 +1,136 @@
+"""The harness notices what loses files: without that its figures say nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import pytest
+from faults.broken import WRITERS
+from faults.contents import comparable, state_of
+from faults.power import Disk, put, states
+from faults.scenes import SCENES, World
+from faults.trials import Trials
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="paths of handles from /proc")
+
+SCENE = SCENES["presets cp"]  # one file, without torch
+CAUGHT_BY = {
+    "in place": "killed in a write",
+    "renamed first": "kill -9",
+    "silent": "disk full",
+    "without flush": "names",
+    "without flush of the folder": "nothing",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, processes):
+    folder = tmp_path_factory.mktemp("harness")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NESS_CACHE", str(folder / "world" / "here" / "cache"))
+        yield World(folder / "world", processes)
+
+
+def _try(trials, by):
+    if by in ("names", "nothing"):
+        for disk in trials.disks(SCENE):
+            if disk["mode"] == by:
+                trials.lose_power(SCENE, disk)
+        return
+    for number in trials.points(SCENE, by):
+        trials.strike(SCENE, by, number)
+
+
+@pytest.mark.parametrize("writer", CAUGHT_BY)
+def test_a_writer_that_loses_files_is_noticed(world, tmp_path, writer):
+    sound, broken = (Trials(world, tmp_path, each) for each in ("", writer))
+    for trials in (sound, broken):
+        _try(trials, CAUGHT_BY[writer])
+        assert trials.tally.tried.total() > 0
+        assert trials.tally.missed == []
+    assert sound.tally.losses == []
+    assert broken.tally.losses != []
+
+
+def test_every_broken_writer_is_tried():
+    assert WRITERS.keys() == {*CAUGHT_BY, "past the layer"}
+
+
+def test_a_file_that_is_written_past_the_layer_is_noticed(world, tmp_path):
+    with pytest.raises(AssertionError, match=r"writes past the layer: .*mine\.yaml"):
+        Trials(world, tmp_path, "past the layer").calls(SCENE)
+
+
+def test_a_fault_that_never_strikes_is_not_counted(world, tmp_path):
+    trials = Trials(world, tmp_path)
+    trials.strike(SCENE, "kill -9", 10_000)
+    trials.strike(SCENE, "killed in a write", trials.points(SCENE, "kill -9")[-1])
+    assert trials.tally.tried.total() == 0
+    assert len(trials.tally.missed) == 2
+
+
+def test_what_is_compared_are_all_files_but_their_times(tmp_path):
+    record, tensors = tmp_path / "train.json", tmp_path / "model.safetensors"
+
+    def written(record_value, tensor_bytes, seconds):
+        record.write_text(json.dumps({"value": record_value, "seconds": seconds}))
+        tensors.write_bytes(tensor_bytes)
+        return comparable(tmp_path)
+
+    first = written(1, b"one", 0.5)
+    assert written(1, b"one", 0.7) == first
+    assert written(2, b"one", 0.5) != first
+    assert written(1, b"two", 0.5) != first
+    assert first.keys() == {record.name, tensors.name}
+
+
+def test_a_torn_record_and_a_held_lease_are_other_states(tmp_path):
+    (tmp_path / "log.txt").write_text("a line\n")
+    lease = tmp_path / ".lock-1"
+    lease.write_text("{}")
+    seen = {state_of(tmp_path)}
+    os.utime(lease, ns=(0, 0))
+    seen.add(state_of(tmp_path))
+    (tmp_path / "log.txt").write_text("a line\nhalf")
+    seen.add(state_of(tmp_path))
+    assert len(seen) == 3
+
+
+def _left(disk, out, kind="write"):
+    """Return the bytes of every file on every kind of disk that may be left now."""
+    disk.before(kind, "")
+    found = {}
+    for state in states(out):  # one that is as before is not written down again
+        files = {os.path.basename(p): (out / "blobs" / d) for p, d in state["files"].items()}
+        found[state["mode"]] = {name: blob.read_bytes() for name, blob in files.items()}
+    return found
+
+
+def test_a_power_loss_leaves_what_was_flushed_and_maybe_more(tmp_path):
+    folder, out = tmp_path / "here", tmp_path / "out"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"before")
+    disk = Disk([str(folder)], out)
+    path = folder / "new"
+    path.write_bytes(b"content!")
+    left = _left(disk, out)
+    assert left["nothing"] == {"old": b"before"}
+    assert left["names"] == {"old": b"before", "new": b""}
+    assert left["halves"]["new"] == b"cont\0\0\0\0"
+    with path.open("rb") as file:
+        disk.after_fsync(file.fileno(), str(path))
+    os.replace(path, folder / "old")
+    left = _left(disk, out)
+    assert left["nothing"] == {"old": b"before"}  # the name was not flushed
+    assert left["names"] == {"old": b"content!"}
+    handle = os.open(folder, os.O_RDONLY)
+    disk.after_fsync(handle, str(folder))
+    os.close(handle)
+    assert _left(disk, out, "end")["nothing"] == {"old": b"content!"}
+    *_, state = states(out)
+    for file in folder.iterdir():
+        file.unlink()
+    put(state, out)
+    assert (folder / "old").read_bytes() == b"content!"
