@@ -245,3 +245,4 @@ def _wait(pid: int, output: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     _serve()
+    os._exit(0)  # nothing is left to do, and torch takes a second to take its leave
