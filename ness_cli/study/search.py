@@ -104,17 +104,21 @@ class Search:
         self._study.set_user_attr(_MEANT, meant)
 
     def draw(self) -> TrialResult:
-        """Return a new trial, or the last one where a process ended while it drew that."""
-        trials = self._study.get_trials(deepcopy=False)
-        is_half = bool(trials) and _SETTINGS not in trials[-1].user_attrs
-        number = len(trials) - is_half
+        """Return a new trial; one that a process drew in part when it ended counts for nothing.
+
+        To go on with that would draw the rest of its settings as if they were the first ones.
+        """
+        number = len(_drawn(self._study))
+        for each in self._study.get_trials(deepcopy=False):
+            if _SETTINGS not in each.user_attrs and not each.state.is_finished():
+                self._study.tell(each.number, state=self._optuna.trial.TrialState.FAIL)
         with _quiet():
             self._study.sampler = self._optuna.samplers.TPESampler(
                 seed=self._settings.seed * _SEEDS_APART + number,
                 n_startup_trials=self._settings.random,
                 constant_liar=True,  # trials under way count as poor: parallel ones differ
             )
-            trial = self._trial(number) if is_half else self._study.ask()
+            trial = self._study.ask()
         own = [_suggested(trial, key, values) for key, values in self._settings.space.items()]
         trial.set_user_attr(_SETTINGS, own)
         return self.results()[number]
@@ -145,11 +149,12 @@ class Search:
         self._tell(number, "FAIL")
 
     def _tell(self, number: int, state: str, score: float | None = None) -> None:
-        self._study.tell(number, score, state=self._optuna.trial.TrialState[state])
+        own = _drawn(self._study)[number].number
+        self._study.tell(own, score, state=self._optuna.trial.TrialState[state])
 
     def _trial(self, number: int) -> optuna.trial.Trial:
         """Return a trial under way, that an earlier process may have drawn."""
-        frozen = self._study.get_trials(deepcopy=False)[number]
+        frozen = _drawn(self._study)[number]
         trial: optuna.trial.Trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
         return trial
 
@@ -174,17 +179,21 @@ def results_in(folder: Path) -> list[TrialResult]:
         return _results(optuna.load_study(study_name=_NAME, storage=storage))
 
 
+def _drawn(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials whose settings are all there."""
+    return [t for t in study.get_trials(deepcopy=False) if _SETTINGS in t.user_attrs]
+
+
 def _results(study: optuna.Study) -> list[TrialResult]:
     return [
         TrialResult(
-            each.number,
+            number,
             tuple(each.user_attrs[_SETTINGS]),
             _STATES.get(each.state.name, "failed"),
             dict(each.intermediate_values),
             each.user_attrs.get(_WHY, ""),
         )
-        for each in study.get_trials(deepcopy=False)
-        if _SETTINGS in each.user_attrs  # the last one may not be drawn to its end
+        for number, each in enumerate(_drawn(study))
     ]
 
 
