@@ -42,6 +42,7 @@ ROWS = {
 # Row 1 is small and closed: who may use whom inside it.
 INSIDE_ROW_1 = {
     "settings": {"registry"},
+    "lease": {"files"},
     "run_dir": {"files", "lease"},
     "workplace": {"console", "stop_request"},
     "extensions": {"files", "run_dir"},
