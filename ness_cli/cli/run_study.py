@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.cli.session import Session
+from ness_cli.cli.targets import parse_seeds
 from ness_cli.errors import NessError, SettingsError, SystemRefusedError
 from ness_cli.process_identity import this_process
 from ness_cli.results.table import plain_table, titled
@@ -60,7 +61,7 @@ class Request:
     file: Path
     overrides: Sequence[str] = ()
     base: str | None = None
-    seeds: Sequence[int] | None = None
+    seeds: str | None = None
     out: Path | None = None
     rows: Sequence[str] = ()
     jobs: int | None = None
@@ -73,7 +74,7 @@ class Request:
             self.file,
             [*self.overrides, *jobs],
             base=self.base,
-            seeds=None if self.seeds is None else list(self.seeds),
+            seeds=None if self.seeds is None else list(parse_seeds(self.seeds)),
             threads=workplace.threads,
         )
         folder = StudyFolder(self.out or Path("runs") / self.file.stem)
@@ -193,7 +194,9 @@ def plan_study(
     """
     from ness_cli.study.forecast import forecast  # torch
 
-    plan, timings = request.plan(workplace), Timings()
+    # A run starts with the same imports, and to end takes it as long again.
+    timings = Timings(command=2 * time.process_time())
+    plan = request.plan(workplace)
     engine = make_engine(request.engine, plan, workplace)
     timings.add([plan.folder.path, *like], plan.study.settings.threads)
     if measured:

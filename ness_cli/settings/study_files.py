@@ -109,7 +109,10 @@ def read_study(path: Path, overrides: Sequence[str] = (), **options: Any) -> Stu
         SettingsError: With every problem found, at once; settings of rows are not looked at.
         InputError: If the file is not there.
     """
-    values = yaml_files.read(path)
+    try:
+        values = yaml_files.read(path)
+    except InputError as error:
+        raise InputError(error.what, "name the YAML file of a study") from error
     return build_study(path, values, changes_of(values, overrides, options))
 
 
@@ -141,7 +144,8 @@ def build_study(path: Path, values: Mapping[str, Any], changes: Mapping[str, Any
         problems += found.problems()
     if found is None or problems:
         located = partial(locate, path=path, typed=list(changes)) if path.is_file() else str
-        raise refusal([f"{path.name}: {located(each)}" for each in problems])
+        keys = f"a study has the keys {', '.join(StudySettings.model_fields)}"
+        raise refusal([f"{path.name}: {located(each)}" for each in problems], keys)
     return StudyFile(path, found, changes)
 
 

@@ -171,9 +171,9 @@ def _shown(value: object) -> str:
     return repr(value) if isinstance(value, str) else yaml_files.typed(value)
 
 
-def refusal(problems: Sequence[str]) -> SettingsError:
+def refusal(problems: Sequence[str], remedy: str = _REMEDY) -> SettingsError:
     """Return one error that lists all problems."""
     if len(problems) == 1:
-        return SettingsError(problems[0], _REMEDY)
+        return SettingsError(problems[0], remedy)
     lines = "\n".join(f"  {problem}" for problem in problems)
-    return SettingsError(f"{len(problems)} settings cannot be used:\n{lines}", _REMEDY)
+    return SettingsError(f"{len(problems)} settings cannot be used:\n{lines}", remedy)

@@ -63,7 +63,7 @@ class StudyFolder:
 
     def exit_code(self, name: str) -> Path:
         """Return the file with the exit code of a run's last command."""
-        return self.path / f"{name}.exit"
+        return exit_file(self.path / name)
 
     @property
     def settings(self) -> Path:
@@ -138,8 +138,8 @@ class StudyFolder:
 
     def last_code(self, name: str) -> int | None:
         """Return the exit code of a run's last command, ``None`` where there is none."""
-        with contextlib.suppress(OSError, ValueError):
-            return int(self.exit_code(name).read_text())
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            return int(self.exit_code(name).read_text().split()[0])
         return None
 
     @contextlib.contextmanager
@@ -161,6 +161,19 @@ class StudyFolder:
     def holder(self) -> ProcessIdentity | None:
         """Return the process that runs the study, ``None`` if none does."""
         return Lease(self.path / ".lock").holder()
+
+
+def exit_file(run: Path) -> Path:
+    """Return the file that says how the last command of a run ended, beside the run's folder."""
+    return run.with_name(f"{run.name}.exit")
+
+
+def job_seconds(path: Path) -> float | None:
+    """Return how long a command took that ended well, by such a file; not all engines say it."""
+    with contextlib.suppress(OSError, ValueError):
+        code, seconds = path.read_text().split()
+        return float(seconds) if int(code) == 0 else None
+    return None
 
 
 def num_done(state: RunState, until: int) -> int:

@@ -92,7 +92,8 @@ class Forecast:
         yield f"{counted(len(self.runs), 'run')}, {tasks} tasks, {len(self.left)} runs left"
         if self.seconds is not None and self.left:
             own, slots = human_seconds(self.seconds), min(self.at_a_time or 1, len(self.left))
-            several = human_seconds(self.seconds / slots)
+            longest = max(run.estimate.seconds for run in self.left if run.estimate is not None)
+            several = human_seconds(max(longest, self.seconds / slots))
             yield f"time: about {own}" + (
                 f", {several} with {slots} at a time" if slots > 1 else ""
             )

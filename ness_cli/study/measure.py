@@ -13,15 +13,16 @@ from ness_cli.study.processes import Processes
 from ness_cli.study.timings import Timings, Work, kind
 from ness_cli.workplace import Workplace
 
-_ONE_EPOCH = "train.epochs=1"
+_ONE_EPOCH = ("train.epochs=1", "train.head_epochs=0")
+_MOST_TASKS = 2  # the first has nothing to protect
 
 
 def measure(plan: StudyPlan, timings: Timings, workplace: Workplace) -> None:
     """Add the times of kinds that are not known to timings.
 
-    The first task of one run of each kind is trained for one epoch here, consolidated and
-    evaluated, in a temporary folder, one after another. Other epochs and tasks count as these, so
-    the estimate is rough. A run that fails leaves its kind unknown.
+    The first two tasks of one run of each kind are trained for one epoch here, consolidated and
+    evaluated, in a temporary folder, one after another. Other epochs, and later tasks, count as
+    these, so the estimate is rough. A run that fails leaves its kind unknown.
 
     Args:
         plan: The study.
@@ -39,11 +40,13 @@ def measure(plan: StudyPlan, timings: Timings, workplace: Workplace) -> None:
     with tempfile.TemporaryDirectory(prefix="ness-measure-") as folder:
         elsewhere = replace(plan, folder=StudyFolder(Path(folder)))
         for run in unknown.values():
-            workplace.progress.note(f"{run.name}: measuring an epoch of its first task")
-            job = elsewhere.job(run, until=1)
-            one = Job(job.name, (*job.command, _ONE_EPOCH), job.run, job.log, job.exit_code)
+            workplace.progress.note(f"{run.name}: measuring an epoch of its first tasks")
+            identity = plan.resolved[run.variant.name].settings.identity()
+            last = min(_MOST_TASKS, identity.get("data.num_tasks") or _MOST_TASKS)
+            job = elsewhere.job(run, until=last)
+            one = Job(job.name, (*job.command, *_ONE_EPOCH), job.run, job.log, job.exit_code)
             Processes([{}], workplace.stop).run([one])
             workplace.stop.check("nothing was written", "the same command")
-            if elsewhere.progress(replace(run, until=1)).status != "done":
+            if elsewhere.progress(replace(run, until=last)).status != "done":
                 workplace.progress.note(f"{run.name}: {elsewhere.folder.reason(run.name)}")
         timings.add([Path(folder)], plan.study.settings.threads)

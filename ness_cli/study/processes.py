@@ -85,7 +85,9 @@ class Processes:
             if code == IN_USE and not self.stop.reason:
                 again.append(_Waiting(each.job, time.monotonic() + _AGAIN_SECONDS))
             else:
-                write_bytes(each.job.exit_code, f"{code}\n".encode(), durable=False)
+                seconds = time.monotonic() - each.started
+                text = f"{code}\n{seconds:.3f}\n"
+                write_bytes(each.job.exit_code, text.encode(), durable=False)
                 self.on_end(each.job, code)
         return again
 
@@ -104,6 +106,7 @@ class _Waiting:
 class _Running:
     job: Job
     process: subprocess.Popen[bytes]
+    started: float = field(default_factory=time.monotonic)
 
 
 def start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

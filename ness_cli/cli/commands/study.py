@@ -78,21 +78,14 @@ def run(
       ness study run studies/bounded.yaml --rows hard,bounded data.path=cifar100
     """
     from ness_cli.cli import run_study
-    from ness_cli.cli.targets import parse_seeds, refuse_options
+    from ness_cli.cli.targets import refuse_options
 
     with session(
         json=json, quiet=quiet, way_on=command_line(context), device=device, threads=threads
     ) as workplace:
         refuse_options(overrides or (), run)
         request = run_study.Request(
-            file,
-            overrides or (),
-            base=base,
-            seeds=None if seeds is None else parse_seeds(seeds),
-            out=out,
-            rows=rows or (),
-            jobs=jobs,
-            engine=on,
+            file, overrides or (), base, seeds, out, rows or (), jobs=jobs, engine=on
         )
         if dry_run:
             run_study.dry_run(request, workplace)
@@ -138,19 +131,12 @@ def plan(
       ness study plan studies/budget.yaml --like runs/older data.path=cifar100
     """
     from ness_cli.cli import run_study
-    from ness_cli.cli.targets import parse_seeds, refuse_options
+    from ness_cli.cli.targets import refuse_options
 
     with session(json=json, quiet=quiet, device=device, threads=threads) as workplace:
         refuse_options(overrides or (), plan)
         request = run_study.Request(
-            file,
-            overrides or (),
-            base=base,
-            seeds=None if seeds is None else parse_seeds(seeds),
-            out=out,
-            rows=rows or (),
-            jobs=jobs,
-            engine=on,
+            file, overrides or (), base, seeds, out, rows or (), jobs=jobs, engine=on
         )
         folders = [Path("runs")] if like is None else like
         run_study.plan_study(request, workplace, like=folders, measured=measured)

@@ -48,21 +48,13 @@ def tune(
       ness run --preset runs/tune/chosen.yaml
     """
     from ness_cli.cli import run_study, tune_study
-    from ness_cli.cli.targets import parse_seeds, refuse_options
+    from ness_cli.cli.targets import refuse_options
 
     with session(
         json=json, quiet=quiet, way_on=command_line(context), device=device, threads=threads
     ) as workplace:
         refuse_options(overrides or (), tune)
-        request = run_study.Request(
-            file,
-            overrides or (),
-            base=base,
-            seeds=None if seeds is None else parse_seeds(seeds),
-            out=out,
-            jobs=jobs,
-            engine=on,
-        )
+        request = run_study.Request(file, overrides or (), base, seeds, out, jobs=jobs, engine=on)
         if dry_run:
             tune_study.dry_run(request, workplace, trials=trials)
         else:

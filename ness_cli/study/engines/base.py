@@ -2,8 +2,9 @@
 
 An engine is a file here with a class named after it, and one of options in ``settings/engines/``.
 Every job appends the chatter of its command (stderr) to its log, and writes the exit code of the
-command, as a line of text, into its file for it when the command has ended. 75 means interrupted
-with a good checkpoint, 7 in use by another process: both ask for the same command again.
+command, as a line of text, into its file for it when the command has ended; a second line may say
+how many seconds that took. 75 means interrupted with a good checkpoint, 7 in use by another
+process: both ask for the same command again.
 """
 
 from __future__ import annotations
