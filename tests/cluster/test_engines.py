@@ -192,6 +192,8 @@ def test_slurm_stops_a_study_and_goes_on_with_it(tmp_path, local):
 # The machine may be busy with other things: a node that is late is not lost.
 PATIENCE = {
     "RAY_AUTH_MODE": "disabled",
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_agent_register_timeout_ms": "600000",
     "RAY_health_check_failure_threshold": "60",
     "RAY_health_check_period_ms": "10000",
     "RAY_health_check_timeout_ms": "60000",
@@ -199,17 +201,27 @@ PATIENCE = {
 }
 
 
-def _start_node(*options: str) -> subprocess.Popen[str]:
+def _start_node(number: int, *options: str) -> subprocess.Popen[str]:
     """Start a node of Ray, and wait until it is up; it ends with its process."""
+    # Where the ports of its agents are given, a node does not wait for them: 15 seconds at most.
+    agents = (
+        "dashboard-agent-grpc",
+        "dashboard-agent-listen",
+        "metrics-export",
+        "runtime-env-agent",
+    )
+    ports = [f"--{agent}-port={PORT + 1 + 4 * number + i}" for i, agent in enumerate(agents)]
     program = shutil.which("ray", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     small = ["--object-store-memory=80000000", "--disable-usage-stats"]
-    command = [program, "start", "--block", *small, *options]
+    command = [program, "start", "--block", *small, *ports, *options]
     node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = []
     for line in node.stdout:
         said.append(line)
         if "will now block" in line:
             return node
+    node.wait()
+    node.stdout.close()
     raise AssertionError("".join(said))
 
 
@@ -220,9 +232,9 @@ def ray_cluster(monkeypatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     nodes = []
     try:
-        nodes.append(_start_node("--head", f"--port={PORT}", "--num-cpus=0", NO_DASHBOARD))
-        for _ in range(2):
-            nodes.append(_start_node(f"--address=127.0.0.1:{PORT}", "--num-cpus=1"))
+        nodes.append(_start_node(0, "--head", f"--port={PORT}", "--num-cpus=0", NO_DASHBOARD))
+        for number in (1, 2):
+            nodes.append(_start_node(number, f"--address=127.0.0.1:{PORT}", "--num-cpus=1"))
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{PORT}")
         yield
     finally:
