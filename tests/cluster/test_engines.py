@@ -261,9 +261,11 @@ def test_ray(tmp_path, out, local):
         os.kill(pid, signal.SIGCONT)
 
     looks = [_disturb(out, "gpm/seed-1", signal_it), _disturb(out, "ness/seed-1", lose_a_worker)]
-    study = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    said = tmp_path / "stderr"
+    with said.open("w") as stderr:
+        study = subprocess.Popen(command, stderr=stderr)
     wait_until(lambda: study.poll() is not None, lambda: [look() for look in looks])
-    assert study.returncode == 1, study.stderr.read()
+    assert study.returncode == 1, said.read_text()
     found = states(out)
     assert found.pop(FULL) == "failed"
     assert set(found.values()) == {"done"}
