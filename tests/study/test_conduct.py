@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_runs import make_run, write_study
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
+from ness_cli.cli.run_study import remembered_plan
 from ness_cli.errors import LockedError
 from ness_cli.study.engines.base import Job
 from ness_cli.study.folder import StudyFolder
+from ness_cli.study.states import States
 
 FAKE = """
 import json, os, sys, time
@@ -92,6 +96,7 @@ def test_every_row_is_run_with_every_seed_in_the_order_of_the_file(tmp_path):
     ]
     file.unlink()  # the folder is enough
     assert document("study", "status", out)["runs"] == found["runs"]
+    assert f"Next: ness study table {out}" in ness("study", "status", out).stderr
 
 
 @pytest.mark.usefixtures("fake")
@@ -103,9 +108,24 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_listed_with_its_reason
     assert [r["why"] for r in found["runs"]] == ["as it was asked to", None]
     assert (out / "bad" / "seed-1.exit").read_text().split()[0] == "1"
     log = (out / "bad" / "seed-1.log").read_text()
-    ness("study", "run", file, "--out", out, "--only-failed")
+    file.unlink()
+    said = ness("study", "status", out).stderr
+    typed = shlex.split(said.partition("Next: ness ")[2])  # what is shown may be typed
+    assert typed[:3] == ["study", "run", str(out / "study.yaml")]
+    ness(*typed, "--only-failed")
     assert (out / "bad" / "seed-1.log").read_text() == 2 * log  # tried again, and nothing else was
     assert (out / "good" / "seed-1.log").read_text() == "good\n"
+
+
+def test_what_an_engine_knows_of_runs_is_said_of_those_that_are_not_done(tmp_path):
+    out = write_study(tmp_path, {"a": [], "b": [], "c": [], "d": []})
+    make_run(out / "a" / "seed-1", [], 1, rows=[[90.0]])
+    plan = remembered_plan(out)[0]
+    states = States.of(plan, {"a/seed-1": "timeout", "b/seed-1": "queued"})
+    assert states.summary() == "1 of 4 runs done, 2 waiting, 1 queued"
+    assert states.counts["waiting"] == 3  # for programs: what the folders say
+    assert states.is_under_way
+    assert not States.of(plan, {"b/seed-1": "timeout"}).is_under_way
 
 
 @pytest.mark.usefixtures("fake")
