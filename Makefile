@@ -13,7 +13,7 @@ GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
 DATA :=
 
-.PHONY: install demo test test-slow test-cluster test-faults test-hostile format lint types check bench gpu clean
+.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-hostile format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -46,6 +46,10 @@ test-cluster: install
 MOST := 0
 test-faults: install
 	cd tests && $(TEST_ENV) PYTHONPATH=$(CURDIR) ../$(BIN)/python -m faults --most $(MOST)
+
+# Every file of runs damaged in every way, an hour or two; MOST=20 tries twenty for every kind of run.
+test-corruption: install
+	cd tests && $(TEST_ENV) PYTHONPATH=$(CURDIR) ../$(BIN)/python -m faults.corruption --most $(MOST)
 
 # Thousands of settings and files made to harm; the default suite tries some of each.
 test-hostile: install

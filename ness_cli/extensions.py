@@ -7,10 +7,13 @@ decides whether a run has it. What was written before stays as it is: ``settings
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ness_cli.errors import InputError
 from ness_cli.files import read_json
 from ness_cli.run_dir import RunDir
 from ness_cli.words import tasks_in_words
@@ -122,15 +125,25 @@ def fingerprint_of(run_record: Mapping[str, Any], task_number: int, step: str) -
     return str(run_record["fingerprint"]) if extension is None else extension.fingerprint
 
 
+def way_to_prepare(path: Path) -> str:
+    """Return what writes the settings and the images of a run again, for error messages."""
+    return f"run: ness prepare --out {shlex.quote(str(path))}"
+
+
 def read_manifest(run: RunDir, run_record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of all tasks of a run: those of ``stream.json``, then the appended.
 
     Raises:
-        InputError: If ``stream.json`` is missing, or of another version.
+        InputError: If ``stream.json`` is missing, of another version, or that of other images.
         DamagedError: If it does not read back.
     """
-    remedy = f"run: ness prepare --out {run.path}"
+    remedy = way_to_prepare(run.path)
     manifest = read_json(run.stream, remedy=remedy, schema=STREAM)
+    if manifest.get("key", run_record["stream_key"]) != run_record["stream_key"]:
+        raise InputError(
+            f"{run.run} and {run.stream} do not belong together: they name other images",
+            f"put back the one that is of another run; {remedy}, which writes the second anew",
+        )
     for extension in read_extensions(run_record):
         manifest["tasks"] = [*manifest["tasks"], *extension.tasks()]
     return manifest

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError, InputError, SystemRefusedError
+from ness_cli.file_kinds import require_file
 from ness_cli.hashing import sha256_of_text
 
 _SEAL = "seal"
@@ -199,10 +200,11 @@ def read_json(
         kinds: What values must be, of keys that are there.
 
     Raises:
-        InputError: If the file is not there, or of another version.
+        InputError: If the file is not there, of another version, or no file at all.
         DamagedError: If it is not what was written.
         SystemRefusedError: If the system does not let it be read.
     """
+    require_file(path, remedy)
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

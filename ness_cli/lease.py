@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ness_cli.errors import LockedError
+from ness_cli.file_kinds import require_file
 from ness_cli.files import make_folder
 from ness_cli.process_identity import ProcessIdentity, this_process
 
@@ -114,6 +115,7 @@ class Lease:
 
         Raises:
             LockedError: If a process that is alive holds it; says which.
+            InputError: If something else is in the place of a file of the lease.
             OSError: If its files cannot be written.
         """
         seen: _Entry | None = None
@@ -213,8 +215,10 @@ class Lease:
         return found
 
     def _read(self, number: int) -> _Entry | None:
+        path = self._file(number)
+        require_file(path, "run the same command again")
         # Opened by its name each time, which is what makes NFS ask the server.
-        with contextlib.suppress(FileNotFoundError), self._file(number).open() as file:
+        with contextlib.suppress(FileNotFoundError), path.open(errors="replace") as file:
             status = os.fstat(file.fileno())
             text = file.read()
             is_copy = False

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError, InputError
-from ness_cli.extensions import fingerprint_of
+from ness_cli.extensions import fingerprint_of, way_to_prepare
 from ness_cli.files import Kinds, read_json
 from ness_cli.run_dir import RunDir
 
@@ -80,12 +80,21 @@ class RunState:
     Args:
         run: The run folder.
         run_record: The content of ``run.json``.
+        redone: Task and step that are to be made again: where the record of that step is damaged,
+            or of one that comes after it, the step is stale.
     """
 
-    def __init__(self, run: RunDir, run_record: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        run_record: Mapping[str, Any],
+        *,
+        redone: tuple[int, str] | None = None,
+    ) -> None:
         self.run = run
         self.num_tasks = int(run_record["num_tasks"])
         self._run_record = run_record
+        self._redone = redone
         # Training and building, without a gap from task 1 on; accuracies, which no step depends on.
         self._states: list[StepState] = []
         self._accuracies: dict[int, StepState] = {}
@@ -140,11 +149,24 @@ class RunState:
         self._states.append(state)
 
     def _read(self, task: int, step: str) -> StepState:
-        record = read_record(self.run, task, step)
-        fingerprint = fingerprint_of(self._run_record, task, step)
-        reasons = _reasons(self.run, record, fingerprint, self._made, self._stale)
-        why = next(reasons, "") if record else ""
+        why = ""
+        try:
+            record = read_record(self.run, task, step)
+        except DamagedError as error:
+            if not self._is_made_again(task, step):
+                raise
+            record, why = {}, error.what
+        if record:
+            fingerprint = fingerprint_of(self._run_record, task, step)
+            why = next(_reasons(self.run, record, fingerprint, self._made, self._stale), "")
         return StepState(task, step, _status(self.run, task, step, record, why), why, record)
+
+    def _is_made_again(self, task: int, step: str) -> bool:
+        """Return whether a step is the one that is to be made again, or comes after it."""
+        if self._redone is None:
+            return False
+        first, which = self._redone
+        return (task, STEPS.index(step)) >= (first, STEPS.index(which))
 
     def next(self, step: str | None = None) -> StepState | None:
         """Return the first step (of that kind) that is not done, or ``None``."""
@@ -178,7 +200,7 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
         InputError: If the folder is not a run.
         DamagedError: If the file does not read back.
     """
-    remedy = "restore it, or start over in another folder"
+    remedy = f"put it back; or remove it, and {way_to_prepare(run.path)}"
     try:
         record = read_json(run.run, remedy=_way_to_a_run(run.path), schema=RUN, kinds=_RUN_KINDS)
     except DamagedError as error:
@@ -222,6 +244,8 @@ def _when_made(record: Mapping[str, Any]) -> tuple[Any, Any]:
 def _way_to_a_run(path: Path) -> str:
     """Return what to do about a folder that is no run: name the one that was meant, or make it."""
     out = shlex.quote(str(path))
+    if RunDir(path).settings.exists():
+        return f"put it back, or {way_to_prepare(path)}"
     if path.is_dir() and any(path.iterdir()):
         # Very likely the parent of runs, which is to become none itself.
         return f"name a run folder; ness status {out} shows those below"
@@ -235,14 +259,18 @@ def _way_to_a_run(path: Path) -> str:
     return f"run: ness prepare --out {out}"
 
 
-def read_state(run: RunDir) -> RunState:
+def read_state(run: RunDir, *, redone: tuple[int, str] | None = None) -> RunState:
     """Return the state of every step, all records of a run read.
+
+    Args:
+        run: The run folder.
+        redone: As ``RunState`` takes it.
 
     Raises:
         InputError: If the folder is not a run.
         DamagedError: If a record does not read back.
     """
-    state = RunState(run, read_run_record(run))
+    state = RunState(run, read_run_record(run), redone=redone)
     _ = state.steps
     return state
 
@@ -257,11 +285,15 @@ def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     remedy = f"run: {command(run.path, step, task)} --force"
-    return read_json(path, remedy=remedy, schema=schema_of(step), kinds=_STEP_KINDS)
+    record = read_json(path, remedy=remedy, schema=schema_of(step), kinds=_STEP_KINDS)
+    if record.get("task", task) != task:
+        what = f"it is the record of task {record['task']}"
+        raise DamagedError(f"{path} is damaged: {what}", remedy)
+    return record
 
 
 def _status(run: RunDir, task: int, step: str, record: Mapping[str, Any], why: str) -> str:
-    if record:
+    if record or why:
         return "stale" if why else "done"
     return "started" if step == "train" and run.task(task).checkpoint.exists() else "pending"
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from ness_cli.errors import DamagedError, InputError
+from ness_cli.file_kinds import require_file
 from ness_cli.files import later_version, write_chunks
 
 FORMAT = 1
@@ -180,6 +181,7 @@ def stored(path: Path, *, remedy: str) -> list[StoredTensor]:
         InputError: If the file is missing.
         DamagedError: If its header does not read back.
     """
+    require_file(path, remedy)
     try:
         with path.open("rb") as file:
             length, size = int.from_bytes(file.read(8), "little"), path.stat().st_size
@@ -199,6 +201,7 @@ def stored(path: Path, *, remedy: str) -> list[StoredTensor]:
 
 
 def _bytes_of(path: Path, remedy: str) -> bytes:
+    require_file(path, remedy)
     try:
         return path.read_bytes()
     except FileNotFoundError:

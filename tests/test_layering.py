@@ -15,6 +15,7 @@ ROWS = {
             "settings",
             "registry",
             "extensions",
+            "file_kinds",
             "files",
             "run_dir",
             "run_state",
@@ -41,8 +42,9 @@ ROWS = {
 }
 # Row 1 is small and closed: who may use whom inside it.
 INSIDE_ROW_1 = {
-    "settings": {"registry"},
-    "lease": {"files"},
+    "settings": {"file_kinds", "registry"},
+    "files": {"file_kinds"},
+    "lease": {"file_kinds", "files"},
     "run_dir": {"files", "lease"},
     "workplace": {"console", "stop_request"},
     "extensions": {"files", "run_dir"},

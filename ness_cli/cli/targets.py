@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 
 from ness_cli.console import Console
-from ness_cli.errors import SettingsError
+from ness_cli.errors import DamagedError, InputError, SettingsError
+from ness_cli.extensions import way_to_prepare
+from ness_cli.file_kinds import require_file
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
-from ness_cli.settings import yaml_files
 from ness_cli.settings.precedence import parse_overrides
-from ness_cli.settings.resolve import Resolved, resolve, resolve_again
+from ness_cli.settings.resolve import Resolved, build, resolve, resolve_again
+from ness_cli.settings.stored import read_stored, rebuilt, refuse_changed
+from ness_cli.settings.values import flatten
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,26 @@ def targets(
     seed: int | None,
     seeds: str | None,
     overrides: Sequence[str],
+    may_rebuild: bool = False,
 ) -> list[Target]:
     """Return the runs that a command line means, one per seed.
 
     On an existing run an omitted preset means the run's own settings; a new seed beside existing
     ones takes theirs.
 
+    Args:
+        preset: Name or file, if one was typed.
+        out: Folder of the run, or of several seeds.
+        seed: The only seed.
+        seeds: Several, as typed.
+        overrides: ``key=value`` strings.
+        may_rebuild: Put the settings of a run whose ``settings.yaml`` is damaged, or gone, together
+            from its ``run.json``.
+
     Raises:
         SettingsError: If the settings are wrong, or the seeds given contradict each other.
         InputError: If a named file is not there.
+        DamagedError: If a file of a run does not read back.
     """
     _refuse_two_seeds(seed, seeds, overrides)
     children = _seed_runs(out) if out is not None else []
@@ -53,7 +67,7 @@ def targets(
     if is_parent and seeds is None and seed is None:
         seeds = ",".join(child.name.removeprefix("seed-") for child in children)
     if seeds is None:
-        resolved = _resolved(preset, out, seed, overrides)
+        resolved = _resolved(preset, out, seed, overrides, may_rebuild=may_rebuild)
         return [Target(RunDir(out or _default_out(resolved, with_seed=True)), resolved)]
     found = []
     for number in parse_seeds(seeds):
@@ -61,7 +75,7 @@ def targets(
         like = (
             own if own is not None and (own / "run.json").exists() else next(iter(children), None)
         )
-        resolved = _resolved(preset, like, number, overrides)
+        resolved = _resolved(preset, like, number, overrides, may_rebuild=may_rebuild)
         parent = out or _default_out(resolved, with_seed=False)
         found.append(Target(RunDir(parent / f"seed-{number}"), resolved))
     return found
@@ -100,13 +114,40 @@ def _refuse_two_seeds(seed: int | None, seeds: str | None, overrides: Sequence[s
 
 
 def _resolved(
-    preset: str | None, like: Path | None, seed: int | None, overrides: Sequence[str]
+    preset: str | None,
+    like: Path | None,
+    seed: int | None,
+    overrides: Sequence[str],
+    *,
+    may_rebuild: bool,
 ) -> Resolved:
     """Resolve from a preset, or where none is given from an existing run."""
+    if may_rebuild and preset is None and like is not None and _lost_its_record(RunDir(like)):
+        stored = read_stored(like / "settings.yaml", remedy="name the preset that it was made with")
+        about = {"origins": {key: "settings.yaml" for key, _ in flatten(stored)}}
+        return resolve_again(stored, {**about, "preset": "settings.yaml"}, overrides, seed)
     if preset is None and like is not None and (like / "run.json").exists():
         run = RunDir(like)
-        return resolve_again(yaml_files.read(run.settings), read_run_record(run), overrides, seed)
+        record, remedy = read_run_record(run), way_to_prepare(run.path)
+        require_file(run.settings, remedy)
+        try:
+            made_by = str(record.get("versions", {}).get("ness", ""))
+            stored = read_stored(run.settings, remedy=remedy, made_by=made_by)
+        except (DamagedError, InputError) as error:
+            is_gone = isinstance(error, DamagedError) or not run.settings.exists()
+            if not (may_rebuild and is_gone):
+                raise
+            found = resolve_again(rebuilt(record), record, overrides, seed)
+            note = f"{error.what}; it is written anew from run.json"
+            return replace(found, notes=(*found.notes, note))
+        refuse_changed(run.settings, build(stored), record)
+        return resolve_again(stored, record, overrides, seed)
     return resolve(preset, overrides, seed)
+
+
+def _lost_its_record(run: RunDir) -> bool:
+    """Return whether a folder is a run but for ``run.json``."""
+    return not run.run.exists() and run.settings.exists()
 
 
 def _default_out(resolved: Resolved, *, with_seed: bool) -> Path:

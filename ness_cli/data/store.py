@@ -19,6 +19,7 @@ from ness_cli.data.stream_plan import content_hashes, content_of_all, opened_str
 from ness_cli.data.task_stream import FOLDER_LENGTH
 from ness_cli.errors import DamagedError
 from ness_cli.extensions import STREAM
+from ness_cli.file_kinds import require_file
 from ness_cli.files import guarded, read_json, write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.lease import Lease
@@ -95,35 +96,41 @@ def prepare(
         return manifest
 
 
-def prepared(cache: Path, key: str) -> Manifest | None:
+def prepared(cache: Path, key: str, *, remedy: str = _REMEDY) -> Manifest | None:
     """Return the manifest of a stream that is in the cache, its files verified, else ``None``.
 
     It needs neither the settings nor the images that the stream was prepared from.
 
+    Args:
+        cache: Folder of prepared data.
+        key: Key of the stream.
+        remedy: What to do about damaged ones, for error messages.
+
     Raises:
         DamagedError: If files are missing or not as they were written; names the first.
-        InputError: If one cannot be read.
+        InputError: If one cannot be read, or something else is in its place.
     """
     folder = cache / key[:FOLDER_LENGTH]
     path = folder / "stream.json"
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
-            raise DamagedError(f"the prepared images in {folder} are incomplete", _REMEDY)
+            raise DamagedError(f"the prepared images in {folder} are incomplete", remedy)
         return None
-    manifest = read_json(path, remedy=_REMEDY, schema=STREAM)
+    manifest = read_json(path, remedy=remedy, schema=STREAM)
     try:
         is_known = (manifest["schema"], manifest["key"]) == (STREAM, key)
         records = [each for task in manifest["tasks"] for each in task["splits"].values()]
         files = [(folder / each["file"], each["bytes"], each["sha256"]) for each in records]
     except (AttributeError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path} is damaged: it does not describe a stream", _REMEDY) from error
+        raise DamagedError(f"{path} is damaged: it does not describe a stream", remedy) from error
     if not is_known:
-        raise DamagedError(f"{path} belongs to another stream or version", _REMEDY)
+        raise DamagedError(f"{path} belongs to another stream or version", remedy)
     for file, size, sha256 in files:
+        require_file(file, remedy)
         if not file.is_file():
-            raise DamagedError(f"{file} is missing", _REMEDY)
+            raise DamagedError(f"{file} is missing", remedy)
         if file.stat().st_size != size or readable_sha256(file) != sha256:
-            raise DamagedError(f"{file} is damaged", _REMEDY)
+            raise DamagedError(f"{file} is damaged", remedy)
     return manifest
 
 

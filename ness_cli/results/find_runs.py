@@ -42,6 +42,9 @@ def find_runs(paths: Iterable[Path]) -> Found:
         if path.resolve() in seen:
             continue
         runs, notes = len(found.runs), len(found.notes)
+        if (path / "settings.yaml").is_file() and not is_run(path):
+            found.runs.append(path)  # it has lost its identity: its reader says so
+            continue
         _add_below(path, found, seen)
         if (len(found.runs), len(found.notes)) == (runs, notes):
             found.notes.append(f"{path} is left out: there is no run in it")

@@ -24,6 +24,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
+        if not path.is_file():  # reading a pipe would never end
+            raise ValueError("it is no file")
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         entries = [json.loads(line) for line in lines if line.endswith("\n")]
         if not all(isinstance(entry, dict) for entry in entries):

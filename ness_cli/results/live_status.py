@@ -163,6 +163,8 @@ def read_live(path: Path, now: float | None = None) -> LiveStatus:
 
 def _progress(run: RunDir) -> dict[str, Any]:
     """Return what was written of the step at hand, empty where there is nothing good."""
+    if not run.live.is_file():
+        return {}
     try:
         found = json.loads(run.live.read_text())
         return {**found, "done": int(found["done"]), "total": int(found["total"])}

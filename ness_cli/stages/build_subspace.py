@@ -16,6 +16,7 @@ from ness_cli.stages.context import (
     require_done,
     require_task,
     run_log,
+    step_to_redo,
 )
 from ness_cli.stages.forgetting_meter import measured_update
 from ness_cli.stages.kept import kept_after
@@ -47,7 +48,7 @@ def build_subspace(context: RunContext, task: int | None = None, *, force: bool 
         SystemRefusedError: If the disk cannot take its files.
         StoppedError: If a stop was requested; the step starts over next time.
     """
-    state = context.state()
+    state = context.state(redone=step_to_redo("build", task, force=force))
     step = require_task(state, "build", task)
     if step is None or (step.is_done and not force):
         return Outcome.skipped(step, "all tasks are consolidated")

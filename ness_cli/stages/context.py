@@ -11,8 +11,8 @@ from ness_cli import numerics, registry, run_state
 from ness_cli.data.batches import Images
 from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import TaskStream
-from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
-from ness_cli.extensions import extension_of, fingerprint_of, read_manifest
+from ness_cli.errors import InputError
+from ness_cli.extensions import extension_of, fingerprint_of, read_manifest, way_to_prepare
 from ness_cli.files import remove_file
 from ness_cli.methods.base import Method
 from ness_cli.methods.task import Task
@@ -20,13 +20,11 @@ from ness_cli.nets.multi_head import MultiHead
 from ness_cli.processes import current_processes
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import RunState, StepState, command
-from ness_cli.settings import yaml_files
-from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
+from ness_cli.settings.stored import read_stored, refuse_changed
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.tracking import Tracking
-from ness_cli.version import own_version
 from ness_cli.words import printable
 from ness_cli.workplace import Workplace
 
@@ -54,25 +52,27 @@ class RunContext:
         self.run_record = run_state.read_run_record(run)
         self.settings = read_settings(run, self.run_record)
         numerics.configure(self.settings.compute)
-        prepare = f"run: ness prepare --out {run.path}"
         manifest = read_manifest(run, self.run_record)
-        self.stream = TaskStream(manifest, workplace.cache, remedy=prepare)
+        self.stream = TaskStream(manifest, workplace.cache, remedy=way_to_prepare(run.path))
         self.tracking = Tracking(self)
         self._state: RunState | None = None
 
-    def state(self) -> RunState:
+    def state(self, *, redone: tuple[int, str] | None = None) -> RunState:
         """Return which steps are done.
 
         All records are read the first time; then those are that this process has changed, as nobody
         else may while it holds the run.
+
+        Args:
+            redone: Task and step that are to be made again, as ``RunState`` takes it.
 
         Raises:
             InputError: If the folder holds another run by now, or none.
             DamagedError: If a record does not read back.
         """
         self.require_same_run()
-        if self._state is None:
-            self._state = run_state.read_state(self.run)
+        if self._state is None or redone is not None:
+            self._state = run_state.read_state(self.run, redone=redone)
         return self._state
 
     def record_changed(self, task: int) -> None:
@@ -176,31 +176,10 @@ def read_settings(run: RunDir, record: Mapping[str, Any]) -> Settings:
         DamagedError: If they are no settings any more.
         SystemRefusedError: If the system does not let them be read.
     """
-    try:
-        settings = build(yaml_files.read(run.settings))
-    except InputError as error:
-        if not run.settings.exists():
-            raise InputError(
-                f"{run.settings} is missing", "put it back as prepare wrote it"
-            ) from error
-        remedy = "put it right and run the same command again"
-        raise SystemRefusedError(error.what, remedy) from error
-    except SettingsError as error:
-        made_by, own = record.get("versions", {}).get("ness", ""), own_version()
-        if made_by not in ("", "unknown", own):
-            raise InputError(
-                f"{run.settings} was written by ness {made_by}, and this is {own}: {error.what}",
-                f"go on with that version: pip install ness-cli=={made_by}",
-            ) from error
-        raise DamagedError(
-            f"{run.settings} is damaged: {error.what}", "put it back as prepare wrote it"
-        ) from error
-    changed = difference(record["identity"], settings.identity())
-    if changed:
-        raise InputError(
-            f"{run.settings} was changed after the run was prepared: {'; '.join(changed)}",
-            "put the value back, or prepare another run with --out",
-        )
+    made_by = str(record.get("versions", {}).get("ness", ""))
+    stored = read_stored(run.settings, remedy=way_to_prepare(run.path), made_by=made_by)
+    settings = build(stored)
+    refuse_changed(run.settings, settings, record)
     return settings
 
 
@@ -239,6 +218,11 @@ def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
         raise
     finally:
         handler.close()
+
+
+def step_to_redo(step: str, task: int | None, *, force: bool) -> tuple[int, str] | None:
+    """Return the step that a command line says to make again, whatever its record is."""
+    return (task, step) if force and task is not None else None
 
 
 def require_task(state: RunState, step: str, task: int | None) -> StepState | None:

@@ -17,7 +17,7 @@ from ness_cli.extensions import extension_of
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
 from ness_cli.run_state import StepState, command
-from ness_cli.stages.context import RunContext, require_task, run_log
+from ness_cli.stages.context import RunContext, require_task, run_log, step_to_redo
 from ness_cli.stages.models import is_at_hand
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.step_record import StepRecord
@@ -61,7 +61,7 @@ def evaluate(
     wanted = ("task", "class") if scenario == "both" else (scenario,)
     if validation or context.settings.evaluate.validation:
         wanted = (*wanted, "validation")
-    state = context.state()
+    state = context.state(redone=step_to_redo("evaluate", task, force=force))
     step = require_task(state, "evaluate", task)
     if step is None and task is None:
         # A row may be there without the scenario that is asked for now.

@@ -21,7 +21,7 @@ from ness_cli.files import write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import read_run_record, require_same_run
+from ness_cli.run_state import read_run_record, read_state, require_same_run
 from ness_cli.settings.extension import ExtensionSettings, Learned, resolve_extension
 from ness_cli.settings.sources.base import DatasetSettings
 from ness_cli.stages.context import read_settings, run_log
@@ -89,6 +89,7 @@ def extend(
         StoppedError: If a stop was requested; the run is as it was then.
     """
     record = read_run_record(run)
+    read_state(run)  # nothing is appended to a run whose records do not read back
     before = read_manifest(run, record)
     found = _resolved(run, record, before, preset, overrides)
     progress = StoppableProgress(
@@ -119,6 +120,7 @@ def take_back(run: RunDir) -> tuple[int, ...]:
         InputError: If the folder is no run, nothing was appended, or all of it was begun.
     """
     record = read_run_record(run)
+    read_state(run)  # likewise
     extensions = read_extensions(record)
     if not extensions:
         raise InputError(f"{run.path} was not extended: there is nothing to take back")

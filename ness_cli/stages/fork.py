@@ -12,6 +12,7 @@ from typing import Any
 
 from ness_cli.errors import DamagedError, InputError
 from ness_cli.extensions import fingerprint_of, read_extensions, read_manifest
+from ness_cli.file_kinds import require_file
 from ness_cli.files import whole_folder, write_record
 from ness_cli.hashing import sha256_of_file, sha256_of_text
 from ness_cli.run_dir import RunDir
@@ -119,12 +120,10 @@ def _share(run: RunDir, other: RunDir, step: StepState) -> None:
     for name, sha256 in step.record["outputs"].items():
         if name in removed:
             continue
-        source = run.path / name
+        source, remedy = run.path / name, f"run: {command(run.path, step.step, step.task)} --force"
+        require_file(source, remedy)
         if sha256_of_file(source) != sha256:
-            raise DamagedError(
-                f"{source} is damaged: it is not what was written",
-                f"run: {command(run.path, step.step, step.task)} --force",
-            )
+            raise DamagedError(f"{source} is damaged: it is not what was written", remedy)
         _link(source, other.path / name)
     mine, theirs = run.task(step.task), other.task(step.task)
     theirs.path.mkdir(parents=True, exist_ok=True)

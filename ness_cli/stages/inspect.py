@@ -19,6 +19,7 @@ from ness_cli.methods.base import Method
 from ness_cli.methods.files import UpdateBound
 from ness_cli.results.inspection import Inspection
 from ness_cli.results.room import room
+from ness_cli.run_state import COMMANDS
 from ness_cli.stages.context import RunContext, require_done
 from ness_cli.stages.forgetting_meter import measured_updates
 from ness_cli.stages.models import is_at_hand, load_model, new_model
@@ -61,6 +62,9 @@ def inspect(
         StoppedError: If a stop was requested.
     """
     state = context.state()
+    for stale in state.stale(state.num_tasks):
+        left = f"{COMMANDS[stale.step]} of task {stale.task} is stale and left out: {stale.why}"
+        context.workplace.progress.note(left)
     require_done(state, 1, "train")
     require_done(state, 1, "build")
     built = [t for t in range(1, state.num_tasks + 1) if state.of(t, "build").is_done]

@@ -16,13 +16,20 @@ from ness_cli.data.store import prepared as prepared_data
 from ness_cli.data.stream_notes import stream_notes
 from ness_cli.data.stream_plan import content_hashes
 from ness_cli.errors import DamagedError, InputError, MissingFilesError
-from ness_cli.extensions import STREAM, read_extensions
+from ness_cli.extensions import STREAM, read_extensions, way_to_prepare
 from ness_cli.files import read_json, write_bytes, write_record
 from ness_cli.hashing import sha256_of_text
 from ness_cli.memory import short_of_memory
 from ness_cli.nets.pretrained import Pretrained, fetch
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import RUN, read_run_record, require_same_run
+from ness_cli.run_state import (
+    RECORDS,
+    RUN,
+    STEPS,
+    read_record,
+    read_run_record,
+    require_same_run,
+)
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
@@ -132,6 +139,7 @@ def _prepare_anew(
             progress.note(note)
         record = _record(resolved, manifest, _pretrained(settings, None, cache, progress))
         _refuse_a_place_taken(run)
+        _refuse_other_steps(run, record)
         write_run(run, settings, manifest, record)
     return Prepared(record, manifest, was_there=False, was_compared=True)
 
@@ -148,6 +156,25 @@ def _refuse_a_place_taken(run: RunDir) -> None:
             f"{run.path} {how}: it was deleted while its images were prepared",
             "type the same command again: they are in the cache",
         )
+
+
+def _refuse_other_steps(run: RunDir, record: Mapping[str, Any]) -> None:
+    """Refuse to make a run in a folder with steps of another one, which has lost its ``run.json``.
+
+    Raises:
+        InputError: If there are some.
+    """
+    steps = ((t, step) for t in range(1, record["num_tasks"] + 1) for step in STEPS)
+    for task, step in steps:
+        if (
+            read_record(run, task, step).get("fingerprint", record["fingerprint"])
+            != (record["fingerprint"])
+        ):
+            raise InputError(
+                f"{run.run} is missing, and {run.task(task).record(RECORDS[step])} is that of a run"
+                " with other settings, or one that was extended or forked",
+                f"put it back; or, if the run was neither, {way_to_prepare(run.path)}",
+            )
 
 
 def _made_again(

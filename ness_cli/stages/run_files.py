@@ -48,8 +48,9 @@ class RunFiles:
         run = self.context.run
         path = run.task(task).tensors(name)
         relative = run.relative(path)
-        sha256 = self._outputs(task).get(relative)
-        remedy = f"run: {command(run.path, self.context.made_by(name), task)} --force"
+        step = self.context.made_by(name)
+        sha256 = self._outputs(task, step).get(relative)
+        remedy = f"run: {command(run.path, step, task)} --force"
         identity = self.context.identity(name, task)
         tensors = tensor_files.read(path, identity, remedy=remedy, sha256=sha256)
         if is_input:
@@ -91,9 +92,8 @@ class RunFiles:
         if names := method.reads_of_training():
             method.load_task_memory(task, self.read_all(task, names))
 
-    def _outputs_of(self, task: int) -> Mapping[str, Any]:
-        """Return what the steps of a task recorded of their files."""
-        found: dict[str, Any] = {}
-        for step in run_state.STEPS:
-            found |= run_state.read_record(self.context.run, task, step).get("outputs", {})
-        return found
+    def _outputs_of(self, task: int, step: str) -> Mapping[str, Any]:
+        """Return what a step of a task recorded of its files."""
+        record = run_state.read_record(self.context.run, task, step)
+        outputs: Mapping[str, Any] = record.get("outputs", {})
+        return outputs

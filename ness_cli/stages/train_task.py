@@ -18,7 +18,7 @@ from ness_cli.methods.task import Task
 from ness_cli.nets.determinism import refuse_nondeterministic
 from ness_cli.processes import current_processes
 from ness_cli.run_state import RunState, command
-from ness_cli.stages.context import RunContext, require_done, require_task, run_log
+from ness_cli.stages.context import RunContext, require_done, require_task, run_log, step_to_redo
 from ness_cli.stages.models import (
     MODEL,
     add_head,
@@ -56,7 +56,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         SystemRefusedError: If the disk cannot take its files.
         StoppedError: If a stop was requested; a checkpoint is on disk then.
     """
-    state = context.state()
+    state = context.state(redone=step_to_redo("train", task, force=force))
     step = require_task(state, "train", task)
     _remove_spent_checkpoints(context, state, step.task if step else state.num_tasks)
     if step is None or (step.is_done and not force):
@@ -89,7 +89,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         checkpoint = CheckpointFile(
             folder.checkpoint,
             context.identity("checkpoint", task_number) | {"inputs": record.files.inputs},
-            remedy=f"delete it and run: {command(context.run.path, 'train', task_number)}",
+            remedy=way_past_checkpoint(context, task_number),
             before_save=context.require_same_run,
         )
         fitted = _fit(context, method, data, checkpoint)
@@ -103,6 +103,11 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         if processes.is_main:
             checkpoint.remove()
     return Outcome(task_number, found)
+
+
+def way_past_checkpoint(context: RunContext, task_number: int) -> str:
+    """Return what to do about a damaged checkpoint of a task, for error messages."""
+    return f"delete it and run: {command(context.run.path, 'train', task_number)}"
 
 
 def _remove_spent_checkpoints(context: RunContext, state: RunState, task: int) -> None:

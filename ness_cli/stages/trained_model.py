@@ -19,7 +19,7 @@ from ness_cli.extensions import read_extensions
 from ness_cli.methods.base import Method
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.run_dir import RunDir
-from ness_cli.run_state import RunState, command
+from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext, require_done
 from ness_cli.stages.models import load_model
 from ness_cli.stages.run_files import RunFiles
@@ -218,7 +218,7 @@ def load_trained(
         InputError: If there is no such task, it is not trained, or files are missing.
         DamagedError: If a file does not read back.
     """
-    after = _newest(context.state()) if after is None else after
+    after = _newest(context) if after is None else after
     for name, value, last in (
         ("after", after, context.stream.num_tasks),
         ("task", after if task_number is None else task_number, after),
@@ -244,13 +244,18 @@ def _image_input(context: RunContext) -> ImageInput:
     return ImageInput.joined(parts)
 
 
-def _newest(state: RunState) -> int:
-    """Return the last task that is trained."""
+def _newest(context: RunContext) -> int:
+    """Return the last task that is trained; what is stale after it is noted."""
+    state = context.state()
     trained = [t for t in range(1, state.num_tasks + 1) if state.of(t, "train").is_done]
     if not trained:
         path = state.run.path
         raise InputError(f"{path}: no task is trained yet", f"run: {command(path, 'train')}")
-    return trained[-1]
+    newest = trained[-1]
+    if newest < state.num_tasks and (why := state.of(newest + 1, "train").why):
+        note = f"task {newest + 1} is stale ({why}): the model is that after task {newest}"
+        context.workplace.progress.note(note)
+    return newest
 
 
 def load(

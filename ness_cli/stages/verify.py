@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 
+from ness_cli import tensor_files
+from ness_cli.data.store import prepared
 from ness_cli.errors import DamagedError, InputError
+from ness_cli.extensions import read_extensions, way_to_prepare
+from ness_cli.file_kinds import require_file
 from ness_cli.hashing import sha256_of_file
 from ness_cli.methods.base import Method
 from ness_cli.methods.files import MethodFile
@@ -23,6 +27,7 @@ from ness_cli.stages.models import (
     stored_matrices,
 )
 from ness_cli.stages.run_files import RunFiles
+from ness_cli.stages.train_task import way_past_checkpoint
 from ness_cli.stages.trained_model import trained_method
 
 _ORTHONORMAL = 1e-4  # of float32 columns; what training needs is far coarser
@@ -38,6 +43,7 @@ class Verified:
     Attributes:
         files: Files whose hash is the recorded one.
         bytes: Their size.
+        images: Files of prepared images, likewise.
         matrices: Tensors found orthonormal or symmetric.
         spectra: Layers whose singular values are those of their covariance.
         updates: Tasks whose weights follow from those before and the update.
@@ -47,6 +53,7 @@ class Verified:
 
     files: int = 0
     bytes: int = 0
+    images: int = 0
     matrices: int = 0
     spectra: int = 0
     updates: int = 0
@@ -59,7 +66,7 @@ class Verified:
 
 
 def verify(context: RunContext, *, evaluate: bool = False) -> Verified:
-    """Check every file of the finished steps of a run, in the order of the steps.
+    """Check every file of a run, in the order of the steps, and its prepared images.
 
     Args:
         context: The run.
@@ -77,6 +84,8 @@ def verify(context: RunContext, *, evaluate: bool = False) -> Verified:
             _check_hashes(context, step, found)
             context.workplace.stop.check("nothing was changed", f"ness verify {context.run.path}")
             advance(1)
+    _check_checkpoints(context, state.num_tasks, found)
+    _check_images(context, found)
     method, files = context.method(new_model(context)), RunFiles(context)
     for step in done:
         for declared in method.files:
@@ -98,10 +107,32 @@ def _check_hashes(context: RunContext, step: StepState, found: Verified) -> None
             if name in removed:
                 continue
             raise InputError(f"{path} is missing", remedy)
+        require_file(path, remedy)
         if sha256_of_file(path) != sha256:
             raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
         found.files += 1
         found.bytes += path.stat().st_size
+
+
+def _check_checkpoints(context: RunContext, num_tasks: int, found: Verified) -> None:
+    for task in range(1, num_tasks + 1):
+        path = context.run.task(task).checkpoint
+        if path.exists():
+            tensor_files.read_with_identity(path, remedy=way_past_checkpoint(context, task))
+            found.files += 1
+            found.bytes += path.stat().st_size
+
+
+def _check_images(context: RunContext, found: Verified) -> None:
+    """Check the prepared images of the run, those in the cache."""
+    extensions = read_extensions(context.run_record)
+    remedy = way_to_prepare(context.run.path)
+    for key in (context.stream.key, *(each.stream["key"] for each in extensions)):
+        manifest = prepared(context.workplace.cache, key, remedy=remedy)
+        if manifest is None:
+            found.left_out += (f"images {key[:8]}...: they are not in the cache",)
+            continue
+        found.images += sum(len(task["splits"]) for task in manifest["tasks"])
 
 
 def _check_tensors(

@@ -72,6 +72,8 @@ class ServiceTracker(Tracker):
         raise NotImplementedError
 
     def _read(self) -> dict[str, Any]:
+        if not self.run.memory.is_file():
+            return {}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(self.run.memory.read_text())
             return {**found, "key": str(found["key"]), "logged": int(found["logged"])}

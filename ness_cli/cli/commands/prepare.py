@@ -55,7 +55,9 @@ def prepare(
                 "--dry-run and --verify-data exclude each other", "leave one of them out"
             )
         refuse_options(overrides or (), prepare)
-        found = targets(preset, out, seed=seed, seeds=seeds, overrides=overrides or ())
+        found = targets(
+            *(preset, out), seed=seed, seeds=seeds, overrides=overrides or (), may_rebuild=True
+        )
         if dry_run:
             show_plan(found, workplace.console)
         else:

@@ -1,0 +1,98 @@
+"""Settings of a run that exists: read back, or put together from what its record knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
+from ness_cli.file_kinds import require_file
+from ness_cli.settings import yaml_files
+from ness_cli.settings.identity import difference
+from ness_cli.settings.model import Settings
+from ness_cli.settings.resolve import build
+from ness_cli.settings.values import merge, nest
+from ness_cli.version import own_version
+
+
+def read_stored(path: Path, *, remedy: str, made_by: str = "") -> dict[str, Any]:
+    """Return the nested plain values in the ``settings.yaml`` of a run.
+
+    Args:
+        path: The file.
+        remedy: What writes it again, for error messages.
+        made_by: The version that wrote it, where that is known.
+
+    Raises:
+        InputError: If it is not there, something else is in its place, or another version wrote
+            what this one does not know.
+        DamagedError: If they are no settings any more.
+        SystemRefusedError: If the system does not let it be read.
+    """
+    require_file(path, remedy)
+    try:
+        values = yaml_files.read(path)
+        build(values)
+    except InputError as error:
+        if not path.exists():
+            raise InputError(f"{path} is missing", remedy) from error
+        again = "put it right and run the same command again"
+        raise SystemRefusedError(error.what, again) from error
+    except SettingsError as error:
+        if made_by not in ("", "unknown", own_version()):
+            raise InputError(
+                f"{path} was written by ness {made_by}, and this is {own_version()}: {error.what}",
+                f"go on with that version: pip install ness-cli=={made_by}",
+            ) from error
+        raise DamagedError(f"{path} is damaged: {error.what}", remedy) from error
+    return values
+
+
+def refuse_changed(path: Path, settings: Settings, record: Mapping[str, Any]) -> None:
+    """Refuse settings that are not those that a run was prepared with.
+
+    Args:
+        path: Where they were read.
+        settings: They.
+        record: The content of ``run.json``.
+
+    Raises:
+        InputError: Names each key.
+    """
+    if changed := difference(record["identity"], settings.identity()):
+        raise InputError(
+            f"{path} was changed after the run was prepared, or run.json is that of another run:"
+            f" {'; '.join(changed)}",
+            "put the value, or run.json, back, or prepare another run with --out",
+        )
+
+
+def rebuilt(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run from its ``run.json``, as nested plain values.
+
+    What decides no tensor (checkpoints, storage, who follows the run) has its default.
+
+    Args:
+        record: The content of ``run.json``.
+
+    Raises:
+        DamagedError: If they cannot be told from it.
+    """
+    values: dict[str, Any] = {}
+    for key, value in record["identity"].items():
+        values = merge(values, nest(key, value))
+    try:
+        data = values["data"]
+        located = data.get("sources") or [data]
+        for each, place in zip(located, record.get("places", ()), strict=False):
+            each.update({} if place is None else {"path": place})
+        changed = difference(record["identity"], build(values).identity())
+    except (SettingsError, KeyError, TypeError, AttributeError) as error:
+        changed = [str(error)]
+    if changed:
+        raise DamagedError(
+            f"settings.yaml cannot be written anew from run.json: {'; '.join(changed)}",
+            "put it back as prepare wrote it",
+        )
+    return values
