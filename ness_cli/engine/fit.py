@@ -180,10 +180,7 @@ class Fit:
             "lr": self.schedule.at((state.epoch + 1) * self.steps_per_epoch - 1),
             "train_loss": float(self.loss_sum) / sum(map(len, self.sets)),
         }
-        weights = [parameter.detach().sum() for parameter in self.parameters.values()]
-        if not torch.isfinite(torch.stack([self.loss_sum, *weights])).all():
-            where = f"task {self.task.number}, epoch {state.epoch + 1}"
-            refuse_non_finite(self.method, self.task.train, where)
+        self._refuse_non_finite(self.loss_sum)
         self.method.after_epoch(self.task)
         is_best, drop = False, None
         if self.validation.is_possible:
@@ -206,6 +203,13 @@ class Fit:
         if "valid_accuracy" in last:
             return f", validation {last['valid_accuracy']:.1f} %"
         return f", loss {last['train_loss']:.3f}" if last else ""
+
+    def _refuse_non_finite(self, loss_sum: torch.Tensor) -> None:
+        """Refuse to go on, or to save, with a loss or weights that are not finite."""
+        weights = [parameter.detach().sum() for parameter in self.parameters.values()]
+        if not torch.isfinite(torch.stack([loss_sum, *weights])).all():
+            where = f"task {self.task.number}, epoch {self.state.epoch + 1}"
+            refuse_non_finite(self.method, self.task.train, where)
 
     # -- checkpoints -------------------------------------------------------------------------
 
@@ -241,6 +245,7 @@ class Fit:
         processes = current_processes()
         loss_sum = self.loss_sum.clone()
         processes.sum_([loss_sum])
+        self._refuse_non_finite(loss_sum)  # the checkpoint that is there is better
         tensors["loss/sum"] = loss_sum
         if processes.is_main:
             self.context.checkpoint.save(tensors, asdict(state))

@@ -4,6 +4,7 @@ refused in a line."""
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import struct
 import tarfile
@@ -72,13 +73,14 @@ def test_the_files_of_an_archive_are_listed(make, count, tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_of_many_images_is_read(tmp_path):
-    """All are links to one image; labels and shapes of all, pixels of some."""
-    root, one = tmp_path / "images", tmp_path / "one.png"
-    Image.new("L", (4, 4)).save(one)
+    """Each class is one image, linked: labels of all, pixels of none."""
+    root, one = tmp_path / "images", io.BytesIO()
+    Image.new("L", (4, 4)).save(one, "png")
     for name in "ab":
         (root / name).mkdir(parents=True)
-    for name in _names(MANY):
-        (root / name.decode()).hardlink_to(one)
+        (tmp_path / name).write_bytes(one.getvalue())
+    for name in map(bytes.decode, _names(MANY)):
+        (root / name).hardlink_to(tmp_path / name[0])
 
     def read(_: bytes) -> None:
         options = Options(path=str(root), channels="grey", size=4)
