@@ -97,7 +97,8 @@ def run_study(request: Request, workplace: Session, *, only_failed: bool) -> Non
     engine = make_engine(request.engine, plan, workplace)
     with plan.folder.lock(console.note):
         refuse_other_settings(plan)
-        plan.folder.remember(plan.study, engine=request.engine, device=workplace.device)
+        how = {"engine": request.engine, "device": workplace.device}
+        plan.folder.remember(plan.study, plan.wanted_rows if plan.rows else (), **how)
         console.note(f"{plan.folder.path}: {States.of(plan).summary()}")
         has_ended = Conduct(plan, engine, workplace, only_failed).run()
     states = States.of(plan)
@@ -143,7 +144,8 @@ def show_status(path: Path, workplace: Session) -> None:
         workplace.console.result(states.table())
     workplace.console.document(found)
     out, file = shlex.quote(str(path)), shlex.quote(str(plan.folder.settings))
-    how_on = f"{file} --out {out} --on {how['engine']} --device {how['device']}"
+    rows = "".join(f" --rows {shlex.quote(row)}" for row in plan.rows)
+    how_on = f"{file} --out {out} --on {how['engine']} --device {how['device']}{rows}"
     if trials is not None and not states.runs:
         if trials.num_left and plan.folder.holder() is None:
             workplace.console.next(f"ness tune {how_on}")
@@ -252,7 +254,8 @@ def show_table(
     """
     chosen, console = report_format(format_name), workplace.console
     if StudyFolder(path).record.is_file():
-        plan = replace(remembered_plan(path)[0], rows=wanted.rows)
+        plan = remembered_plan(path)[0]
+        plan = replace(plan, rows=wanted.rows or plan.rows)
         found = study_report(plan, wanted.seeds)
     else:
         found = found_report(path, wanted.rows, wanted.seeds)
@@ -276,7 +279,8 @@ def remembered_plan(path: Path) -> tuple[StudyPlan, dict[str, Any]]:
     """
     folder = study_folder(path)
     study, how = folder.remembered()
-    return StudyPlan(study, folder, how["device"]), how
+    rows = [row for row in how.get("rows", ()) if row in study.settings.combinations]
+    return StudyPlan(study, folder, how["device"], tuple(rows)), how
 
 
 def _document(schema: str, states: States) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,19 +49,23 @@ class StudyFile:
         is_file = base.endswith((".yaml", ".yml")) or "/" in base
         return str((self.path.parent / base).absolute()) if is_file else base
 
-    def variants(self) -> list[Variant]:
-        """Return all sets of settings, in the order of the rows."""
-        return [each for row in self.settings.combinations for each in self.settings.variants(row)]
+    def variants(self, rows: Iterable[str] | None = None) -> list[Variant]:
+        """Return all sets of settings, in the order of the rows; those of some rows if named."""
+        wanted = self.settings.combinations if rows is None else rows
+        return [each for row in wanted for each in self.settings.variants(row)]
 
-    def resolved(self) -> dict[str, Resolved]:
+    def resolved(self, rows: Iterable[str] | None = None) -> dict[str, Resolved]:
         """Return the settings of every variant by its name, with the first seed of the study.
+
+        Args:
+            rows: Names of those that are wanted; all if ``None``.
 
         Raises:
             SettingsError: With everything that is wrong in every row.
             InputError: If the base is a file that is not there.
         """
         base, found, problems = self._preset(), {}, []
-        for variant in self.variants():
+        for variant in self.variants(rows):
             key = f"rows.{variant.row}"
             try:
                 typed = parse_overrides(variant.settings)

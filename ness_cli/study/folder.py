@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import shlex
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError, InputError, NessError
-from ness_cli.files import read_json, remove_leftovers, write_bytes, write_record
+from ness_cli.files import Kinds, read_json, remove_leftovers, write_bytes, write_record
 from ness_cli.lease import Lease
 from ness_cli.process_identity import ProcessIdentity
 from ness_cli.run_dir import RunDir
@@ -23,6 +23,7 @@ from ness_cli.study.engines.base import IN_USE, INTERRUPTED
 _LAST_LINES = 200
 _SCHEMA = "ness.study/1"
 _HOW = {"engine", "device"}  # what the record of a study says besides its file
+_KINDS: Kinds = {**dict.fromkeys(_HOW, (str,)), "rows": (list,)}
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,31 @@ class StudyFolder:
         """Return the study as it was asked for, with what was typed beside its file."""
         return self.path / "study.yaml"
 
-    def remember(self, study: StudyFile, **how: str) -> None:
+    def remember(self, study: StudyFile, rows: Sequence[str] = (), **how: str) -> None:
         """Write down what was asked for, so that the folder is enough to go on from.
 
         Args:
             study: The study.
+            rows: The rows that were asked for, beside those of before; all if empty.
             how: How it is run: the engine by name, the device.
         """
         values = study.settings.model_dump(mode="json", exclude_unset=True)
         text = yaml_files.dump({**values, "base": study.base})
         write_bytes(self.settings, text.encode())
-        content = {"schema": _SCHEMA, "file": str(study.path.absolute()), **how}
+        content: dict[str, Any] = {"schema": _SCHEMA, "file": str(study.path.absolute()), **how}
+        if together := self._together_with(rows):
+            content["rows"] = together
         write_record(self.record, content)
+
+    def _together_with(self, rows: Sequence[str]) -> list[str]:
+        """Return rows with those that were asked for before; none where that were all."""
+        if not rows or not self.record.exists():
+            return [*rows]
+        try:
+            before = read_json(self.record, remedy="", kinds=_KINDS).get("rows")
+        except NessError:  # damaged: written anew
+            return [*rows]
+        return list(dict.fromkeys([*before, *rows])) if before else []
 
     def remembered(self) -> tuple[StudyFile, dict[str, Any]]:
         """Return what was asked for, and how it is run.
@@ -91,8 +105,7 @@ class StudyFolder:
             DamagedError: If a file does not read back.
         """
         remedy = f"ness study run FILE --out {shlex.quote(str(self.path))} writes it anew"
-        kinds = dict.fromkeys(_HOW, (str,))
-        how = read_json(self.record, remedy=remedy, schema=_SCHEMA, kinds=kinds)
+        how = read_json(self.record, remedy=remedy, schema=_SCHEMA, kinds=_KINDS)
         if missing := sorted(_HOW - how.keys()):
             raise DamagedError(f"{self.record} is damaged: it lacks {', '.join(missing)}", remedy)
         return read_study(self.settings), how

@@ -62,8 +62,8 @@ class StudyPlan:
 
     @cached_property
     def resolved(self) -> Mapping[str, Resolved]:
-        """The settings of every variant by its name, with the first seed."""
-        return self.study.resolved()
+        """The settings of every variant of the rows that are wanted, with the first seed."""
+        return self.study.resolved(self.wanted_rows)
 
     @property
     def wanted_rows(self) -> list[str]:

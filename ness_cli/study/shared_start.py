@@ -102,7 +102,7 @@ def refuse_unshared(plan: StudyPlan) -> None:
     if after is None:
         return
     first: dict[str, str] = {}
-    for variant in plan.study.variants():
+    for variant in plan.study.variants(plan.wanted_rows):
         settings = plan.resolved[variant.name].settings
         trunk = first.setdefault(settings.method.name, variant.name)
         keys = differing_keys(plan.resolved[trunk].settings.identity(), settings.identity())

@@ -156,7 +156,8 @@ class Timings:
     def estimate(self, work: Work) -> Estimate | None:
         """Return how long a run will take; ``None`` if there is none of its kind."""
         alike = self._runs.get(kind(work.identity), [])
-        same = [tasks for options, tasks in alike if options == _options(work.identity)]
+        wanted = _options(work.identity)
+        same = [tasks for options, tasks in alike if options == wanted]
         known = same or [tasks for _, tasks in alike]
         if not known:
             return None

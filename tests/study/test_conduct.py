@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from ness_cli.cli.app import app
 from ness_cli.cli.run_study import remembered_plan
 from ness_cli.errors import LockedError
+from ness_cli.settings.study_files import read_study
 from ness_cli.study.engines.base import Job
 from ness_cli.study.folder import StudyFolder
 from ness_cli.study.states import States
@@ -137,6 +138,26 @@ def test_nothing_is_run_where_one_row_has_settings_that_cannot_be_used(tmp_path,
     assert result.exit_code == 2
     assert "rows.bad: method.nam: unknown key" in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_study_of_some_rows_is_of_these_until_others_are_asked_for(tmp_path):
+    rows = {"a": ["net.hidden=[8]"], "b": ["net.hidden=[9]"], "bad": ["train.lr=-1"]}
+    file, out = write(tmp_path / "s.yaml", rows=rows, seeds=[1]), tmp_path / "out"
+
+    def known() -> list[str]:
+        return [run["row"] for run in document("study", "status", out)["runs"]]
+
+    document("study", "run", file, "--out", out, "--rows", "a")
+    assert known() == ["a"]
+    assert not document("study", "table", out)["unfinished"]
+    document("study", "run", file, "--out", out, "--rows", "b")
+    assert known() == ["a", "b"]
+    assert ness("study", "run", file, "--out", out).exit_code == 2  # now the third is wanted too
+    StudyFolder(out).remember(read_study(file), engine="local", device="auto")
+    assert known() == ["a", "b", "bad"]
+    StudyFolder(out).remember(read_study(file), ["a"], engine="local", device="auto")
+    assert known() == ["a", "b", "bad"]
 
 
 @pytest.mark.usefixtures("fake")
