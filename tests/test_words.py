@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ness_cli.words import counted, fixed, ranges, tasks_in_words
+from ness_cli.words import counted, few, fixed, ranges, tasks_in_words
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,8 @@ def test_numbers_in_a_row_are_a_range(numbers, shown):
 
 def test_tasks_are_named_with_their_numbers():
     assert (tasks_in_words([4]), tasks_in_words([1, 2])) == ("task 4", "tasks 1 to 2")
+
+
+def test_of_many_names_the_first_are_named_and_the_rest_counted():
+    assert few(["a", "b"], 2) == "a, b"
+    assert few(["a", "b", "c", "d"], 2) == "a, b and 2 more"

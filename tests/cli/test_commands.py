@@ -19,9 +19,8 @@ from PIL import Image
 from rewrite import put_values, rewrite
 from rounding import gamma
 from safetensors.torch import load_file
-from typer.testing import CliRunner
+from typed_commands import document, good, ness
 
-from ness_cli.cli.app import app
 from ness_cli.cli.session import cache_dir
 from ness_cli.run_state import COMMANDS
 from ness_cli.settings import presets, yaml_files
@@ -30,20 +29,6 @@ from ness_cli.stages.train_task import train_task
 from ness_cli.study.engines.base import Job
 
 QUICK = ["data.num_tasks=3", "train.epochs=2", "net.hidden=[24, 16]"]
-
-
-def ness(*arguments: object):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def good(*arguments: object):
-    result = ness(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def document(*arguments: object):
-    return json.loads(good(*arguments, "--json").stdout)
 
 
 @pytest.fixture(scope="module")

@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 from rewrite import rewrite
-from typer.testing import CliRunner
+from typed_commands import good, ness
 
-from ness_cli.cli.app import app
 from ness_cli.cli.jobs import Jobs
 
 TINY = ("data.num_tasks=3", "train.epochs=1", "net.hidden=[8]", "data.limit_per_class=8")
-
-
-def ness(*arguments: object):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def good(*arguments: object):
-    result = ness(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 def _steps(*arguments: object) -> list[tuple[int, str]]:

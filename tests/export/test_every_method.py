@@ -16,11 +16,10 @@ import pytest
 import torch
 from PIL import Image
 from tiny_runs import make_run, prepared
-from typer.testing import CliRunner
+from typed_commands import ness
 
 import ness_cli
 from ness_cli import registry
-from ness_cli.cli.app import app
 from ness_cli.settings.components import METHODS
 
 VARIANTS = {"trgp": ["methods.trgp.relevance=0"]}  # tasks of random digits are hardly related
@@ -65,10 +64,6 @@ def runs(tmp_path_factory):
     return made
 
 
-def _ness(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
 def _percent_right(model, run, task_number):
     split = prepared(run, task_number)
     names = json.loads((run / "stream.json").read_text())["tasks"][task_number - 1]["classes"]
@@ -97,7 +92,7 @@ def test_the_loaded_model_has_the_accuracies_of_the_run_after_every_task(case, r
 def test_an_image_is_recognised_as_the_loaded_model_says(case, runs):
     run, image = runs(case)
     for task_number, options in ((None, []), (1, ["--task", 1])):
-        result = _ness("predict", run, image, *options, "--json")
+        result = ness("predict", run, image, *options, "--json")
         assert result.exit_code == 0, result.stderr
         (found,) = json.loads(result.stdout)["predictions"]
         (expected,) = ness_cli.load(run, task_number).predict([image], top=3)
@@ -110,7 +105,7 @@ def test_what_is_exported_computes_as_the_run_does(case, form, runs, tmp_path, m
     if any(importlib.util.find_spec(library) is None for library in kind.libraries):
         pytest.skip(f"needs {', '.join(kind.libraries)}")
     run, image = runs(case)
-    result = _ness("export", run, tmp_path / "out", "--to", form)
+    result = ness("export", run, tmp_path / "out", "--to", form)
     refusal = REFUSALS.get(form, {}).get(case)
     if refusal is not None:
         assert result.exit_code == 2

@@ -7,29 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typed_commands import document, good, ness
 
-from ness_cli.cli.app import app
 from ness_cli.lease import Lease
 
 TINY = [
     *("--preset", "digits", "data.num_tasks=3", "data.limit_per_class=10", "net.hidden=[12, 10]"),
     *("train.epochs=1", "evaluate.batch_size=100", "evaluate.scenario=both"),
 ]
-
-
-def _ness(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def _good(*arguments):
-    result = _ness(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def _document(*arguments):
-    return json.loads(_good(*arguments, "--json").stdout)
 
 
 def _tensor_files(out):
@@ -39,19 +24,19 @@ def _tensor_files(out):
 @pytest.mark.parametrize("method", ["ness", "gpm", "trgp", "er"])
 def test_a_pruned_run_is_one_that_kept_the_latest_only(method, tmp_path):
     full, kept = tmp_path / "full", tmp_path / "kept"
-    _good("run", "--out", full, *TINY, f"method.name={method}")
-    _good("run", "--out", kept, *TINY, f"method.name={method}", "storage.keep=latest")
+    good("run", "--out", full, *TINY, f"method.name={method}")
+    good("run", "--out", kept, *TINY, f"method.name={method}", "storage.keep=latest")
     before = _tensor_files(full)
-    planned = _document("prune", full, "--dry-run")
+    planned = document("prune", full, "--dry-run")
     assert _tensor_files(full) == before
-    done = _document("prune", full)
+    done = document("prune", full)
     assert done["removed"] == planned["removed"]
     assert done["removed"] == {n: len(b) for n, b in before.items() if not (full / n).exists()}
     assert done["bytes"] == sum(done["removed"].values()) > 0
     # A run that keeps the latest removes when it builds, before its newest task is scored.
     assert _tensor_files(full).keys() <= _tensor_files(kept).keys()
-    assert _document("prune", full)["removed"] == {}
-    assert json.loads(_good("status", full, "--json").stdout)["runs"][0]["next"] == (
+    assert document("prune", full)["removed"] == {}
+    assert json.loads(good("status", full, "--json").stdout)["runs"][0]["next"] == (
         f"ness report {full}"
     )
 
@@ -60,24 +45,24 @@ def test_a_pruned_run_is_one_that_kept_the_latest_only(method, tmp_path):
 def test_what_an_accuracy_still_needs_stays(command, tmp_path):
     out = tmp_path / "run"
     keep = [] if command else ["storage.keep=latest"]
-    _good("prepare", "--out", out, *TINY, "method.name=trgp", "methods.trgp.relevance=0.0", *keep)
+    good("prepare", "--out", out, *TINY, "method.name=trgp", "methods.trgp.relevance=0.0", *keep)
     for _ in range(2):
-        _good("train-task", out)
-        _good("build-subspace", out)
+        good("train-task", out)
+        good("build-subspace", out)
     if command:
-        _good(*command, out)
+        good(*command, out)
     assert (out / "task-01" / "memory.safetensors").exists()
-    _good("evaluate", out)
-    _good("evaluate", out)
-    _good("prune", out)
+    good("evaluate", out)
+    good("evaluate", out)
+    good("prune", out)
     assert not (out / "task-01" / "memory.safetensors").exists()
-    _good("verify", out)
+    good("verify", out)
 
 
 def test_a_run_with_nothing_built_has_nothing_to_prune(tmp_path):
-    _good("prepare", "--out", tmp_path / "run", *TINY)
-    assert _document("prune", tmp_path / "run")["removed"] == {}
-    assert _ness("prune", tmp_path / "nowhere").exit_code == 4
+    good("prepare", "--out", tmp_path / "run", *TINY)
+    assert document("prune", tmp_path / "run")["removed"] == {}
+    assert ness("prune", tmp_path / "nowhere").exit_code == 4
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -87,7 +72,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("NESS_CACHE", str(folder))
     for name, seed in (("a", 1), ("b", 2)):
-        _good("prepare", "--out", tmp_path / "runs" / name, *TINY, f"data.split_seed={seed}")
+        good("prepare", "--out", tmp_path / "runs" / name, *TINY, f"data.split_seed={seed}")
     (folder / "weights").mkdir()
     (folder / "weights" / "pretrained.safetensors").write_bytes(b"kept")
     return folder
@@ -98,7 +83,7 @@ def _folder(run):
 
 
 def test_the_cache_shows_what_it_holds(cache, tmp_path):
-    found = _document("cache", "ls")
+    found = document("cache", "ls")
     folders = {_folder(tmp_path / "runs" / name) for name in "ab"}
     assert {Path(each["folder"]).name for each in found["streams"]} == folders
     for each in found["streams"]:
@@ -108,51 +93,51 @@ def test_the_cache_shows_what_it_holds(cache, tmp_path):
     manifest = json.loads((tmp_path / "runs" / "a" / "stream.json").read_text())
     counts = [s["count"] for t in manifest["tasks"] for s in t["splits"].values()]
     assert sum(counts) in {each["images"] for each in found["streams"]}
-    assert "2 streams" in _good("cache", "ls").stdout
+    assert "2 streams" in good("cache", "ls").stdout
 
 
 def test_an_empty_or_missing_cache_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("NESS_CACHE", str(tmp_path / "none"))
-    assert _document("cache", "ls")["streams"] == []
+    assert document("cache", "ls")["streams"] == []
 
 
 def test_what_no_named_run_needs_is_freed(cache, tmp_path):
     runs, gone = tmp_path / "runs", _folder(tmp_path / "runs" / "b")
     shutil.rmtree(runs / "b")
-    dry = _document("cache", "prune", "--runs", runs, "--dry-run")
+    dry = document("cache", "prune", "--runs", runs, "--dry-run")
     assert (cache / gone).exists()
-    done = _document("cache", "prune", "--runs", runs)
+    done = document("cache", "prune", "--runs", runs)
     assert done["removed"] == dry["removed"]
     assert [Path(each["folder"]).name for each in done["removed"]] == [gone]
     assert not (cache / gone).exists()
     assert (cache / _folder(runs / "a")).exists()
     assert (cache / "weights" / "pretrained.safetensors").exists()
-    _good("run", "--out", runs / "a")
+    good("run", "--out", runs / "a")
 
 
 def test_images_of_appended_tasks_are_needed_too(cache, tmp_path):
     run = tmp_path / "runs" / "a"
-    _good("extend", run, "data.num_tasks=1", "data.split_seed=3")
-    before = {Path(each["folder"]).name for each in _document("cache", "ls")["streams"]}
+    good("extend", run, "data.num_tasks=1", "data.split_seed=3")
+    before = {Path(each["folder"]).name for each in document("cache", "ls")["streams"]}
     shutil.rmtree(tmp_path / "runs" / "b")
-    removed = _document("cache", "prune", "--runs", run)["removed"]
+    removed = document("cache", "prune", "--runs", run)["removed"]
     left = before - {Path(each["folder"]).name for each in removed}
     assert len(left) == 2
-    _good("run", "--out", run)
+    good("run", "--out", run)
 
 
 def test_nothing_is_freed_without_being_told_where_runs_are(cache, tmp_path):
-    assert _ness("cache", "prune").exit_code == 2
-    assert _ness("cache", "prune", "--runs", cache).exit_code == 4
+    assert ness("cache", "prune").exit_code == 2
+    assert ness("cache", "prune", "--runs", cache).exit_code == 4
     record = tmp_path / "runs" / "b" / "run.json"
     record.write_text("{}")
-    assert _ness("cache", "prune", "--runs", tmp_path / "runs").exit_code == 5
-    assert len(_document("cache", "ls")["streams"]) == 2
+    assert ness("cache", "prune", "--runs", tmp_path / "runs").exit_code == 5
+    assert len(document("cache", "ls")["streams"]) == 2
 
 
 def test_images_that_are_being_prepared_stay(cache, tmp_path):
     gone = _folder(tmp_path / "runs" / "b")
     with Lease(cache / f"{gone}.lock").held():
-        result = _good("cache", "prune", "--runs", tmp_path / "runs" / "a")
+        result = good("cache", "prune", "--runs", tmp_path / "runs" / "a")
     assert "is being prepared, and stays" in result.stderr
     assert (cache / gone / "stream.json").exists()

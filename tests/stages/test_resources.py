@@ -6,10 +6,9 @@ from collections import namedtuple
 
 import pytest
 from factory import GroupedBackbone, add_task, make_method, make_settings, make_task
-from typer.testing import CliRunner
+from typed_commands import ness
 
 from ness_cli import tensor_files
-from ness_cli.cli.app import app
 from ness_cli.methods.ness import Ness
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.stages import resources
@@ -18,15 +17,11 @@ SMALL = ["--preset", "digits", "data.num_tasks=2", "train.epochs=1", "net.hidden
 Usage = namedtuple("Usage", "total used free")
 
 
-def _ness(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "run"
-    assert _ness("prepare", "--out", out, *SMALL).exit_code == 0
-    assert _ness("train-task", out).exit_code == 0
+    assert ness("prepare", "--out", out, *SMALL).exit_code == 0
+    assert ness("train-task", out).exit_code == 0
     return out
 
 
@@ -34,24 +29,24 @@ def test_a_step_that_the_disk_cannot_take_is_refused_with_figures(trained, monke
     out = shutil.copytree(trained, tmp_path / "run")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 2000, 2000))
     for step, files in (("train-task", "model"), ("build-subspace", "covariance")):
-        result = _ness(step, out, *(["--force", "--task", 1] if step == "train-task" else []))
+        result = ness(step, out, *(["--force", "--task", 1] if step == "train-task" else []))
         assert result.exit_code == 8
         assert "the disk has 2.0 kB free, and this step writes up to" in result.stderr
         assert files in result.stderr
     assert (out / "task-01" / "train.json").exists()  # nothing that was there has gone
     monkeypatch.undo()
-    assert _ness("build-subspace", out).exit_code == 0
+    assert ness("build-subspace", out).exit_code == 0
 
 
 def test_memory_that_may_not_be_enough_is_noted(trained, monkeypatch, tmp_path):
     out = shutil.copytree(trained, tmp_path / "run")
     monkeypatch.setattr(resources, "available_memory", lambda: 1000)
-    result = _ness("build-subspace", out)
+    result = ness("build-subspace", out)
     assert result.exit_code == 0
     assert "and 1.0 kB are available" in result.stderr
     for enough in (10**12, None):
         monkeypatch.setattr(resources, "available_memory", lambda enough=enough: enough)
-        result = _ness("build-subspace", out, "--force", "--task", 1)
+        result = ness("build-subspace", out, "--force", "--task", 1)
         assert "available" not in result.stderr
 
 
@@ -87,8 +82,8 @@ def test_files_are_never_larger_than_announced(name, extra):
 
 def test_what_a_step_is_said_to_write_is_what_is_there(trained, tmp_path):
     out = shutil.copytree(trained, tmp_path / "run")
-    assert _ness("build-subspace", out).exit_code == 0
-    plan = json.loads(_ness("prepare", "--dry-run", "--json", *SMALL).stdout)["runs"][0]
+    assert ness("build-subspace", out).exit_code == 0
+    plan = json.loads(ness("prepare", "--dry-run", "--json", *SMALL).stdout)["runs"][0]
     for name in ("model", "covariance", "basis"):
         size = (out / "task-01" / f"{name}.safetensors").stat().st_size
         # The header of a file comes on top; bases and models are announced at most.

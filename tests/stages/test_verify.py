@@ -9,10 +9,9 @@ import pytest
 import torch
 from factory import NETS
 from rewrite import put_values
-from typer.testing import CliRunner
+from typed_commands import document, good, ness
 
 from ness_cli import tensor_files
-from ness_cli.cli.app import app
 from ness_cli.files import read_json, write_record
 from ness_cli.hashing import sha256_of_file
 from ness_cli.settings.components import METHODS
@@ -24,25 +23,11 @@ TINY = [
 NET = ["net.hidden=[12, 10]"]
 
 
-def _ness(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def _good(*arguments):
-    result = _ness(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def _document(*arguments):
-    return json.loads(_good(*arguments, "--json").stdout)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run; copy it before changing it."""
     out = tmp_path_factory.mktemp("verified") / "run"
-    _good("run", "--out", out, *TINY, *NET)
+    good("run", "--out", out, *TINY, *NET)
     return out
 
 
@@ -62,26 +47,26 @@ def _net(method):
 @pytest.mark.parametrize("method", METHODS.names())
 def test_what_every_method_leaves_is_found_in_order(method, tmp_path):
     out = tmp_path / "run"
-    _good("run", "--out", out, "--until", 2, f"method.name={method}", *TINY, *_net(method))
-    found = _document("verify", out, "--evaluate")
+    good("run", "--out", out, "--until", 2, f"method.name={method}", *TINY, *_net(method))
+    found = document("verify", out, "--evaluate")
     written = list(out.glob("task-*/*.safetensors"))
     assert found["files"] == len(written)
     assert found["bytes"] == sum(path.stat().st_size for path in written)
     assert (found["rows"], found["left_out"]) == (2, [])
     assert found["updates"] == (method in ("ness", "eblora"))
-    _good("prune", out)
-    kept = _document("verify", out, "--evaluate")
+    good("prune", out)
+    kept = document("verify", out, "--evaluate")
     assert kept["rows"] + len(kept["left_out"]) == 2
     assert kept["files"] == len(list(out.glob("task-*/*.safetensors")))
 
 
 def test_a_run_of_three_tasks_in_numbers(run):
-    found = _document("verify", run)
+    found = document("verify", run)
     # Two layers: U or Q and C of every task; V only makes the weights.
     assert found["matrices"] == 3 * 2 * 2
     assert found["spectra"] == 3 * 2
     assert (found["updates"], found["rows"]) == (2, 0)
-    assert "all is as it was written" in " ".join(_good("verify", run).stdout.split())
+    assert "all is as it was written" in " ".join(good("verify", run).stdout.split())
 
 
 def test_a_changed_byte_and_a_missing_file_are_named(run):
@@ -89,11 +74,11 @@ def test_a_changed_byte_and_a_missing_file_are_named(run):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    result = _ness("verify", run)
+    result = ness("verify", run)
     assert result.exit_code == 5
     assert f"{path} is damaged" in result.stderr
     (run / "task-01" / "model.safetensors").unlink()
-    result = _ness("verify", run)
+    result = ness("verify", run)
     assert result.exit_code == 4
     assert f"{run / 'task-01' / 'model.safetensors'} is missing" in result.stderr
     assert "ness train-task" in result.stderr
@@ -150,7 +135,7 @@ def test_tensors_that_cannot_be_are_found_although_their_hash_is_right(
     task, name, change, words, run
 ):
     _rewrite(run, task, name, change)
-    result = _ness("verify", run)
+    result = ness("verify", run)
     assert result.exit_code == 5
     assert words in result.stderr
 
@@ -159,7 +144,7 @@ def test_accuracies_that_are_not_measured_again_are_damage(run):
     path = run / "task-03" / "accuracy.json"
     row = read_json(path, remedy="")["task_incremental"]
     put_values(path, {"task_incremental": [row[0] - 5, *row[1:]]})
-    assert _ness("verify", run).exit_code == 0
-    result = _ness("verify", run, "--evaluate")
+    assert ness("verify", run).exit_code == 0
+    result = ness("verify", run, "--evaluate")
     assert result.exit_code == 5
     assert f"{path}: task_incremental" in result.stderr

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 from fake_runs import make_run, write_study
-from typer.testing import CliRunner
+from typed_commands import ness
 
-from ness_cli.cli.app import app
 from ness_cli.cli.run_study import remembered_plan
 from ness_cli.errors import LockedError
 from ness_cli.settings.study_files import read_study
@@ -73,10 +72,6 @@ def fake(monkeypatch, tmp_path):
 def write(path: Path, **changes: object) -> Path:
     path.write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
     return path
-
-
-def ness(*arguments: object):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def document(*arguments: object, code: int = 0):

@@ -7,9 +7,8 @@ import json
 import pytest
 import yaml
 from fake_runs import make_run
-from typer.testing import CliRunner
+from typed_commands import ness
 
-from ness_cli.cli.app import app
 from ness_cli.errors import DamagedError
 from ness_cli.settings.resolve import resolve
 from ness_cli.settings.study import RangeSettings, SearchSettings
@@ -59,10 +58,6 @@ def write(folder, **changes):
     path = folder / "tune.yaml"
     path.write_text(yaml.safe_dump({"base": "digits", "search": search}))
     return path
-
-
-def ness(*arguments: object):
-    return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
 
 
 def tune(path, out, *more: object, code: int = 0):
