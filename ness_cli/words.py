@@ -16,6 +16,12 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def few(names: Sequence[str], most: int = 8) -> str:
+    """Return the first of many names, and how many there are besides: ``a, b and 3 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """Return numbers as ranges: ``1 to 3, 5``.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ness_cli.words import few
+
 _UNEVEN = 3.0  # images of the largest class to those of the smallest
 _FEW_TESTS = 20  # images: each counts 5 points of a task's accuracy
-_MOST_NAMES = 20
+_MOST = 20  # names that are given
 
 
 def stream_notes(manifest: Mapping[str, Any]) -> list[str]:
@@ -33,7 +35,7 @@ def _left_out(names: Sequence[str]) -> Iterator[str]:
             if len(names) == 1
             else (f"{len(names)} files cannot be read and are")
         )
-        yield f"{many} left out, as data.on_error=skip asks: {_listed(names)}"
+        yield f"{many} left out, as data.on_error=skip asks: {few(names, _MOST)}"
 
 
 def _class_counts(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -65,7 +67,7 @@ def _small_tasks(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     alone = [f"{task['number']} ({task['classes'][0]})" for task in tasks if _is_alone(task)]
     if alone:
         yield (
-            f"tasks with one class: {_listed(alone)}; where the task is known their accuracy is"
+            f"tasks with one class: {few(alone, _MOST)}; where the task is known their accuracy is"
             " 100 % whatever was learned; see data.classes_per_task"
         )
     fewest = min(tasks, key=lambda task: int(task["splits"]["test"]["count"]), default=None)
@@ -83,8 +85,3 @@ def _is_alone(task: Mapping[str, Any]) -> bool:
 def _range(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more

@@ -24,6 +24,7 @@ from ness_cli.methods.step import TrainStep
 from ness_cli.methods.task import Task
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.subspace.covariance import work_of_rows
+from ness_cli.subspace.decomposition import work_of
 from ness_cli.subspace.layer_inputs import observed_inputs
 from ness_cli.subspace.layer_view import LayerView, split
 from ness_cli.subspace.projected_linear import ProjectedLinear, is_linear
@@ -105,6 +106,11 @@ class ProjectedMethod(Method, ABC):
         with observed_inputs(layers, see), self.task_view(images.task) as model:
             model(images.batch(slice(0, 2)).x)
         return sum(found.values())
+
+    def work_of_sample(self, images: Images, samples: int) -> int:
+        """Return the multiply-adds of summing up a sample and of decomposing the sums."""
+        decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
+        return min(samples, len(images)) * self.work_per_image(images) + decompositions
 
     def trained_in(self, task_number: int) -> set[nn.Parameter]:
         """Return the parameters that train in task ``task_number``.

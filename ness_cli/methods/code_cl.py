@@ -37,7 +37,7 @@ from ness_cli.methods.task import LayerRow, Task
 from ness_cli.settings.methods.code_cl import Options
 from ness_cli.subspace.conceptor import Conceptor, both, either, fitted, overlap
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
-from ness_cli.subspace.decomposition import for_each_spectrum, work_of
+from ness_cli.subspace.decomposition import for_each_spectrum
 from ness_cli.subspace.layer_inputs import chunks_of_rows, observed_inputs
 from ness_cli.subspace.projected_linear import is_linear
 from ness_cli.subspace.projection import Projector
@@ -170,9 +170,7 @@ class CodeCl(MixingMethod):
 
     def consolidation_work(self, task: Task) -> int:
         """Return the multiply-adds of summing up the sample and of decomposing the sums."""
-        num_images = min(self.options.samples, len(task.train))
-        decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
-        return num_images * self.work_per_image(task.train) + decompositions
+        return self.work_of_sample(task.train, self.options.samples)
 
     def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
         """Join the conceptors of this task's inputs to those of the tasks before.

@@ -29,7 +29,7 @@ from ness_cli.methods.files import Files, MethodFile, Tensors
 from ness_cli.methods.task import LayerRow, Task
 from ness_cli.settings.methods.gpm import Options
 from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
-from ness_cli.subspace.decomposition import for_each_spectrum, work_of
+from ness_cli.subspace.decomposition import for_each_spectrum
 from ness_cli.subspace.projection import Projector
 from ness_cli.subspace.spectrum import Spectrum
 
@@ -101,9 +101,7 @@ class Gpm(ProjectedMethod):
 
     def consolidation_work(self, task: Task) -> int:
         """Return the multiply-adds of summing up the sample and of decomposing the sums."""
-        num_images = min(self.options.samples, len(task.train))
-        decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
-        return num_images * self.work_per_image(task.train) + decompositions
+        return self.work_of_sample(task.train, self.options.samples)
 
     def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
         """Add the leading directions of this task's inputs to the memory.

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ness_cli.plots.picture import COLOURS, INK, MARKERS, heading, label, say_nothing_is_there
+from ness_cli.plots.picture import (
+    COLOURS,
+    INK,
+    MARKERS,
+    heading,
+    label,
+    or_nan,
+    say_nothing_is_there,
+)
 
 if TYPE_CHECKING:
     from ness_cli.plots.picture import AnyFigure
@@ -36,7 +44,7 @@ class Result:
     @property
     def is_known(self) -> bool:
         """Whether it has a place in the picture."""
-        return math.isfinite(_or_nan(self.acc)) and math.isfinite(_or_nan(self.bwt))
+        return math.isfinite(or_nan(self.acc)) and math.isfinite(or_nan(self.bwt))
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class AccAgainstBwt:
                 continue
             # By its place among all: an experiment has one colour in every picture.
             colour = COLOURS[index % len(COLOURS)]
-            place = ([_or_nan(result.bwt)], [_or_nan(result.acc)])
+            place = ([or_nan(result.bwt)], [or_nan(result.acc)])
             deviations = (result.acc_std, result.bwt_std)
             axes.errorbar(*place, *deviations, "none", ecolor=colour, elinewidth=1, capsize=2)
             axes.plot(
@@ -83,7 +91,3 @@ class AccAgainstBwt:
         axes.margins(0.12)
         axes.set(xlabel="BWT, points (left: forgotten)", ylabel="ACC, %")
         figure.legend(loc="outside lower left")
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -157,6 +158,11 @@ def _house_style() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield
+
+
+def or_nan(value: float | None) -> float:
+    """Return a number, and not a number for what is not known: it leaves a gap."""
+    return math.nan if value is None else value
 
 
 def label(text: str, length: int = 60) -> str:

@@ -14,6 +14,7 @@ from ness_cli.plots.picture import (
     MARKERS,
     heading,
     label,
+    or_nan,
     say_nothing_is_there,
 )
 
@@ -42,7 +43,7 @@ class TaskLine:
     @property
     def values(self) -> list[float]:
         """The means; not a number for what is not known."""
-        return [math.nan if value is None else value for value in self.means]
+        return [or_nan(value) for value in self.means]
 
     @property
     def is_known(self) -> bool:
@@ -52,7 +53,7 @@ class TaskLine:
     @property
     def bounds(self) -> tuple[list[float], list[float]]:
         """Mean minus and plus deviation; not a number where there is none."""
-        pairs = list(zip(self.values, [_or_nan(d) for d in self.deviations], strict=False))
+        pairs = list(zip(self.values, [or_nan(d) for d in self.deviations], strict=False))
         return [mean - d for mean, d in pairs], [mean + d for mean, d in pairs]
 
 
@@ -130,7 +131,3 @@ def _wide_enough(low: float, high: float, *, is_percent: bool) -> tuple[float, f
         middle = (low + high) / 2
         low, high = middle - _LEAST / 2, middle + _LEAST / 2
     return (low, min(high, 100.5)) if is_percent else (low, high)
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value

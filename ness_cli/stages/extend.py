@@ -28,10 +28,8 @@ from ness_cli.stages.context import read_settings, run_log
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.plan import check_fit
 from ness_cli.stages.prepare import SMALLER_DATA
-from ness_cli.words import counted
+from ness_cli.words import counted, few
 from ness_cli.workplace import StoppableProgress, Workplace
-
-_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ def _check(
         if other is not None:
             raise SettingsError(
                 f"net.heads=shared: the one head knows {counted(len(known), 'class', 'classes')}"
-                f" ({_few(known)}), and the new tasks have {_few(other)}",
+                f" ({few(known)}), and the new tasks have {few(other)}",
                 "a shared head does not grow: add tasks with the same classes, or prepare a run"
                 " with net.heads=per-task",
             )
@@ -253,12 +251,7 @@ def _notes(
         if again:
             names = [f"{name!r} (task {task})" for name, task in again.items()]
             notes.append(
-                f"classes with names that the run knows: {_few(names)}; they are learned as classes"
+                f"classes with names that the run knows: {few(names)}; they are learned as classes"
                 " of new tasks, apart from the old ones"
             )
     return tuple(notes)
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more

@@ -73,11 +73,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         method = _method(context, task_number, record.files)
         require_disk_space(context, method, "train")
         data = context.task(task_number, "train")
-        if work := method.preparation_work(data):
-            title = f"task {task_number}/{context.stream.num_tasks}: preparing"
-            resume = command(context.run.path, "train", task_number)
-            with context.workplace.progress.track(title, work) as advance:
-                method.prepare(data, stopping(context.workplace, resume, advance))
+        _prepare(context, method, data)
         method.begin_task(data)
         # Only now, with every input open and good, does the old state go.
         processes = current_processes()
@@ -86,12 +82,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
             remove_file(folder.checkpoint)
         context.remove_record(task_number, "train")
         processes.wait()
-        checkpoint = CheckpointFile(
-            folder.checkpoint,
-            context.identity("checkpoint", task_number) | {"inputs": record.files.inputs},
-            remedy=way_past_checkpoint(context, task_number),
-            before_save=context.require_same_run,
-        )
+        checkpoint = _checkpoint(context, record)
         fitted = _fit(context, method, data, checkpoint)
         method.end_task(data)
         record_statistics(method, method.statistics_sets(data))
@@ -138,6 +129,25 @@ def _method(context: RunContext, task_number: int, files: RunFiles) -> Method:
         # torch's stubs know the argument only together with others.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return method
+
+
+def _prepare(context: RunContext, method: Method, task: Task) -> None:
+    """Let a method do what its training needs and takes long."""
+    if work := method.preparation_work(task):
+        title = f"task {task.number}/{context.stream.num_tasks}: preparing"
+        resume = command(context.run.path, "train", task.number)
+        with context.workplace.progress.track(title, work) as advance:
+            method.prepare(task, stopping(context.workplace, resume, advance))
+
+
+def _checkpoint(context: RunContext, record: StepRecord) -> CheckpointFile:
+    """Return the file that holds a training which started from what a step has read."""
+    return CheckpointFile(
+        context.run.task(record.task).checkpoint,
+        context.identity("checkpoint", record.task) | {"inputs": record.files.inputs},
+        remedy=way_past_checkpoint(context, record.task),
+        before_save=context.require_same_run,
+    )
 
 
 def _fit(context: RunContext, method: Method, task: Task, checkpoint: CheckpointFile) -> FitState:

@@ -12,7 +12,7 @@ import torch
 from ness_cli import seeding
 from ness_cli.errors import SettingsError, did_you_mean
 from ness_cli.settings.sources.base import DatasetSettings
-from ness_cli.words import counted
+from ness_cli.words import counted, few
 
 _MOST_LISTED = 12  # tasks of an example
 
@@ -51,7 +51,7 @@ def in_order(classes: list[str], options: DatasetSettings) -> list[str]:
         if name not in classes:
             raise SettingsError(
                 f"data.class_order: there is no class {name!r}{did_you_mean(name, classes)}",
-                f"the classes are {_few(classes)}",
+                f"the classes are {few(classes)}",
             )
         if times > 1:
             raise SettingsError(
@@ -127,8 +127,3 @@ def _sizes_that_fit(num_classes: int, num_tasks: int) -> str:
     small, larger = divmod(num_classes, num_tasks)
     sizes = [small + 1] * larger + [small] * (num_tasks - larger)
     return f"data.classes_per_task=[{','.join(map(str, sizes))}]"
-
-
-def _few(names: Sequence[str], limit: int = 8) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
