@@ -271,8 +271,10 @@ def _of_a_run(folder: Path, name: str) -> tuple[bytes, Reader]:
 
 
 _PACKINGS = ("", "gz", "bz2", "xz")
-_PICTURES = ("AVIF", "BMP", "DDS", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI")
-_PICTURES += ("SGI", "TGA", "TIFF", "WEBP")
+RARE_PICTURES = ("AVIF", "BMP", "DDS", "GIF", "ICO", "JPEG2000", "PCX", "PPM", "QOI", "SGI", "TGA")
+"""Formats of images that few have; not every Pillow writes all of them."""
+_PICTURES = ("PNG", "JPEG", "TIFF", "WEBP", *RARE_PICTURES)
+Image.init()
 _OF_A_RUN = ("run.json", "stream.json", "task-01/accuracy.json", "task-01/history.jsonl")
 FORMATS: dict[str, Format] = {
     "idx": _idx_images,
@@ -284,7 +286,7 @@ FORMATS: dict[str, Format] = {
     "parquet": _parquet,
     "zip": partial(_archive, kind="zip"),
     **{f"tar{end and f'.{end}'}": partial(_archive, kind=f"w:{end}") for end in _PACKINGS},
-    **{kind: partial(_picture, kind=kind) for kind in _PICTURES},
+    **{kind: partial(_picture, kind=kind) for kind in _PICTURES if kind in Image.SAVE},
     "safetensors": _safetensors,
     "checkpoint": _checkpoint,
     **{name: partial(_of_a_run, name=name) for name in _OF_A_RUN},

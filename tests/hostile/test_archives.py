@@ -137,7 +137,8 @@ def _nested(depth: int) -> list:
     [_nested(60), ["x" * 1000] * 9, [[1] * 10_000] * 10_000, [{}], [[[1]]], [b"1"]],
     ids=["doubled", "texts", "lists", "dict", "deep", "bytes"],
 )
-def test_labels_are_numbers_before_they_become_an_array(labels):
+def test_labels_are_numbers_before_they_become_an_array(labels, monkeypatch):
+    monkeypatch.setattr("ness_cli.data.formats.labels._MOST", 100_000)
     found = safe_pickle.load(io.BytesIO(pickle.dumps(labels)), "the file")
     with pytest.raises(InputError, match="labels are"):
         whole_numbers(found, "labels")

@@ -29,6 +29,7 @@ METHODS = {
     **{name: {"method": {"name": name}} for name in ("gpm", "sgp", "trgp", "code-cl", "owm")},
     "adam-nscl": {"method": {"name": "adam-nscl"}, "train": {"optimizer": "adam", "lr": 1e-3}},
 }
+RARE_KINDS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("constant", "rank one")]
 
 
 def _images(kind: str, task: int) -> Images:
@@ -55,7 +56,7 @@ def _learn_three_tasks(own, kind: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", ["zeros", "constant", "single", "rank one"])
+@pytest.mark.parametrize("kind", ["zeros", "single", *RARE_KINDS])
 def test_weights_and_memory_stay_finite(kind, method):
     own = factory.make_method(factory.make_settings(**METHODS[method]))
     _learn_three_tasks(own, kind)
