@@ -8,7 +8,7 @@ import shlex
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,7 @@ def run_study(request: Request, workplace: Session, *, only_failed: bool) -> Non
     if states.failed and has_ended:
         raise RunsFailedError(
             f"{counted(len(states.failed), 'run')} failed: {states.summary()}",
-            f"the logs say why; then: ness study run {shlex.quote(str(request.file))}"
-            f" --out {out} --only-failed",
+            f"the logs say why; then: ness study run {_going_on(plan, how)} --only-failed",
         )
     console.next(f"ness study {'table' if has_ended else 'status'} {out}")
 
@@ -143,16 +142,20 @@ def show_status(path: Path, workplace: Session) -> None:
     if trials is None or states.runs:
         workplace.console.result(states.table())
     workplace.console.document(found)
-    out, file = shlex.quote(str(path)), shlex.quote(str(plan.folder.settings))
-    rows = "".join(f" --rows {shlex.quote(row)}" for row in plan.rows)
-    how_on = f"{file} --out {out} --on {how['engine']} --device {how['device']}{rows}"
     if trials is not None and not states.runs:
         if trials.num_left and plan.folder.holder() is None:
-            workplace.console.next(f"ness tune {how_on}")
+            workplace.console.next(f"ness tune {_going_on(plan, how)}")
     elif not left:
-        workplace.console.next(f"ness study table {out}")
+        workplace.console.next(f"ness study table {shlex.quote(str(path))}")
     elif not states.is_under_way:
-        workplace.console.next(f"ness study run {how_on}")
+        workplace.console.next(f"ness study run {_going_on(plan, how)}")
+
+
+def _going_on(plan: StudyPlan, how: Mapping[str, Any]) -> str:
+    """Return what is typed to go on with a study from its folder, with all that was typed first."""
+    file, out = (shlex.quote(str(path)) for path in (plan.folder.settings, plan.folder.path))
+    rows = "".join(f" --rows {shlex.quote(row)}" for row in plan.rows)
+    return f"{file} --out {out} --on {how['engine']} --device {how['device']}{rows}"
 
 
 def stop_study(path: Path, workplace: Session) -> None:

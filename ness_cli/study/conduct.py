@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ness_cli import registry
-from ness_cli.errors import InputError
+from ness_cli.errors import DamagedError, InputError
 from ness_cli.run_state import read_run_record
 from ness_cli.settings.engines.base import EngineOptions
 from ness_cli.settings.identity import difference
-from ness_cli.study.engines.base import Engine, Job
+from ness_cli.study.engines.base import INTERRUPTED, Engine, Job
 from ness_cli.study.folder import RunProgress
 from ness_cli.study.plan import PlannedRun, StudyPlan, is_begun
 from ness_cli.study.shared_start import Fork, fork_of, is_trained, trunk_of
@@ -65,7 +65,7 @@ class Conduct:
         plan: What to run, and where.
         engine: What runs it.
         workplace: Where progress goes, and the request to stop.
-        only_failed: Run only what has failed before.
+        only_failed: Run only what has failed, or was interrupted, before.
     """
 
     plan: StudyPlan
@@ -101,8 +101,14 @@ class Conduct:
     def _wanted(self) -> Callable[[PlannedRun], bool]:
         if not self.only_failed:
             return lambda _run: True
-        failed = {r.name for r in self.plan.runs() if self.plan.progress(r).status == "failed"}
-        return lambda run: run.name in failed
+        folder = self.plan.folder
+        tried = {
+            run.name
+            for run in self.plan.runs()
+            if self.plan.progress(run).status == "failed"
+            or folder.last_code(run.name) == INTERRUPTED  # as what had failed, and was tried again
+        }
+        return lambda run: run.name in tried
 
     def ready(self, wanted: Callable[[PlannedRun], bool] = lambda _run: True) -> Ready:
         """Return what can be done now and was not tried before."""
@@ -178,7 +184,10 @@ def refuse_other_settings(plan: StudyPlan) -> None:
             continue
         settings = plan.resolved[run.variant.name].settings
         asked = json.loads(json.dumps({**settings.identity(), "seed": run.seed}))
-        made: dict[str, Any] = read_run_record(folder)["identity"]
+        try:
+            made: dict[str, Any] = read_run_record(folder)["identity"]
+        except DamagedError:  # it fails by itself, and keeps no other from being run
+            continue
         # Looking up what settings that came later would have been takes a moment.
         if made != asked and (lines := difference(made, asked)):
             problems.append(f"{run.name}: {'; '.join(lines)}")

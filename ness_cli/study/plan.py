@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ness_cli.errors import SettingsError, did_you_mean
+from ness_cli.errors import DamagedError, SettingsError, did_you_mean
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_record
 from ness_cli.settings.resolve import Resolved
@@ -111,8 +111,14 @@ class StudyPlan:
             yield from (PlannedRun(variant, seed) for seed in rule.seeds)
 
     def validation(self, name: str, tasks: int) -> float | None:
-        """Return the mean validation accuracy of a run after some tasks; ``None`` before them."""
-        row = read_record(self.folder.run(name), tasks, "evaluate").get("validation")
+        """Return the mean validation accuracy of a run after some tasks.
+
+        ``None`` before them, and where its record does not read back.
+        """
+        try:
+            row = read_record(self.folder.run(name), tasks, "evaluate").get("validation")
+        except DamagedError:
+            return None
         return statistics.fmean(row) if row else None
 
     def progress(self, run: PlannedRun) -> RunProgress:

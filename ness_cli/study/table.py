@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ness_cli.errors import DamagedError
 from ness_cli.results.costs import costs
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.number_formats import human_bytes
@@ -186,7 +187,10 @@ def _result(plan: StudyPlan, run: PlannedRun) -> RunResult | None:
     folder = plan.folder.run(run.name)
     if not is_begun(folder):
         return None
-    result = read_run(folder.path)
+    try:
+        result = read_run(folder.path)
+    except DamagedError:  # what its progress says, too
+        return None
     return result if result.num_done == result.state.num_tasks else None
 
 

@@ -110,6 +110,9 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_listed_with_its_reason
     assert typed[:3] == ["study", "run", str(out / "study.yaml")]
     ness(*typed, "--only-failed")
     assert (out / "bad" / "seed-1.log").read_text() == 2 * log  # tried again, and nothing else was
+    (out / "bad" / "seed-1.exit").write_text("75\n")  # and interrupted
+    ness(*typed, "--only-failed")
+    assert (out / "bad" / "seed-1.log").read_text() == 3 * log
     assert (out / "good" / "seed-1.log").read_text() == "good\n"
 
 
@@ -133,6 +136,23 @@ def test_nothing_is_run_where_one_row_has_settings_that_cannot_be_used(tmp_path,
     assert result.exit_code == 2
     assert "rows.bad: method.nam: unknown key" in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_damaged_run_fails_and_keeps_no_other_from_being_run_and_tabulated(tmp_path):
+    file, out = write(tmp_path / "s.yaml", seeds=[1]), tmp_path / "out"
+    (out / "b" / "seed-1").mkdir(parents=True)
+    (out / "b" / "seed-1" / "run.json").write_text("{}")
+    again = ness("study", "run", file, "--out", out, "--rows", "a")
+    assert again.exit_code == 0, again.stderr
+    StudyFolder(out).remember(read_study(file), engine="local", device="auto")
+    table = document("study", "table", out)
+    assert [row["row"] for row in table["rows"]] == ["a"]
+    (line,) = table["unfinished"]
+    assert line.startswith("b/seed-1: failed: ")
+    assert "run.json is damaged" in line
+    assert document("study", "status", out)["counts"]["failed"] == 1
+    assert document("study", "run", file, "--out", out)["counts"]["done"] == 2
 
 
 @pytest.mark.usefixtures("fake")

@@ -58,7 +58,8 @@ def run(
     base: Base = None,
     jobs: Jobs = None,
     only_failed: Annotated[
-        bool, typer.Option("--only-failed", help="Run only what has failed before.")
+        bool,
+        typer.Option("--only-failed", help="Run only what has failed, or was interrupted, before."),
     ] = False,
     dry_run: DryRun = False,
     device: options.Device = "auto",
