@@ -171,6 +171,15 @@ def label(text: str, length: int = 60) -> str:
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
+def layer_label(name: str, length: int) -> str:
+    """Return a layer's name as it is written into a picture: the end of a long one.
+
+    Ends tell layers apart: ``encoder.layers.3.mlp.fc1``.
+    """
+    short = label(name, 1000)
+    return short if len(short) <= length else f"…{short[1 - length :]}"
+
+
 def heading(axes: Axes, *lines: str, pad: float = 6.0) -> None:
     """Write what the axes show above them, no longer than they are wide.
 

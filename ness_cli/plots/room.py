@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ness_cli.plots.heat_map import HeatMap
+from ness_cli.plots.picture import layer_label
+
+_NAME_WIDTH = 24  # of a layer beside its row
 
 
 def room(whose: str, open_percent: Mapping[int, Mapping[str, float]]) -> HeatMap:
@@ -19,7 +22,7 @@ def room(whose: str, open_percent: Mapping[int, Mapping[str, float]]) -> HeatMap
         "Directions open to the next task, %",
         whose,
         [[own.get(layer) for own in open_percent.values()] for layer in layers],
-        layers,
+        [layer_label(layer, _NAME_WIDTH) for layer in layers],
         [str(task) for task in open_percent],
         x_label="after task",
         y_label="layer",

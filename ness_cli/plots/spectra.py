@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ness_cli.errors import InputError
-from ness_cli.plots.picture import COLOURS, heading, label, save
+from ness_cli.plots.picture import COLOURS, heading, label, layer_label, save
 from ness_cli.plots.ramp import colour
 from ness_cli.words import tasks_in_words
 
@@ -87,10 +87,7 @@ class Spectra:
                 axes.axhline(max(tau, floor), color=_RED, alpha=faint, lw=0.9, ls="--")
         axes.yaxis.set_major_formatter(_power_of_ten)
         axes.minorticks_off()
-        # The ends of long names tell layers apart: encoder.layers.3.mlp.fc1.
-        short = label(layer, 1000)
-        short = short if len(short) <= 13 else f"…{short[-12:]}"
-        heading(axes, f"{short}, d = {dim}")
+        heading(axes, f"{layer_label(layer, 13)}, d = {dim}")
 
 
 def plot_spectra(

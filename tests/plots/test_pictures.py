@@ -220,3 +220,12 @@ heavy = {"matplotlib", "numpy", "torch"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
+
+
+def test_layers_whose_long_names_begin_alike_are_told_apart():
+    names = [f"encoder.layers.encoder_layer_{i}.mlp.fc1" for i in range(12)]
+    rows = room("", {1: dict.fromkeys(names, 50.0), 2: {"fc1": 25.0}}).rows
+    assert rows[0] == "…encoder_layer_0.mlp.fc1"
+    assert len(set(rows)) == len(rows) == 13
+    assert rows[-1] == "fc1"
+    assert max(map(len, rows)) == 24

@@ -122,6 +122,13 @@ def test_a_name_in_several_lines_may_be_broken_there_in_latex_too():
     assert re.search(r"\{tabular\}\{p\{0\.\d+\\linewidth\}r\}", text)
 
 
+def test_a_long_name_of_a_layer_may_be_broken_in_latex():
+    table = plain_table("layer", "score")
+    table.add_row("encoder.layers.encoder_layer_1.mlp", "1.0")
+    parts = ["encoder.", "layers.", r"encoder\_", r"layer\_", "1.", "mlp & 1.0"]
+    assert r"\allowbreak{}".join(parts) in _latex(table)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles_and_nothing_is_wider_than_a_line(runs, tmp_path):

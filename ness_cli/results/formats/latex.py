@@ -33,6 +33,7 @@ _SPECIAL = re.compile("|".join(map(re.escape, _ESCAPES)))
 _SIGN = re.compile(r"^-(?=\d)")
 _LIGATURE = re.compile(r"([-,'])(?=\1)")
 _NEEDS = r"% needs \usepackage{booktabs,graphicx,longtable} and \usepackage[T1]{fontenc}"
+_LONG_WORD, _JOINT = re.compile(r"\S{20,}"), re.compile(r"(?<=[./_])(?=\w)")
 _STYLE = r"\small\setlength{\tabcolsep}{4pt}"
 _FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
@@ -65,7 +66,7 @@ def _table(table: Table) -> list[str]:
     names = _joined([escaped(column.name) for column in table.columns])
     head = [r"    \toprule", f"    {names}", r"    \midrule"]
     best = [table.best(index) for index in range(len(table.columns))]
-    rows = [f"    {_joined(_cells(row, best))}" for row in table.rows]
+    rows = [f"    {_joined(_cells(row, best, shares))}" for row in table.rows]
     if _num_lines(table, shares) > _LINES:
         begin = [r"\begingroup", f"  {_STYLE}", rf"  \begin{{longtable}}{spec}", rf"  {caption} \\"]
         first, later = [*head, r"    \endfirsthead"], [*head, r"    \endhead"]
@@ -112,15 +113,18 @@ def _spec(table: Table, shares: Sequence[float]) -> str:
     )
 
 
-def _cells(row: Row, best: list[list[Row]]) -> list[str]:
+def _cells(row: Row, best: list[list[Row]], shares: Sequence[float]) -> list[str]:
+    are_best = [any(row is each for each in best[index]) for index in range(len(row.cells))]
     return [
-        _cell(cell, is_bold=cell.is_bold or any(row is each for each in best[index]))
-        for index, cell in enumerate(row.cells)
+        _cell(cell, is_bold=cell.is_bold or is_best, is_folded=share > 0)
+        for cell, is_best, share in zip(row.cells, are_best, shares, strict=False)
     ]
 
 
-def _cell(cell: Cell, *, is_bold: bool) -> str:
+def _cell(cell: Cell, *, is_bold: bool, is_folded: bool) -> str:
     text = _SIGN.sub("$-$", escaped(cell.text))
+    if is_folded:
+        text = _LONG_WORD.sub(lambda word: _JOINT.sub(r"\\allowbreak{}", word[0]), text)
     return rf"\textbf{{{text}}}" if is_bold and text else text
 
 
