@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0 torchvision==0.28.0
 BIN := .venv/bin
 # Matrix products of test size are slower with threads than without.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Each process takes whole files, which share what they set up, and in the end some of the other's.
+TEST_SHARES := -n 2 --dist worksteal
 
 BENCH := steps budget layers breakdown build fixed tasks memory startup
 BENCH_OUT := runs/bench
@@ -28,10 +30,10 @@ demo: install
 	$(BIN)/ness report runs/demo/ness runs/demo/finetune
 
 test: install
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(TEST_ENV) $(BIN)/python -m pytest $(TEST_SHARES) -m "not slow"
 
 test-slow: install
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2
+	$(TEST_ENV) $(BIN)/python -m pytest $(TEST_SHARES)
 
 # As root, with the packages slurm-wlm and munge; CLUSTER_PYTHON may be another one that has ray.
 CLUSTER_PYTHON ?= $(BIN)/python

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Iterator
 
 import hypothesis
@@ -19,6 +20,11 @@ _AFTER = ProgressPicture.after
 # The same examples every time, and no verdict on how long one takes on a busy machine.
 hypothesis.settings.register_profile("ness", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ness")
+
+
+def pytest_collection_finish() -> None:
+    # What is loaded by now stays: it need not be searched for garbage again and again.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ just before it touches files of its run for the n-th time.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -140,6 +141,7 @@ class Processes:
 def _serve() -> None:
     for name in (*_IMPORTED_LATE, *sys.argv[1:]):
         importlib.import_module(name)
+    gc.freeze()  # a search for garbage would copy all of it into every fork
 
     for line in sys.stdin:
         request = json.loads(line)

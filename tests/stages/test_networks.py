@@ -38,20 +38,28 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "net",
-    [
-        "{name: alexnet, width: 0.05}",
-        "{name: lenet}",
-        "{name: resnet18, width: 2}",
-        "{name: mlp, hidden: [8], batch_norm: true, dropout: 0.2}",
-        "{name: mlp, hidden: [8], biases: true, bias: augmented}",
-        f"{{name: torchvision, {NARROW_VIT}}}",
-        f"{{name: torchvision, {NARROW_VIT}, bias: augmented}}",
-        f"{{name: torchvision, {NARROW_RESNET}, adapt: ['*layer*']}}",
-    ],
-)
-@pytest.mark.parametrize("method", ["ness", "ness-bounded", "gpm"])
+NETS = {
+    "alexnet": "{name: alexnet, width: 0.05}",
+    "lenet": "{name: lenet}",
+    "resnet18": "{name: resnet18, width: 2}",
+    "mlp": "{name: mlp, hidden: [8], batch_norm: true, dropout: 0.2}",
+    "mlp-augmented": "{name: mlp, hidden: [8], biases: true, bias: augmented}",
+    "vit": f"{{name: torchvision, {NARROW_VIT}}}",
+    "vit-augmented": f"{{name: torchvision, {NARROW_VIT}, bias: augmented}}",
+    "bottleneck": f"{{name: torchvision, {NARROW_RESNET}, adapt: ['*layer*']}}",
+}
+# One of each kind of layer: convolutions, blocks, attention, with biases in the matrix.
+OTHERS = {"ness-bounded": ("lenet", "mlp-augmented", "vit"), "gpm": ("resnet18", "vit-augmented")}
+
+
+def _cases():
+    for method in ("ness", *OTHERS):
+        for net in NETS:
+            marks = [] if net in OTHERS.get(method, NETS) else [pytest.mark.slow]
+            yield pytest.param(method, NETS[net], marks=marks, id=f"{method}-{net}")
+
+
+@pytest.mark.parametrize(("method", "net"), [*_cases()])
 def test_two_tasks_of_images_through_all_steps(net, method, images, tmp_path):
     preset, out = tmp_path / "p.yaml", tmp_path / "run"
     preset.write_text(
