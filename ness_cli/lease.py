@@ -50,14 +50,14 @@ class _Entry:
     @property
     def is_whole(self) -> bool:
         """Whether all that was written into it is there."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             json.loads(self.text)
             return True
         return False
 
     def holder(self) -> ProcessIdentity | None:
         """Return who made it, ``None`` if it does not say."""
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             return ProcessIdentity(**json.loads(self.text)["holder"])
         return None
 
@@ -222,7 +222,7 @@ class Lease:
             status = os.fstat(file.fileno())
             text = file.read()
             is_copy = False
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 is_copy = json.loads(text)["inode"] != status.st_ino  # of a copied folder
             touched = status.st_mtime_ns
             return _Entry(number, text, touched, is_given_back=is_copy or touched == 0)

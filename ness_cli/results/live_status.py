@@ -168,7 +168,7 @@ def _progress(run: RunDir) -> dict[str, Any]:
     try:
         found = json.loads(run.live.read_text())
         return {**found, "done": int(found["done"]), "total": int(found["total"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

@@ -74,7 +74,7 @@ class ServiceTracker(Tracker):
     def _read(self) -> dict[str, Any]:
         if not self.run.memory.is_file():
             return {}
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             found = json.loads(self.run.memory.read_text())
             return {**found, "key": str(found["key"]), "logged": int(found["logged"])}
         return {}

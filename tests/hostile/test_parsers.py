@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hostile.formats import FORMATS, RARE_PICTURES
 from hostile.limits import try_all
 from hostile.mutations import mutations
+from made_up_run import made_up
+
+from ness_cli.data.sources import parquet
+from ness_cli.results.live_status import read_live
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 
@@ -29,6 +34,16 @@ def test_a_mutated_file_is_read_or_refused(name, count, tmp_path, monkeypatch):
     assert sum(outcomes.values()) == count
     assert outcomes.keys() - {"read"}, "the changes changed nothing"
     print(f"{name}: {dict(outcomes)}")
+
+
+def test_json_without_end_beside_a_run_and_in_a_parquet_file_is_passed_over(tmp_path):
+    run, deep = made_up(tmp_path / "run", 1), "[" * 10**5
+    for name in (".lock-1", "progress.json"):
+        (run / name).write_text(deep)
+    found = read_live(run)
+    assert (found.worker, found.progress) == (None, {})
+    schema = SimpleNamespace(metadata={b"huggingface": deep.encode()})
+    assert parquet._names_in(schema, "label", "the file") is None
 
 
 def test_what_escapes_is_noticed(tmp_path):

@@ -171,7 +171,7 @@ def _names_in(schema: Any, column: str, file: str) -> list[str] | None:
     try:
         document = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         names = document["info"]["features"][column]["names"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if names is None:
         return None
