@@ -158,7 +158,7 @@ def _archive(folder: Path, kind: str) -> tuple[bytes, Reader]:
     if kind == "zip":
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in contents.items():
-                archive.writestr(name, data)
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     else:
         with tarfile.open(fileobj=file, mode=kind) as archive:
             for name, data in contents.items():

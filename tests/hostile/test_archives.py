@@ -71,6 +71,14 @@ def test_a_name_that_leads_out_is_refused(kind, name, tmp_path):
         pass
 
 
+def test_a_member_without_a_name_is_left_out(tmp_path):
+    path = _member("zip", tmp_path / "x", "a", 3)
+    whole = path.read_bytes().replace(b"a", b"\0")  # zipfile cuts names at a NUL
+    path.write_bytes(whole)
+    with opened_storages([path]) as (storage,):
+        assert storage.names() == []
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_an_absolute_name_stays_inside(kind, tmp_path):
     with opened_storages([_member(kind, tmp_path / "x", "/etc/passwd", 3)]) as (storage,):

@@ -92,7 +92,8 @@ class Zip(Storage):
         self._members = {
             name: member
             for member in members
-            if not member.is_dir() and (name := _normal_name(path, member.filename))
+            # In this order: zipfile asks a member without a name for its last letter.
+            if (name := _normal_name(path, member.filename)) and not member.is_dir()
         }
 
     def names(self) -> list[str]:
