@@ -147,7 +147,7 @@ def show_status(path: Path, workplace: Session) -> None:
             workplace.console.next(f"ness tune {_going_on(plan, how)}")
     elif not left:
         workplace.console.next(f"ness study table {shlex.quote(str(path))}")
-    elif not states.is_under_way:
+    elif not states.is_under_way and plan.folder.holder() is None:
         workplace.console.next(f"ness study run {_going_on(plan, how)}")
 
 

@@ -125,6 +125,10 @@ def test_what_an_engine_knows_of_runs_is_said_of_those_that_are_not_done(tmp_pat
     assert states.counts["waiting"] == 3  # for programs: what the folders say
     assert states.is_under_way
     assert not States.of(plan, {"b/seed-1": "timeout"}).is_under_way
+    how = {"file": "study.yaml", "engine": "slurm", "device": "cpu"}
+    (out / "study.json").write_text(json.dumps(how))
+    said = ness("study", "status", out).stderr
+    assert f"Next: ness study run {out}/study.yaml --out {out} --on slurm --device cpu" in said
 
 
 @pytest.mark.usefixtures("fake")
