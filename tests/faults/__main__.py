@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -36,12 +37,15 @@ def main() -> int:
         os.environ["NESS_CACHE"] = str(Path(folder, "world", "here", "cache"))
         trials = Trials(World(Path(folder, "world"), processes), Path(folder))
         started = time.monotonic()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         for name in scenes:
             if asked.minutes and time.monotonic() - started > 60 * asked.minutes:
                 print(f"{name}: no time left", file=sys.stderr)
                 continue
             try:
                 _try(trials, name, kinds, asked.most, asked.seed)
+            except KeyboardInterrupt:
+                break  # what was tried counts
             except AssertionError as error:
                 trials.tally.losses.append(f"{name}: {error}")
                 print(f"not tried: {trials.tally.losses[-1]}", file=sys.stderr)

@@ -184,10 +184,16 @@ class World:
         """Find out what a scene leaves undisturbed, if that is not known yet."""
         self._after(scene.name)
 
-    def others(self, scene: Scene) -> list[str]:
-        """Return the files that are not what the scene, once played, left undisturbed."""
+    def others(self, scene: Scene, *, may_have_more: bool = False) -> list[str]:
+        """Return the files that are not what the scene, once played, left undisturbed.
+
+        Args:
+            scene: The scene.
+            may_have_more: Leave out those that are there and were not then.
+        """
         expected, found = self._expected[scene.name], comparable(self.here)
-        return sorted(p for p in expected.keys() | found if expected.get(p) != found.get(p))
+        names = expected.keys() if may_have_more else expected.keys() | found
+        return sorted(name for name in names if expected.get(name) != found.get(name))
 
     def _after(self, name: str) -> Path:
         if name not in self._before:

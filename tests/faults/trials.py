@@ -155,7 +155,9 @@ class Trials:
         put(disk, self._crash)
         where = f"before call {disk['number']}, {disk['kind']} {self._short(disk['path'])}"
         problem = ""
-        if disk["kind"] == "end" and (others := self.world.others(scene)):
+        # What was removed may be there again, until the command is typed again.
+        others = self.world.others(scene, may_have_more=True) if disk["kind"] == "end" else []
+        if others:
             problem = f"what the command said to have done is gone: {', '.join(others)}"
         problem = problem or self.problem_after(scene)
         self.tally.add(f"{POWER} ({disk['mode']})", scene, where, problem)
