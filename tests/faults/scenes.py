@@ -56,6 +56,7 @@ class Scene:
         after: The scene whose files it begins with, empty for none.
         done: Tells whether a second try would be refused because the first one was through.
         brings: Folders that processes of its own write into; a power loss leaves them as they are.
+        codes: Exit codes that it may have besides after a fault.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Scene:
     after: str = ""
     done: Callable[[Path], bool] = lambda _folder: False
     brings: tuple[str, ...] = ()
+    codes: tuple[int, ...] = ()
 
 
 def _num_tasks(folder: Path) -> int:
@@ -138,7 +140,13 @@ SCENES = {
         Scene("cache ls", ("cache", "ls"), "run"),
         Scene("cache prune", ("cache", "prune", "--runs", "{}/other"), "run"),
         Scene("presets cp", ("presets", "cp", "digits", "{}/mine.yaml"), done=_is_copied),
-        Scene("study run", ("study", "run", "{}/study.yaml", *STUDY), "run", brings=STUDIED),
+        Scene(
+            "study run",
+            ("study", "run", "{}/study.yaml", *STUDY),
+            "run",
+            brings=STUDIED,
+            codes=(1,),  # a run that cannot be read is listed among those that failed
+        ),
         Scene("study status", ("study", "status", "{}/study"), "study run"),
         Scene("study table", ("study", "table", "{}/study", "--save", "{}/table"), "study run"),
         Scene("tune", ("tune", "{}/search.yaml", *TUNE), "run", brings=TUNED),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from faults.contents import LEASE, broken_promises, state_of, without_chance
+from faults.contents import broken_promises, state_of, without_chance
 from faults.layer import CHANGES, FAULTS, Fault
 from faults.power import put, states
 from faults.scenes import Scene, World
@@ -172,11 +172,11 @@ class Trials:
     def _problem_at_once(self, scene: Scene, what: str, ended: Ended) -> str:
         """Return what is wrong with the way in which a command met a fault."""
         said = ended.err.strip()[-300:]
-        if ended.code not in FAULTS[what].codes:
+        if ended.code not in (*FAULTS[what].codes, *scene.codes):
             return f"exit code {ended.code}: {said}"
         if "Traceback" in ended.err:
             return f"a traceback: {said}"
-        if ended.code == 8 and "fix: " not in ended.err:
+        if ended.code in (1, 8) and "fix: " not in ended.err:
             return f"no remedy: {said}"
         if ended.code == 0 and (others := self.world.others(scene)):
             return f"exit code 0, and these are not what they should be: {', '.join(others)}"
@@ -206,12 +206,9 @@ class Trials:
                 return f"typed again it ends with {ended.code}: {ended.err.strip()[-300:]}"
         if others := self.world.others(scene):
             return f"other content: {', '.join(others)}"
-        left = [p for p in here.rglob(".*.tmp") if LEASE not in p.name and not self._is_kept(scene)]
-        return f"left behind: {', '.join(map(str, left))}" if left else ""
-
-    def _is_kept(self, scene: Scene) -> bool:
-        """Return whether what a kill left stays: these commands hold no folder as their own."""
-        return scene.name in _READERS
+        left = [] if scene.name in _READERS else sorted(map(str, here.rglob(".*.tmp")))
+        left = [name for name in left if ".exit." not in name]  # of a job, a few bytes
+        return f"left behind: {', '.join(left)}" if left else ""
 
     def _where(self, number: int, call: Call) -> str:
         return f"call {number}, {call[0]} {self._short(call[1])}"
@@ -224,6 +221,7 @@ class Trials:
         return self.world.type(scene.command, before=("faults.layer", "install", made))
 
 
+# They hold no folder as their own, and remove nothing from it.
 _READERS = ("report", "inspect", "status", "verify", "predict", "presets cp", "study table")
 
 
