@@ -139,7 +139,12 @@ SCENES = {
         Scene("run again", ("run", "--out", RUN), "prune"),
         Scene("cache ls", ("cache", "ls"), "run"),
         Scene("cache prune", ("cache", "prune", "--runs", "{}/other"), "run"),
-        Scene("presets cp", ("presets", "cp", "digits", "{}/mine.yaml"), done=_is_copied),
+        Scene(
+            "presets cp",
+            ("presets", "cp", "digits", "{}/mine.yaml"),
+            done=_is_copied,
+            codes=(4,),  # a file of the user's own that cannot be read
+        ),
         Scene(
             "study run",
             ("study", "run", "{}/study.yaml", *STUDY),
