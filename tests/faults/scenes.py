@@ -214,9 +214,9 @@ class World:
             self.begin(scene)
             ended = self.type(scene.command)
             assert ended.code == 0, ended.err
+            self._expected[name] = comparable(self.here)
             if name == "run":
                 self._add_beside()
-            self._expected[name] = comparable(self.here)
             place = self._folder / "after" / name
             shutil.copytree(self.here, place)
             self._before[name] = place
