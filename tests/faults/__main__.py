@@ -30,10 +30,10 @@ def main() -> int:
     asked = parser.parse_args()
     scenes = asked.scenes.split(",") if asked.scenes else list(SCENES)
     kinds = asked.faults.split(",") if asked.faults else [*list(FAULTS)[1:], TWICE, POWER]
-    memory = (
-        "/dev/shm" if os.path.isdir("/dev/shm") else None
-    )  # nothing here outlives a crash anyway
-    with tempfile.TemporaryDirectory(dir=memory) as folder, Processes(*IMPORTS) as processes:
+    # Nothing here outlives a crash anyway.
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    imports = [*IMPORTS, *(["peft"] if "export peft" in scenes else [])]  # takes seconds
+    with tempfile.TemporaryDirectory(dir=memory) as folder, Processes(*imports) as processes:
         os.environ["NESS_CACHE"] = str(Path(folder, "world", "here", "cache"))
         trials = Trials(World(Path(folder, "world"), processes), Path(folder))
         started = time.monotonic()
