@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ness_cli.data.formats.content import readable_sha256
 from ness_cli.data.store_images import write_images, write_refusals
 from ness_cli.data.stream_manifest import Manifest
 from ness_cli.data.stream_plan import content_hashes, content_of_all, opened_stream
@@ -21,7 +20,7 @@ from ness_cli.errors import DamagedError
 from ness_cli.extensions import STREAM
 from ness_cli.file_kinds import require_file
 from ness_cli.files import guarded, read_json, write_record
-from ness_cli.hashing import sha256_of_text
+from ness_cli.hashing import sha256_of_file, sha256_of_text
 from ness_cli.lease import Lease
 from ness_cli.settings.sources.base import DataSettings
 
@@ -108,7 +107,8 @@ def prepared(cache: Path, key: str, *, remedy: str = _REMEDY) -> Manifest | None
 
     Raises:
         DamagedError: If files are missing or not as they were written; names the first.
-        InputError: If one cannot be read, or something else is in its place.
+        InputError: If something else is in the place of one.
+        OSError: If the system does not let one be read.
     """
     folder = cache / key[:FOLDER_LENGTH]
     path = folder / "stream.json"
@@ -129,7 +129,7 @@ def prepared(cache: Path, key: str, *, remedy: str = _REMEDY) -> Manifest | None
         require_file(file, remedy)
         if not file.is_file():
             raise DamagedError(f"{file} is missing", remedy)
-        if file.stat().st_size != size or readable_sha256(file) != sha256:
+        if file.stat().st_size != size or sha256_of_file(file) != sha256:
             raise DamagedError(f"{file} is damaged", remedy)
     return manifest
 

@@ -20,6 +20,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         DamagedError: If a line is not what training writes.
+        OSError: If the system does not let it be read.
     """
     if not path.exists():
         return []
@@ -33,7 +34,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         numbers = [entry[key] for entry in entries for key in _NUMBERS & entry.keys()]
         if not all(isinstance(number, int | float) for number in numbers):
             raise ValueError(f"expected {', '.join(sorted(_NUMBERS))} to be numbers")
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(
             f"{path} is damaged: {error}", "no result needs it: remove it"
         ) from error

@@ -50,7 +50,7 @@ def sha256_of_paths(paths: Sequence[Path], progress: Progress) -> str:
 
 
 def readable_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file that the user gave or that was prepared before.
+    """Return the SHA-256 of a file that the user gave.
 
     Raises:
         InputError: If the file cannot be read.
