@@ -15,7 +15,7 @@ GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
 DATA :=
 
-.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-hostile format lint types check bench gpu clean
+.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-processes test-hostile format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -52,6 +52,10 @@ test-faults: install
 # Every file of runs damaged in every way, an hour or two; MOST=20 tries twenty for every kind of run.
 test-corruption: install
 	cd tests && $(TEST_ENV) PYTHONPATH=$(CURDIR) ../$(BIN)/python -m faults.corruption --most $(MOST)
+
+# Hundreds of processes killed, many at once, and, as root, full disks: half an hour.
+test-processes: install
+	cd tests && $(TEST_ENV) PYTHONPATH=$(CURDIR) ../$(BIN)/python -m faults.processes
 
 # Thousands of settings and files made to harm; the default suite tries some of each.
 test-hostile: install

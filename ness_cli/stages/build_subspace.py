@@ -19,7 +19,7 @@ from ness_cli.stages.context import (
     step_to_redo,
 )
 from ness_cli.stages.forgetting_meter import measured_update
-from ness_cli.stages.kept import kept_after
+from ness_cli.stages.kept import kept_after, require_carried
 from ness_cli.stages.models import load_model
 from ness_cli.stages.outcome import Outcome
 from ness_cli.stages.resources import require_disk_space
@@ -83,6 +83,7 @@ def _consolidated(
         rows = method.consolidate(
             data, stopping(context.workplace, command(context.run.path, "build"), advance)
         )
+    require_carried(context, method, record.files, task_number)
     # Only now, with everything read and computed by all processes, does the old state go.
     current_processes().wait()
     context.require_same_run()

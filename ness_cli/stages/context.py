@@ -221,8 +221,15 @@ def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
 
 
 def step_to_redo(step: str, task: int | None, *, force: bool) -> tuple[int, str] | None:
-    """Return the step that a command line says to make again, whatever its record is."""
-    return (task, step) if force and task is not None else None
+    """Return the first step whose record may be damaged where a command line names one.
+
+    That is the step itself if it is to be made again, else the one that comes after it.
+    """
+    if task is None:
+        return None
+    index = run_state.STEPS.index(step) + (not force)
+    more, index = divmod(index, len(run_state.STEPS))
+    return task + more, run_state.STEPS[index]
 
 
 def require_task(state: RunState, step: str, task: int | None) -> StepState | None:

@@ -58,6 +58,21 @@ def kept_after(context: RunContext, method: Method, files: RunFiles, task_number
     return Kept(model, memory + past, images + past, numbers, trained)
 
 
+def require_carried(context: RunContext, method: Method, files: RunFiles, task_number: int) -> None:
+    """Read the headers that ``kept_after`` will, of all files but those that are still to be made.
+
+    A step does this before it removes its old record: it must not end halfway.
+
+    Raises:
+        InputError: If a file is missing.
+        DamagedError: If a file does not read back.
+    """
+    for name, tasks in carried(method, task_number).items():
+        for task in tasks:
+            if task < task_number or context.made_by(name) == "train":
+                files.stored(task, name)
+
+
 def carried(method: Method, task_number: int) -> dict[str, range]:
     """Return of which tasks the next steps, after a task, read each of the method's files."""
     newest = range(task_number, task_number + 1)

@@ -28,6 +28,7 @@ class RunFiles:
         self.context = context
         self.inputs: dict[str, str] = {}
         self._outputs = cache(self._outputs_of)
+        self._stored = cache(self._stored_in)
 
     def exists(self, task: int, name: str) -> bool:
         """Return whether a tensor file of a task is there."""
@@ -68,9 +69,7 @@ class RunFiles:
             InputError: If it was never written.
             DamagedError: If its header does not read back.
         """
-        run = self.context.run
-        remedy = f"run: {command(run.path, self.context.made_by(name), task)} --force"
-        return tensor_files.stored(run.task(task).tensors(name), remedy=remedy)
+        return self._stored(task, name)
 
     def load_memory(self, method: Method, step: str, task: int) -> None:
         """Give a method what ``step`` needs of what it left up to ``task``; errors as in ``read``.
@@ -91,6 +90,11 @@ class RunFiles:
         """Give a method what consolidation needs of the training of the same task."""
         if names := method.reads_of_training():
             method.load_task_memory(task, self.read_all(task, names))
+
+    def _stored_in(self, task: int, name: str) -> list[tensor_files.StoredTensor]:
+        run = self.context.run
+        remedy = f"run: {command(run.path, self.context.made_by(name), task)} --force"
+        return tensor_files.stored(run.task(task).tensors(name), remedy=remedy)
 
     def _outputs_of(self, task: int, step: str) -> Mapping[str, Any]:
         """Return what a step of a task recorded of its files."""

@@ -15,7 +15,7 @@ from ness_cli.file_kinds import require_file
 from ness_cli.hashing import sha256_of_file
 from ness_cli.methods.base import Method
 from ness_cli.methods.files import MethodFile
-from ness_cli.run_state import StepState, command
+from ness_cli.run_state import RECORDS, StepState, command
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.evaluate import score
 from ness_cli.stages.models import (
@@ -73,7 +73,7 @@ def verify(context: RunContext, *, evaluate: bool = False) -> Verified:
         evaluate: Measure all accuracies again, too; it needs the test images.
 
     Raises:
-        InputError: If a file is missing; names the first.
+        InputError: If a file is missing, or of a run with other settings; names the first.
         DamagedError: If one is not what was written, or what it holds cannot be; names it.
         StoppedError: If a stop was requested.
     """
@@ -101,6 +101,9 @@ def verify(context: RunContext, *, evaluate: bool = False) -> Verified:
 def _check_hashes(context: RunContext, step: StepState, found: Verified) -> None:
     removed = step.record.get("removed", [])
     remedy = f"run: {command(context.run.path, step.step, step.task)} --force"
+    if step.record.get("fingerprint") != context.fingerprint(step.task, step.step):
+        path = context.run.task(step.task).record(RECORDS[step.step])
+        raise InputError(f"{path} does not belong here: it was made with other settings", remedy)
     for name, sha256 in step.record.get("outputs", {}).items():
         path = context.run.path / name
         if not path.exists():

@@ -20,8 +20,10 @@ from faults.damaged import SCENES, UNDECIDING, Scene, Words, World, twins
 from faults.damages import Damage, clear, damages
 from forked import Ended
 
+from ness_cli.data.task_stream import FOLDER_LENGTH
+
 _FOUND = (4, 5)
-_ROUNDS = 6  # remedies that are followed one after another
+_ROUNDS = 8  # remedies that are followed one after another
 
 
 @dataclass
@@ -82,10 +84,11 @@ class Trials:
 
     def cases(self, rng: random.Random) -> Iterator[tuple[str, Damage]]:
         """Yield every file of the scene with every damage of it."""
-        here, top = self.world.here, {Path(pattern).parts[0] for pattern in self.scene.files}
+        here = self.world.here
+        key = json.loads((here / "run" / "run.json").read_text())["stream_key"]
         for name in self.whole:
             path = here / name
-            if Path(name).parts[0] in top and path.suffix != ".tmp":
+            if name.startswith(self.scene.files.replace("KEY", key[:FOLDER_LENGTH])):
                 for damage in damages(path, twins(self.scene, path, here), rng):
                     yield name, damage
 
@@ -129,6 +132,8 @@ class Trials:
             return False
         if is_record and not path.exists():
             return False  # a step without a record has not been done
+        if path.parent.name.startswith("task-") and not is_record and not self._is_recorded(path):
+            return False  # of a step that is being made again
         readers = {".json": json.loads, ".yaml": yaml.safe_load}
         if path.suffix not in readers or not path.is_file():
             return True
@@ -137,6 +142,12 @@ class Trials:
             return bool(read(path.read_text()) != read(self.original.decode()))
         except (ValueError, yaml.YAMLError):
             return True
+
+    def _is_recorded(self, path: Path) -> bool:
+        """Return whether a record names a tensor file; a checkpoint needs none."""
+        records = (json.loads(record.read_text()) for record in path.parent.glob("*.json"))
+        names = [name for record in records for name in record.get("outputs", ())]
+        return path.stem == "checkpoint" or any(name.endswith(path.name) for name in names)
 
     def _look(self, words: Words, path: Path) -> int:
         """Type a command that changes nothing, whatever it finds."""
@@ -173,7 +184,7 @@ class Trials:
         _, is_there, remedy = ended.err.partition("fix: ")
         if not is_there:
             self.problems.append(f"{title} without a remedy: {ended.err[-300:]}")
-        named = (path.name, f"{path.parent} is not a run")
+        named = (path.name, f"{path.parent} is not a run", "stale")
         if not any(each in ended.err for each in named) and not self._is_step_named(
             path, ended.err
         ):
@@ -195,6 +206,8 @@ class Trials:
         found = self.world.tensors()
         others = sorted(n for n in found.keys() | tensors if found.get(n) != tensors.get(n))
         others = [n for n in others if n != name or found.get(n) != self.damaged.get(n)]
+        if not path.exists():  # without its record another step may come first
+            others = [n for n in others if not n.endswith("checkpoint.safetensors")]
         if words[0] == "prune":  # it may keep more
             others = [n for n in others if found.get(n) != self.whole.get(n)]
         if others:
@@ -215,6 +228,9 @@ class Trials:
                 if ended.code not in (0, *_FOUND):
                     self.problems.append(f"{line}: {ended.code}, {ended.err[-300:]}")
                     return False
+            if lines and ended.code != 0:  # another step comes first
+                remedy = ended.err.partition("fix: ")[2].strip()
+                continue
             if "go on with that version" in remedy:
                 return True  # a number of a version may be damaged, too
             if not lines and re.search(r"\bput\b.*\bback\b", remedy):
@@ -226,8 +242,6 @@ class Trials:
             if ended.code == 0:
                 break
             remedy = ended.err.partition("fix: ")[2].strip()
-            if remedy in followed:
-                break
         if ended.code != 0:
             self.problems.append(f"{' / '.join(followed)}: leads to {ended.err.strip()[-300:]}")
             return False

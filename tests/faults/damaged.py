@@ -47,7 +47,8 @@ class Scene:
         made: Commands that make it; ``{}`` stands for the folder that all lies in.
         read: Commands that use its files and write nothing into the run: what they print counts.
         steps: Commands that write into the run: the tensors that they leave count.
-        files: Patterns of the files that are damaged.
+        files: What the paths of the files begin with that are damaged; ``KEY`` stands for the name
+            of the folder of the run's images.
         end: The command that brings the run to its end.
         before_end: Called around the last command that makes it.
     """
@@ -56,7 +57,7 @@ class Scene:
     made: tuple[Words, ...]
     read: tuple[Words, ...] = ()
     steps: tuple[Words, ...] = ()
-    files: tuple[str, ...] = ("run/**/*",)
+    files: str = "run/"
     end: Words = ("run", "--out", RUN)
     before_end: Callable[[], object] = field(default=lambda: contextmanager(lambda: iter([0]))())
 
@@ -147,7 +148,7 @@ SCENES = {
             _made(_NO_PICTURE),
             read=(("predict", RUN, "{}/images", "--csv"),),
             steps=(*_STEPS, ("run", "--out", RUN), ("prepare", "--out", RUN)),
-            files=("cache/*/*",),
+            files="cache/KEY",
         ),
         Scene(
             "within a task",
@@ -170,7 +171,7 @@ SCENES = {
             ),
             read=(("report", "{}/fork"), ("predict", "{}/fork", "{}/images", "--csv")),
             steps=(("build-subspace", "{}/fork", "--task", "1", "--force"),),
-            files=("fork/**/*",),
+            files="fork/",
             end=("run", "--out", "{}/fork"),
         ),
         Scene(
@@ -181,7 +182,7 @@ SCENES = {
                 *(("run", "--out", run) for run in (RUN, SEED)),
             ),
             read=(("report", RUN), ("predict", RUN, "{}/images", "--csv")),
-            steps=(("train-task", RUN, "--task", "3", "--force"), ("extend", RUN, "--undo")),
+            steps=(("train-task", RUN, "--task", "3", "--force"),),
         ),
     )
 }

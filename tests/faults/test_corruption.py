@@ -124,6 +124,13 @@ def test_two_damaged_records_are_made_again_one_after_the_other(run):
     _good("verify", run)
 
 
+def test_a_step_whose_inputs_are_damaged_keeps_its_record(tmp_path):
+    run = make_run(tmp_path / "run", "storage.progress_picture=false", method="hat")
+    path = run / "task-01" / "gates.safetensors"
+    path.write_bytes(b"")
+    _is_found(path, run, "build-subspace", run, "--task", 2, "--force")
+
+
 def test_the_record_of_another_step_or_task_is_found(run):
     for own, other, words in (
         ("task-02/accuracy.json", "task-01/accuracy.json", "the record of task 1"),
@@ -156,6 +163,15 @@ def test_a_run_without_its_record_is_not_prepared_anew_as_another_one(run):
         assert f"ness prepare --out {run}" in _is_found(run / "run.json", run, *words)
     _good("prepare", "--out", run)
     assert read_json(run / "run.json", remedy="")["fingerprint"] == fingerprint
+    _good("verify", run)
+
+
+def test_the_record_of_a_run_with_other_settings_is_found(run):
+    path = run / "task-02" / "accuracy.json"
+    record = json.loads(path.read_text()) | {"fingerprint": "0" * 64, "seal": None}
+    path.write_text(json.dumps(record))
+    _is_found(path, run, "verify", run)
+    _good("evaluate", run, "--task", 2, "--force")
     _good("verify", run)
 
 
