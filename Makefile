@@ -15,7 +15,7 @@ GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
 DATA :=
 
-.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-processes test-hostile format lint types check bench gpu clean
+.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-processes test-long test-packages test-hostile format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -56,6 +56,15 @@ test-corruption: install
 # Hundreds of processes killed, many at once, and, as root, full disks: half an hour.
 test-processes: install
 	cd tests && $(TEST_ENV) PYTHONPATH=$(CURDIR) ../$(BIN)/python -m faults.processes
+
+# Hours: tasks learned in processes of their own, some of them killed; the same bits in the end.
+TASKS := 200
+test-long: install
+	cd tests && $(TEST_ENV) PYTHONPATH=$(CURDIR) ../$(BIN)/python -m faults.long_chain --tasks $(TASKS)
+
+# The wheel and the sdist, each in an environment of its own; DEPS=.venv lends packages.
+test-packages:
+	DEPS=$(if $(DEPS),$(abspath $(DEPS))) scripts/try-packages $(PYTHON)
 
 # Thousands of settings and files made to harm; the default suite tries some of each.
 test-hostile: install
