@@ -32,7 +32,7 @@ def main() -> int:
     kinds = asked.faults.split(",") if asked.faults else [*list(FAULTS)[1:], TWICE, POWER]
     # Nothing here outlives a crash anyway.
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    imports = [*IMPORTS, *(["peft"] if "export peft" in scenes else [])]  # takes seconds
+    imports = [*IMPORTS, *(["faults.peft_library"] if "export peft" in scenes else [])]
     with tempfile.TemporaryDirectory(dir=memory) as folder, Processes(*imports) as processes:
         os.environ["NESS_CACHE"] = str(Path(folder, "world", "here", "cache"))
         trials = Trials(World(Path(folder, "world"), processes), Path(folder))
