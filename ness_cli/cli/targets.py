@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -123,9 +124,7 @@ def _resolved(
 ) -> Resolved:
     """Resolve from a preset, or where none is given from an existing run."""
     if may_rebuild and preset is None and like is not None and _lost_its_record(RunDir(like)):
-        stored = read_stored(like / "settings.yaml", remedy="name the preset that it was made with")
-        about = {"origins": {key: "settings.yaml" for key, _ in flatten(stored)}}
-        return resolve_again(stored, {**about, "preset": "settings.yaml"}, overrides, seed)
+        return _without_record(like / "settings.yaml", seed, overrides)
     if preset is None and like is not None and (like / "run.json").exists():
         run = RunDir(like)
         record, remedy = read_run_record(run), way_to_prepare(run.path)
@@ -143,6 +142,21 @@ def _resolved(
         refuse_changed(run.settings, build(stored), record)
         return resolve_again(stored, record, overrides, seed)
     return resolve(preset, overrides, seed)
+
+
+def _without_record(path: Path, seed: int | None, overrides: Sequence[str]) -> Resolved:
+    """Resolve from the settings of a folder without ``run.json``.
+
+    A preparation that did not come to its end may have been typed as this one: what is typed, and
+    not the file, knows then where values come from.
+    """
+    stored = read_stored(path, remedy="name the preset that it was made with")
+    about = {"origins": {key: path.name for key, _ in flatten(stored)}, "preset": path.name}
+    found = resolve_again(stored, about, overrides, seed)
+    with suppress(SettingsError):
+        typed = resolve(None, overrides, seed)
+        return typed if typed.settings == found.settings else found
+    return found
 
 
 def _lost_its_record(run: RunDir) -> bool:

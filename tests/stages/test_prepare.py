@@ -6,6 +6,7 @@ import pytest
 from factory import Notes
 from rewrite import put_values
 
+from ness_cli.cli.targets import targets
 from ness_cli.console import Progress
 from ness_cli.errors import InputError, StoppedError
 from ness_cli.run_dir import RunDir
@@ -110,3 +111,17 @@ def test_a_mistyped_run_names_the_nearest_one(tmp_path):
     assert f"did you mean {tmp_path / 'runs/leaves'}?" in remedy("runs/laeves")
     assert f"did you mean {tmp_path / 'runs/pmnist'}?" in remedy("run/pmnist")
     assert remedy("runs/xyz") == f"run: ness prepare --out {tmp_path / 'runs/xyz'}"
+
+
+def test_a_preparation_typed_again_still_knows_where_its_settings_come_from(tmp_path):
+    """Killed between ``settings.yaml`` and ``run.json``."""
+    _prepare(tmp_path)
+    run = tmp_path / "run"
+    (run / "run.json").unlink()
+    may = {"seed": None, "seeds": None, "may_rebuild": True}
+    (typed,) = targets(None, run, overrides=SMALL, **may)
+    assert typed.resolved == resolve("digits", SMALL)
+    # What is not typed again is that of the folder, not of the default preset.
+    (shorter,) = targets(None, run, overrides=[], **may)
+    assert shorter.resolved.settings == resolve("digits", SMALL).settings
+    assert shorter.resolved.preset == "settings.yaml"
