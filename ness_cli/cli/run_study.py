@@ -41,6 +41,7 @@ class RunsFailedError(NessError):
     """Runs of a study have failed; the others are through."""
 
     kind = "runs-failed"
+    exit_code = 9
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def test_ray(tmp_path, out, local):
     with said.open("w") as stderr:
         study = subprocess.Popen(command, stderr=stderr)
     wait_until(lambda: study.poll() is not None, lambda: [look() for look in looks])
-    assert study.returncode == 1, said.read_text()
+    assert study.returncode == 9, said.read_text()
     found = states(out)
     assert found.pop(FULL) == "failed"
     assert set(found.values()) == {"done"}

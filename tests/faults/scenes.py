@@ -151,7 +151,7 @@ SCENES = {
             ("study", "run", "{}/study.yaml", *STUDY),
             "run",
             brings=STUDIED,
-            codes=(1,),  # a run that cannot be read is listed among those that failed
+            codes=(9,),  # a run that cannot be read is listed among those that failed
         ),
         Scene("study status", ("study", "status", "{}/study"), "study run"),
         Scene("study table", ("study", "table", "{}/study", "--save", "{}/table"), "study run"),

@@ -99,7 +99,7 @@ def test_every_row_is_run_with_every_seed_in_the_order_of_the_file(tmp_path):
 def test_a_run_that_fails_does_not_stop_the_others_and_is_listed_with_its_reason(tmp_path):
     rows = {"bad": ["net.hidden=[13]"], "good": ["net.hidden=[9]"]}
     file, out = write(tmp_path / "s.yaml", rows=rows, seeds=[1]), tmp_path / "out"
-    found = document("study", "run", file, "--out", out, code=1)
+    found = document("study", "run", file, "--out", out, code=9)
     assert found["counts"] == {"done": 1, "running": 0, "stopped": 0, "waiting": 0, "failed": 1}
     assert [r["why"] for r in found["runs"]] == ["as it was asked to", None]
     assert (out / "bad" / "seed-1.exit").read_text().split()[0] == "1"
