@@ -130,7 +130,11 @@ class Trials:
         trace = self._scratch / "trace.json"
         self._type(scene, trace=str(trace))
         kinds = [kind for kind, _ in json.loads(trace.read_text())]
-        second = rng.choice([n for n, kind in enumerate(kinds, 1) if kind in CHANGES])
+        changes = [n for n, kind in enumerate(kinds, 1) if kind in CHANGES]
+        if not changes:
+            self.tally.miss(TWICE, scene, first)  # what was left to do changes nothing
+            return
+        second = rng.choice(changes)
         self.world.clear()
         shutil.copytree(before, self.world.here)
         _, again = self._struck(scene, "kill -9", second)
