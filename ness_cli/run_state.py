@@ -94,7 +94,7 @@ class RunState:
         self.run = run
         self.num_tasks = int(run_record["num_tasks"])
         self._run_record = run_record
-        self._redone = redone
+        self.redone = redone
         # Training and building, without a gap from task 1 on; accuracies, which no step depends on.
         self._states: list[StepState] = []
         self._accuracies: dict[int, StepState] = {}
@@ -163,9 +163,9 @@ class RunState:
 
     def _is_made_again(self, task: int, step: str) -> bool:
         """Return whether a step is the one that is to be made again, or comes after it."""
-        if self._redone is None:
+        if self.redone is None:
             return False
-        first, which = self._redone
+        first, which = self.redone
         return (task, STEPS.index(step)) >= (first, STEPS.index(which))
 
     def next(self, step: str | None = None) -> StepState | None:

@@ -155,7 +155,7 @@ def _serve() -> None:
             ]
             os.close(own_end)
             ended = [_wait(pid, Path(folder) / str(rank)) for rank, pid in enumerate(pids)]
-            if request["before"]:
+            if request.get("before"):
                 os.read(all_ended, 1)  # returns when those that they have forked have ended too
             os.close(all_ended)
         print(json.dumps(ended), flush=True)

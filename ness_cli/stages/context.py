@@ -71,8 +71,10 @@ class RunContext:
             DamagedError: If a record does not read back.
         """
         self.require_same_run()
-        if self._state is None or redone is not None:
+        if self._state is None:
             self._state = run_state.read_state(self.run, redone=redone)
+        elif redone is not None:
+            self._state.redone = redone
         return self._state
 
     def record_changed(self, task: int) -> None:

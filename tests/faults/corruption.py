@@ -302,4 +302,6 @@ def _is_asked(asked: argparse.Namespace, name: str, damage: Damage) -> bool:
 
 
 if __name__ == "__main__":
+    from faults import warm  # noqa: F401  for this process alone: nothing is drawn in it
+
     sys.exit(main())

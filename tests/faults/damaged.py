@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from faults import warm  # noqa: F401  what every command builds is built once
 from forked import Ended
 from PIL import Image
 from typer.testing import CliRunner
