@@ -55,7 +55,7 @@ def targets(
         seeds: Several, as typed.
         overrides: ``key=value`` strings.
         may_rebuild: Put the settings of a run whose ``settings.yaml`` is damaged, or gone, together
-            from its ``run.json``.
+            from its ``run.json``, or go by ``settings.yaml`` where that is gone.
 
     Raises:
         SettingsError: If the settings are wrong, or the seeds given contradict each other.
@@ -137,7 +137,7 @@ def _resolved(
             if not (may_rebuild and is_gone):
                 raise
             found = resolve_again(rebuilt(record), record, overrides, seed)
-            note = f"{error.what}; it is written anew from run.json"
+            note = f"{error.what}; its settings are those of run.json"
             return replace(found, notes=(*found.notes, note))
         refuse_changed(run.settings, build(stored), record)
         return resolve_again(stored, record, overrides, seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ness_cli.cli.session import Session
 from ness_cli.console import Section
-from ness_cli.errors import DamagedError
+from ness_cli.errors import DamagedError, SystemRefusedError
 from ness_cli.results.find_runs import find_runs
 from ness_cli.results.live_status import read_live
 
@@ -48,7 +48,7 @@ def _look(path: Path) -> tuple[Section, bool]:
     """Return what is shown of a run, and whether there is something to wait for."""
     try:
         found = read_live(path)
-    except DamagedError as error:
+    except (DamagedError, SystemRefusedError) as error:
         return Section(error.what, error.what), False
     return Section(found.key, found.headline, tuple(found.details)), not found.is_done
 

@@ -69,10 +69,10 @@ def _storage(path: Path) -> Storage | None:
         return Directory(path)
     if has_image_suffix(path.name) or not path.is_file():
         return None
+    kind = None
     with contextlib.suppress(UnreadableError):  # said when it is opened as an image
         kind = archive_class(path)
-        return None if kind is None else kind(path)
-    return None
+    return None if kind is None else kind(path)
 
 
 def _file(path: Path) -> NamedImage:

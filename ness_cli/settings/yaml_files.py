@@ -77,7 +77,8 @@ class _Loader(yaml.SafeLoader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         for key_node, value_node in node.value:
-            if key_node.tag == _MERGE and len(value_node.value) > _MOST_MERGED:
+            is_list = key_node.tag == _MERGE and isinstance(value_node, yaml.SequenceNode)
+            if is_list and len(value_node.value) > _MOST_MERGED:
                 raise _problem(f"more than {_MOST_MERGED} groups are merged", value_node)
         super().flatten_mapping(node)
         if len(node.value) > _MOST:

@@ -218,7 +218,7 @@ def _stream_problem(cache: Path, stream: PreparedStream) -> str:
     try:
         key = read_json(stream.folder / "stream.json", remedy="")["key"]
         prepared(cache, str(key))
-    except (DamagedError, InputError) as error:
+    except (DamagedError, InputError, SystemRefusedError) as error:
         return error.what
     return ""
 

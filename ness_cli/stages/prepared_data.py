@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.data.task_stream import FOLDER_LENGTH
-from ness_cli.errors import DamagedError, InputError, LockedError
+from ness_cli.errors import DamagedError, InputError, LockedError, SystemRefusedError
 from ness_cli.extensions import read_extensions
 from ness_cli.files import read_json
 from ness_cli.lease import Lease
@@ -73,7 +73,9 @@ def _described(folder: Path) -> PreparedStream:
         splits = [each for task in manifest["tasks"] for each in task["splits"].values()]
         counts = sum(int(each["count"]) for each in splits)
         return PreparedStream(folder, manifest["source"], len(manifest["tasks"]), counts, size)
-    except (DamagedError, InputError, KeyError, TypeError, ValueError, AttributeError):
+    except (DamagedError, InputError, SystemRefusedError):
+        return PreparedStream(folder, "", 0, 0, size)
+    except (KeyError, TypeError, ValueError, AttributeError):
         return PreparedStream(folder, "", 0, 0, size)  # prepared anew when a run asks for it
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ness_cli.console import Progress
-from ness_cli.errors import DamagedError, NessError, SettingsError, SystemRefusedError
+from ness_cli.errors import DamagedError, InputError, NessError, SettingsError, SystemRefusedError
 from ness_cli.files import write_bytes
 from ness_cli.plots.picture import ENDINGS, is_possible
 from ness_cli.plots.picture import save as save_picture
@@ -61,7 +61,7 @@ def report(
     for path in found.runs:
         try:
             runs.append(read_run(path))
-        except (DamagedError, SystemRefusedError) as error:
+        except (DamagedError, InputError, SystemRefusedError) as error:
             damaged.append(error)
     if not runs:
         raise damaged[0]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import DamagedError, InputError, NessError
+from ness_cli.errors import DamagedError, InputError, NessError, SystemRefusedError
 from ness_cli.files import Kinds, read_json, remove_leftovers, write_bytes, write_record
 from ness_cli.lease import Lease
 from ness_cli.process_identity import ProcessIdentity
@@ -35,12 +35,14 @@ class RunProgress:
         tasks_done: Tasks that are trained, consolidated and evaluated.
         num_tasks: Those that it has to do; ``None`` where that is not known yet.
         why: Why it failed.
+        refused: What the system said if it let no record be read, which may pass.
     """
 
     status: str
     tasks_done: int = 0
     num_tasks: int | None = None
     why: str = ""
+    refused: SystemRefusedError | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class StudyFolder:
             )
         try:
             state = read_state(run)
+        except SystemRefusedError as error:
+            return RunProgress("failed", why=error.what, refused=error)
         except NessError as error:
             return RunProgress("failed", why=error.what)
         num_tasks = state.num_tasks if until is None else min(until, state.num_tasks)

@@ -19,6 +19,7 @@ from ness_cli.settings.study import RangeSettings, SearchSettings, Variant
 from ness_cli.settings.validate import refusal
 from ness_cli.settings.yaml_files import typed
 from ness_cli.study.engines.base import INTERRUPTED, Engine, Job
+from ness_cli.study.folder import RunProgress
 from ness_cli.study.plan import PlannedRun, StudyPlan
 from ness_cli.study.search import Search, TrialResult
 from ness_cli.words import counted
@@ -86,6 +87,7 @@ class Tuning:
 
         Raises:
             StoppedError: If a stop was requested, or a trial was interrupted.
+            SystemRefusedError: If the records of a run may not be read now.
         """
         while under_way := self._under_way():
             before = {trial.number: self._num_done(trial) for trial in under_way}
@@ -137,17 +139,29 @@ class Tuning:
         for trial in trials:
             until = self._num_done(trial) + 1
             for run in self.runs(trial):
-                if self.plan.progress(run).tasks_done < until:
+                if self._progress(run).tasks_done < until:
                     found[run.name] = self.plan.job(run, until)
         return list(found.values())
 
     def _num_done(self, trial: TrialResult) -> int:
         """Return after how many tasks all seeds of a trial are."""
-        return min(self.plan.progress(run).tasks_done for run in self.runs(trial))
+        return min(self._progress(run).tasks_done for run in self.runs(trial))
+
+    def _progress(self, run: PlannedRun) -> RunProgress:
+        """Return how far a run is.
+
+        Raises:
+            SystemRefusedError: If its records may not be read now, which says nothing of a trial.
+        """
+        found = self.plan.progress(run)
+        if found.refused is not None:
+            self.plan.folder.exit_code(run.name).unlink(missing_ok=True)  # it may have met the same
+            raise found.refused
+        return found
 
     def _judge(self, trial: TrialResult) -> None:
         """Tell the search how far a trial has come, and whether it ends here."""
-        progress = [self.plan.progress(run) for run in self.runs(trial)]
+        progress = [self._progress(run) for run in self.runs(trial)]
         failed = [each.why for each in progress if each.status == "failed"]
         if failed:
             self._fail(trial, failed[0])

@@ -181,3 +181,11 @@ def test_every_setting_of_every_preset_survives_being_shown_and_typed(name):
     assert typed == settings
     assert typed.fingerprint() == settings.fingerprint()
     assert build(_parsed(yaml_files.dump(settings.to_dict()))) == settings
+
+
+def test_one_group_of_many_keys_may_be_merged(tmp_path):
+    path = tmp_path / "long.yaml"
+    keys = "".join(f"  key{number}: {number}\n" for number in range(25))
+    path.write_text(f"first: &first\n{keys}second:\n  <<: *first\n")
+    found = yaml_files.read(path)
+    assert found["second"] == found["first"]

@@ -9,10 +9,11 @@ import yaml
 from fake_runs import make_run
 from typed_commands import ness
 
-from ness_cli.errors import DamagedError
+from ness_cli.errors import DamagedError, SystemRefusedError
 from ness_cli.settings.resolve import resolve
 from ness_cli.settings.study import RangeSettings, SearchSettings
 from ness_cli.stop_request import StopRequest
+from ness_cli.study import folder
 from ness_cli.study.engines.local import Local
 from ness_cli.study.search import JOURNAL, Search, best_of, results_in
 
@@ -178,6 +179,27 @@ def test_a_search_that_was_stopped_ends_with_the_trials_of_one_that_was_not(
     monkeypatch.setattr(StopRequest, "check", check)
     assert tune(write(tmp_path), tmp_path / "out")["trials"] == [
         {**trial, "run": trial["run"].replace("whole", "out")} for trial in whole["trials"]
+    ]
+
+
+def test_records_that_may_not_be_read_for_a_moment_are_no_verdict_on_a_trial(
+    trained, tmp_path, monkeypatch
+):
+    expected = tune(write(tmp_path), tmp_path / "undisturbed")
+    out, read, calls = tmp_path / "out", folder.read_state, []
+
+    def refused(run):
+        calls.append(run)
+        if len(calls) == 4:
+            raise SystemRefusedError(f"{run.run} cannot be read: Permission denied", "look why")
+        return read(run)
+
+    monkeypatch.setattr(folder, "read_state", refused)
+    assert ness("tune", write(tmp_path), "--out", out).exit_code == 8
+    assert len(calls) == 4
+    found = tune(write(tmp_path), out)
+    assert [(t["settings"], t["state"], t["scores"]) for t in found["trials"]] == [
+        (t["settings"], t["state"], t["scores"]) for t in expected["trials"]
     ]
 
 
