@@ -271,11 +271,11 @@ class _PlainTracker:
         if now - self.last < _PLAIN_SECONDS:
             return
         self.last = now
-        fresh = self.done - self.first_done
-        left = (now - self.started) * (self.total - self.done) / fresh if fresh > 0 else 0.0
-        percent = 100 * self.done // max(1, self.total)
-        middle = f", {info}" if info else ""
-        self.console.note(f"{self.description}: {percent} %{middle}, about {left:.0f} s left")
+        said = [f"{100 * self.done // max(1, self.total)} %", info]
+        if (fresh := self.done - self.first_done) > 0:
+            left = (now - self.started) * (self.total - self.done) / fresh
+            said.append(f"about {left:.0f} s left")
+        self.console.note(f"{self.description}: {', '.join(filter(None, said))}")
 
 
 class _Rich(RichConsole):

@@ -75,6 +75,17 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(capsys, monkey
     assert " %, epoch 1/2, about " in lines[0]
 
 
+def test_a_plain_line_tells_no_time_left_before_there_is_a_speed(capsys, monkeypatch):
+    clock = iter([0.0, 20.0, 20.0, 40.0])
+    monkeypatch.setattr("ness_cli.console.time.monotonic", lambda: next(clock))
+    with Console().track("task 1: training", 10) as advance:
+        advance(1)
+        advance(1)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "task 1: training: 10 %"
+    assert second == "task 1: training: 20 %, about 160 s left"
+
+
 def _bar(width: int, description: str, info: str) -> str:
     progress = RichProgress(*_bar_columns(width), expand=True)
     progress.add_task(description, total=4000, completed=1000, info=info)

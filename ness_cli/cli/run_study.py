@@ -15,7 +15,7 @@ from typing import Any
 
 from ness_cli.cli.session import Session
 from ness_cli.cli.targets import parse_seeds
-from ness_cli.errors import NessError, SettingsError, SystemRefusedError
+from ness_cli.errors import InputError, NessError, SettingsError, SystemRefusedError
 from ness_cli.process_identity import this_process
 from ness_cli.results.table import plain_table, titled
 from ness_cli.settings.study_files import read_study
@@ -216,7 +216,15 @@ def list_studies(folder: Path, workplace: Session) -> None:
     """Show the studies right in a folder, or below it at any depth, and how far they are.
 
     What cannot be read keeps no other from being listed.
+
+    Raises:
+        InputError: There is no such folder.
     """
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: there is no such folder",
+            "name one with studies in it, as in: ness study ls runs",
+        )
     table, documents = plain_table("study", "base", "runs", "done", "failed", left=2), []
     for record in sorted(folder.glob("**/study.json")):
         own: dict[str, Any] = {"folder": str(record.parent)}

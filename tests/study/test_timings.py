@@ -144,3 +144,9 @@ def test_studies_are_listed_with_how_far_they_are(tmp_path):
     (study,) = json.loads(result.stdout)["studies"]
     assert study["folder"] == str(out)
     assert study["counts"] == {"done": 1, "running": 0, "stopped": 0, "waiting": 1, "failed": 0}
+
+
+def test_a_folder_that_is_not_there_has_no_list_of_studies(tmp_path):
+    result = CliRunner().invoke(app, ["study", "ls", str(tmp_path / "gone"), "--json"])
+    assert result.exit_code == 4
+    assert "there is no such folder" in json.loads(result.stdout)["error"]["what"]
