@@ -50,7 +50,7 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = True) -> None:
     """Write a file that is in memory as a whole; see ``write_chunks``."""
     write_chunks(path, [data], size=len(data), durable=durable)
 

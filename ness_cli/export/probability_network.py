@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from ness_cli.export.plain_network import plain_network
 from ness_cli.export.subject import Subject
+from ness_cli.files import write_bytes
 
 
 class ProbabilityNetwork(nn.Module):
@@ -56,3 +60,14 @@ def traced(subject: Subject, form: str) -> torch.export.ExportedProgram:
         return torch.export.export(
             network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
         )
+
+
+def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write a trace. Torch's own writer of files ends the process where the disk is full.
+
+    Raises:
+        OSError: If the system refuses.
+    """
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    write_bytes(path, content.getbuffer())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from export.exported import make_subject, run_without_ness
 from factory import VIT, make_images
 from safetensors.torch import save_file
 
+from ness_cli import files
 from ness_cli.errors import SettingsError
 from ness_cli.export.formats.merged import Merged
 from ness_cli.export.formats.onnx import Onnx
@@ -117,3 +119,14 @@ def test_a_merged_program_tells_the_tasks_of_mixed_batches_apart(affine, tmp_pat
 def test_gates_of_each_task_are_not_merged(tmp_path):
     with pytest.raises(SettingsError, match="what hat adds"):
         Merged().write(_with_all_tasks(make_subject(method={"name": "hat"})), tmp_path)
+
+
+@pytest.mark.parametrize("form", [Pt2, Merged])
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(form, tmp_path, monkeypatch):
+    def full(path, chunks, *, durable):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_write", full)
+    with pytest.raises(OSError, match=r"No space left on device; \d+ bytes were to be written"):
+        form().write(_with_all_tasks(make_subject(net=MLP)), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from torch import nn
 
 from ness_cli.export.formats.base import ExportFormat
 from ness_cli.export.merged_network import merged_network
+from ness_cli.export.probability_network import save_program
 from ness_cli.export.subject import Subject
 
 PROGRAM = "model.pt2"
@@ -30,7 +31,7 @@ class Merged(ExportFormat):
         shapes = {"images": {0: batch}, "tasks": {0: batch}}
         with torch.no_grad():
             program = torch.export.export(network, example, dynamic_shapes=shapes)
-        torch.export.save(program, folder / PROGRAM)
+        save_program(program, folder / PROGRAM)
 
     def logits(self, subject: Subject, folder: Path, task_number: int) -> torch.Tensor:
         """Return the logits of a task's classes; its images stand among those of others."""

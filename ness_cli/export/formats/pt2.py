@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ness_cli.export.formats.base import ExportFormat
-from ness_cli.export.probability_network import traced
+from ness_cli.export.probability_network import save_program, traced
 from ness_cli.export.subject import Subject
 
 PROGRAM = "model.pt2"
@@ -18,7 +18,7 @@ class Pt2(ExportFormat):
 
     def write(self, subject: Subject, folder: Path) -> None:
         """Write it; errors as in the base class."""
-        torch.export.save(traced(subject, self.name), folder / PROGRAM)
+        save_program(traced(subject, self.name), folder / PROGRAM)
 
     def logits(self, subject: Subject, folder: Path, task_number: int) -> torch.Tensor:
         """Return the logits of the program, of the first image alone and of the others together."""
