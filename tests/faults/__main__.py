@@ -14,7 +14,7 @@ from pathlib import Path
 
 from faults.layer import FAULTS
 from faults.power import MODES
-from faults.scenes import IMPORTS, SCENES, World
+from faults.scenes import IMPORTS, LIBRARIES, SCENES, World
 from faults.trials import POWER, TWICE, Tally, Trials
 from forked import Processes
 
@@ -32,26 +32,32 @@ def main() -> int:
     kinds = asked.faults.split(",") if asked.faults else [*list(FAULTS)[1:], TWICE, POWER]
     # Nothing here outlives a crash anyway.
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    imports = [*IMPORTS, *(["faults.peft_library"] if "export peft" in scenes else [])]
+    libraries = (library for name in scenes for library in LIBRARIES.get(name, ()))
+    imports = [*IMPORTS, *dict.fromkeys(libraries)]
     with tempfile.TemporaryDirectory(dir=memory) as folder, Processes(*imports) as processes:
         os.environ["NESS_CACHE"] = str(Path(folder, "world", "here", "cache"))
         trials = Trials(World(Path(folder, "world"), processes), Path(folder))
         started = time.monotonic()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        not_tried: list[str] = []
         for name in scenes:
             if asked.minutes and time.monotonic() - started > 60 * asked.minutes:
-                print(f"{name}: no time left", file=sys.stderr)
+                not_tried.append(f"{name}: no time left")
                 continue
             try:
                 _try(trials, name, kinds, asked.most, asked.seed)
+                assert any(scene == name for _, scene in trials.tally.tried), "no fault struck"
             except KeyboardInterrupt:
+                not_tried.append(f"{name} and what comes after it: interrupted")
                 break  # what was tried counts
             except AssertionError as error:
-                trials.tally.losses.append(f"{name}: {error}")
-                print(f"not tried: {trials.tally.losses[-1]}", file=sys.stderr)
+                not_tried.append(f"{name}: {error}")
+                print(f"not tried: {not_tried[-1]}", file=sys.stderr)
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print(table(trials.tally, 0, "fault"), table(trials.tally, 1, "command"), sep="\n\n")
-    return 1 if trials.tally.losses else 0
+    for each in not_tried:
+        print(f"not tried, or not to its end: {each}")
+    return 1 if trials.tally.losses or not_tried else 0
 
 
 def _try(trials: Trials, name: str, kinds: list[str], most: int, seed: int) -> None:
@@ -75,15 +81,23 @@ def _try(trials: Trials, name: str, kinds: list[str], most: int, seed: int) -> N
 
 
 def table(tally: Tally, by: int, title: str) -> str:
-    """Return how many faults were tried and survived, by kind (0) or command (1), as text."""
-    tried, survived = Counter[str](), Counter[str]()
+    """Return how many faults were tried and survived, by kind (0) or command (1), as text.
+
+    After how many of them a command ended with 0 shows whether a kind of fault is felt at all.
+    """
+    tried, survived, unnoticed = Counter[str](), Counter[str](), Counter[str]()
     for key, number in tally.tried.items():
-        tried[key[by]] += number
-        survived[key[by]] += tally.survived[key]
-    rows = [*tried, "together"]
-    tried["together"], survived["together"] = tried.total(), survived.total()
-    lines = [f"{title:<24}{'tried':>8}{'survived':>10}{'lost':>6}"]
-    lines += [f"{r:<24}{tried[r]:>8}{survived[r]:>10}{tried[r] - survived[r]:>6}" for r in rows]
+        for row in (key[by], "together"):
+            tried[row] += number
+            survived[row] += tally.survived[key]
+            unnoticed[row] += tally.unnoticed[key]
+    rows = [*(row for row in tried if row != "together"), "together"]
+    lines = [f"{title:<24}{'tried':>8}{'survived':>10}{'lost':>6}{'exit code 0':>13}"]
+    lines += [
+        f"{row:<24}{tried[row]:>8}{survived[row]:>10}{tried[row] - survived[row]:>6}"
+        f"{unnoticed[row]:>13}"
+        for row in rows
+    ]
     return "\n".join([*lines, *([f"missed: {len(tally.missed)}"] if tally.missed else [])])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +29,14 @@ def without_chance(path: Path | str) -> str:
 
 
 def comparable(here: Path) -> dict[str, str]:
-    """Return a hash for every file below a folder that must be the same after a fault."""
+    """Return a hash for everything below a folder that must be the same after a fault.
+
+    Of a file these are its content and who may read it, of a folder that it is there.
+    """
     return {
         str(path.relative_to(here)): _digest(path)
         for path in sorted(here.rglob("*"))
-        if path.is_file() and _is_compared(path)
+        if _is_compared(path)
     }
 
 
@@ -43,7 +47,9 @@ def _is_compared(path: Path) -> bool:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(_timeless(path)).hexdigest()
+    mode = path.lstat().st_mode
+    content = _timeless(path) if stat.S_ISREG(mode) else b""
+    return f"{mode:o} {hashlib.sha256(content).hexdigest()}"
 
 
 def _timeless(path: Path) -> bytes:
@@ -51,13 +57,23 @@ def _timeless(path: Path) -> bytes:
     data = path.read_bytes()
     try:
         if path.suffix == ".json":
-            return json.dumps(_without_times(json.loads(data)), sort_keys=True).encode()
+            value = json.loads(data)
+            return json.dumps([_without_times(value), _seal_of(value)], sort_keys=True).encode()
         if path.suffix == ".jsonl":
             lines = [_without_times(json.loads(line)) for line in data.splitlines()]
             return json.dumps(lines, sort_keys=True).encode()
     except ValueError:
         pass
     return data
+
+
+def _seal_of(value: object) -> str:
+    """Return whether a document has the hash of itself, which its times are part of."""
+    if not isinstance(value, dict) or "seal" not in value:
+        return "none"
+    rest = {key: own for key, own in value.items() if key != "seal"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return "right" if digest == value["seal"] else "wrong"
 
 
 def _without_times(value: object) -> object:

@@ -244,6 +244,7 @@ def _wrap_names(layer: Layer) -> None:
         "replace": "rename",
         "link": "link",
         "chmod": "chmod",
+        "truncate": "unlink",  # it needs no space
         "utime": "chmod",
     }
     for name, kind in kinds.items():

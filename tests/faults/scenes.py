@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,9 +31,20 @@ _SEARCH = {
     **{key: _STUDY[key] for key in ("base", "seeds", "settings")},
     "search": {"space": {"train.lr": [0.02, 0.1]}, "trials": 2, "random": 1},
 }
+_PUBLISHED = {
+    "extends": "digits",
+    "about": {"published": {"acc": 50, "source": "nowhere"}, "seeds": [1], "acc_tolerance": 100},
+}
+LIBRARIES = {
+    "export peft": ("faults.peft_library",),
+    "export onnx": ("torch.onnx", "onnxscript", "onnxruntime", "torch.export"),
+    **dict.fromkeys(("export pt2", "export merged"), ("torch.export",)),
+}
+"""What scenes need besides, that takes seconds to import."""
 IMPORTS = (
     *(f"ness_cli.cli.{name}" for name in ("extend_run", "fork_run", "predict_images")),
     *(f"ness_cli.cli.{name}" for name in ("prepare_targets", "run_study", "jobs", "gates")),
+    *("ness_cli.cli.reproduce_preset", "ness_cli.stages.doctor"),
     *(f"ness_cli.stages.{name}" for name in ("export", "inspect", "predict", "prune", "report")),
     *(f"ness_cli.stages.{name}" for name in ("run", "verify", "prepared_data")),
     *(
@@ -57,6 +69,8 @@ class Scene:
         done: Tells whether a second try would be refused because the first one was through.
         brings: Folders that processes of its own write into; a power loss leaves them as they are.
         codes: Exit codes that it may have besides after a fault.
+        is_inside: Whether it is typed in that folder, as it writes where it is typed.
+        leaves: How names begin of what it may leave there when it is killed; empty for nothing.
     """
 
     name: str
@@ -65,6 +79,8 @@ class Scene:
     done: Callable[[Path], bool] = lambda _folder: False
     brings: tuple[str, ...] = ()
     codes: tuple[int, ...] = ()
+    is_inside: bool = False
+    leaves: str = ""
 
 
 def _num_tasks(folder: Path) -> int:
@@ -130,11 +146,14 @@ SCENES = {
             "run",
             done=lambda folder: (folder / "export").exists(),
         ),
-        Scene(
-            "export peft",
-            ("export", RUN, "{}/adapter", "--to", "peft"),
-            "run",
-            done=lambda folder: (folder / "adapter").exists(),
+        *(
+            Scene(
+                f"export {form}",
+                ("export", RUN, f"{{}}/{form}", "--to", form),
+                "run",
+                done=lambda folder, form=form: (folder / form).exists(),
+            )
+            for form in ("peft", "onnx", "pt2", "merged")
         ),
         Scene("prune", ("prune", RUN), "run"),
         Scene("run again", ("run", "--out", RUN), "prune"),
@@ -155,6 +174,14 @@ SCENES = {
         ),
         Scene("study status", ("study", "status", "{}/study"), "study run"),
         Scene("study table", ("study", "table", "{}/study", "--save", "{}/table"), "study run"),
+        Scene("reproduce", ("reproduce", "{}/published.yaml", "--out", "{}/again", *SMALL), "run"),
+        Scene(
+            "doctor",
+            ("doctor", "--no-self-test"),
+            "run",
+            is_inside=True,
+            leaves=".ness-doctor-",
+        ),
         Scene("tune", ("tune", "{}/search.yaml", *TUNE), "run", brings=TUNED),
     )
 }
@@ -175,10 +202,16 @@ class World:
         self._before: dict[str, Path] = {"": folder / "empty"}
         self._before[""].mkdir(parents=True)
         self._expected: dict[str, dict[str, str]] = {}
+        self._printed: dict[str, str] = {}
 
-    def type(self, command: tuple[str, ...], **how: object) -> Ended:
-        """Type a command."""
-        return self._processes.ness(*self.placed(command), **how)
+    def type(self, scene: Scene, **how: object) -> Ended:
+        """Type the command of a scene."""
+        before = Path.cwd()
+        os.chdir(self.here if scene.is_inside else before)
+        try:
+            return self._processes.ness(*self.placed(scene.command), **how)
+        finally:
+            os.chdir(before)
 
     def placed(self, words: tuple[str, ...]) -> list[str]:
         """Return words of a scene with the folder that all lies in."""
@@ -198,6 +231,10 @@ class World:
         """Find out what a scene leaves undisturbed, if that is not known yet."""
         self._after(scene.name)
 
+    def printed(self, scene: Scene) -> str:
+        """Return what a scene, once played, printed undisturbed."""
+        return self._printed[scene.name]
+
     def others(self, scene: Scene, *, may_have_more: bool = False) -> list[str]:
         """Return the files that are not what the scene, once played, left undisturbed.
 
@@ -207,15 +244,17 @@ class World:
         """
         expected, found = self._expected[scene.name], comparable(self.here)
         names = expected.keys() if may_have_more else expected.keys() | found
-        return sorted(name for name in names if expected.get(name) != found.get(name))
+        others = sorted(name for name in names if expected.get(name) != found.get(name))
+        return [name for name in others if not (scene.leaves and name.startswith(scene.leaves))]
 
     def _after(self, name: str) -> Path:
         if name not in self._before:
             scene = SCENES[name]
             self.begin(scene)
-            ended = self.type(scene.command)
+            ended = self.type(scene)
             assert ended.code == 0, ended.err
             self._expected[name] = comparable(self.here)
+            self._printed[name] = ended.out
             if name == "run":
                 self._add_beside()
             place = self._folder / "after" / name
@@ -224,7 +263,7 @@ class World:
         return self._before[name]
 
     def _add_beside(self) -> None:
-        """Add images to predict, a run whose images are others, a study and a search."""
+        """Add images to predict, a run whose images are others, a preset, a study and a search."""
         (self.here / "images").mkdir()
         for number in range(3):
             image = Image.new("L", (8, 8), 40 * number)
@@ -236,3 +275,4 @@ class World:
         (self.here / "other" / "run.json").write_text(json.dumps(other))
         for name, study in (("study", _STUDY), ("search", _SEARCH)):
             (self.here / f"{name}.yaml").write_text(json.dumps(study))
+        (self.here / "published.yaml").write_text(json.dumps(_PUBLISHED))

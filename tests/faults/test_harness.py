@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
 import json
 import os
 import sys
 from dataclasses import replace
 
 import pytest
+from faults import __main__ as harness
 from faults.broken import WRITERS
 from faults.contents import comparable, state_of
 from faults.power import Disk, put, states
 from faults.scenes import SCENES, World
 from faults.trials import Trials
+from forked import Ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="paths of handles from /proc")
 
@@ -32,6 +37,13 @@ def world(tmp_path_factory, processes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NESS_CACHE", str(folder / "world" / "here" / "cache"))
         yield World(folder / "world", processes)
+
+
+@pytest.fixture(scope="module")
+def played(world, tmp_path_factory):
+    trials = Trials(world, tmp_path_factory.mktemp("played"))
+    trials.calls(SCENE)
+    return trials
 
 
 def _try(trials, by):
@@ -70,6 +82,89 @@ def test_a_fault_that_never_strikes_is_not_counted(world, tmp_path):
     trials.strike(SCENE, "killed in a write", trials.points(SCENE, "kill -9")[-1])
     assert trials.tally.tried.total() == 0
     assert len(trials.tally.missed) == 2
+
+
+def test_a_file_in_a_folder_of_the_command_is_not_seen_by_the_folder(world, tmp_path):
+    trials, made = Trials(world, tmp_path), world.here / "made"
+    world.begin(SCENE)
+    made.mkdir()
+    (made / "file").write_text("")
+    for kind, unseen in (("mkdir", [str(made / "file")]), ("rename", [])):
+        trials._calls[SCENE.name] = [(kind, str(made))]
+        assert list(trials._unseen(SCENE, {})) == unseen
+
+
+@pytest.mark.parametrize(
+    ("what", "ended", "problem"),
+    [
+        ("disk full", (8, "", "error: full\n  fix: make room"), ""),
+        ("disk full", (4, "", "error: gone\n  fix: make room"), "exit code 4"),
+        ("disk full", (8, "", "error: full"), "no remedy"),
+        ("disk full", (8, "", "Traceback (most recent call last)\n  fix: "), "a traceback"),
+        ("disk full", (0, "said", ""), ""),
+        ("disk full", (0, "", ""), "it printed something else"),
+        ("SIGTERM", (-15, "", ""), "exit code -15"),
+        ("kill -9", (0, "said", ""), "exit code 0"),
+    ],
+)
+def test_how_a_command_meets_a_fault_is_judged(played, monkeypatch, what, ended, problem):
+    monkeypatch.setattr(played.world, "others", lambda _scene: [])
+    monkeypatch.setitem(played._words, SCENE.name, "said")
+    found = played._problem_at_once(SCENE, what, Ended(0, *ended))
+    assert problem in found
+    assert bool(problem) is bool(found)
+
+
+def test_exit_code_0_is_not_believed_where_files_are_others(played):
+    played.world.begin(SCENE)
+    found = played._problem_at_once(SCENE, "disk full", Ended(0, 0, "", ""))
+    assert "these are not what they should be: mine.yaml" in found
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (lambda _here: None, ""),
+        (lambda here: (here / "mine.yaml").write_text(""), "typed again it ends with"),
+        (lambda here: (here / "more").mkdir(), "other content: more"),
+        (lambda here: (here / ".a.b.tmp").write_text(""), "left behind"),
+        (lambda here: (here / "run.json").write_text("{"), "the run does not read back"),
+    ],
+)
+def test_what_a_command_leaves_after_a_fault_is_judged(played, monkeypatch, harm, problem):
+    # As one that holds its folder as its own, and may be typed again.
+    scene, world = replace(SCENE, name="export", done=lambda _here: False), played.world
+    monkeypatch.setitem(world._expected, scene.name, world._expected[SCENE.name])
+    world.begin(scene)
+    harm(world.here)
+    found = played._problem_after(scene)
+    assert problem in found
+    assert bool(problem) is bool(found)
+
+
+def test_a_command_that_no_fault_strikes_is_not_passed_over(monkeypatch, capsys):
+    monkeypatch.setattr(harness, "_try", lambda *_: None)
+    monkeypatch.setattr(harness, "Processes", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(sys, "argv", ["faults", "--scenes", "status"])
+    monkeypatch.setattr(harness.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("NESS_CACHE", "")
+    assert harness.main() == 1
+    assert "not tried, or not to its end: status: no fault struck" in capsys.readouterr().out
+
+
+def test_modes_folders_and_seals_are_compared(tmp_path):
+    path = tmp_path / "train.json"
+    rest = {"seconds": 1.5}
+    seal = hashlib.sha256(json.dumps(rest).encode()).hexdigest()
+    path.write_text(json.dumps({**rest, "seal": seal}))
+    seen = [comparable(tmp_path)]
+    path.write_text(json.dumps({**rest, "seal": "0" * 64}))
+    seen.append(comparable(tmp_path))
+    path.chmod(0o600)
+    seen.append(comparable(tmp_path))
+    (tmp_path / "empty").mkdir()
+    seen.append(comparable(tmp_path))
+    assert all(a != b for a, b in itertools.pairwise(seen))
 
 
 def test_what_is_compared_are_all_files_but_their_times(tmp_path):

@@ -33,12 +33,14 @@ class Tally:
     Attributes:
         tried: Faults that struck.
         survived: Those after which the same files were there.
+        unnoticed: Those at which a command ended with 0, as if nothing had been.
         losses: A line for each of the others.
         missed: A line for each that never struck; not counted as tried.
     """
 
     tried: Counter[tuple[str, str]] = field(default_factory=Counter)
     survived: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unnoticed: Counter[tuple[str, str]] = field(default_factory=Counter)
     losses: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
@@ -71,6 +73,7 @@ class Trials:
         self.tally = Tally()
         self._calls: dict[str, list[Call]] = {}
         self._known: dict[tuple[str, str], str] = {}
+        self._words: dict[str, str | None] = {}
 
     def calls(self, scene: Scene) -> list[Call]:
         """Return kind and path of every call that a command makes undisturbed."""
@@ -83,17 +86,24 @@ class Trials:
             assert ended.code == 0, ended.err
             others = self.world.others(scene)
             assert not others, f"{scene.name} differs from time to time: {', '.join(others)}"
+            is_same = ended.out == self.world.printed(scene)
+            self._words[scene.name] = ended.out if is_same else None
             self._calls[scene.name] = [(kind, path) for kind, path in json.loads(trace.read_text())]
             unseen = list(self._unseen(scene, before))
             assert not unseen, f"{scene.name} writes past the layer: {', '.join(unseen)}"
         return self._calls[scene.name]
 
     def _unseen(self, scene: Scene, before: dict[str, tuple[int, ...]]) -> Iterator[str]:
-        """Yield files that were made or changed by a call that was not counted."""
-        seen = {path for kind, path in self._calls[scene.name] if kind in CHANGES}
+        """Yield files that were made or changed by a call that was not counted.
+
+        A folder that was put into place as a whole brings its files with it.
+        """
+        calls = self._calls[scene.name]
+        seen = {path for kind, path in calls if kind in CHANGES and kind != "mkdir"}
+        moved = [path + os.sep for kind, path in calls if kind == "rename"]
         brought = [*self.world.placed(scene.brings)]
         for path, stamp in _stamps(self.world.here).items():
-            is_seen = any(path == each or path.startswith(each + os.sep) for each in seen)
+            is_seen = path in seen or any(path.startswith(each) for each in moved)
             is_brought = any(path.startswith(each) for each in brought)
             if stamp != before.get(path) and not is_seen and not is_brought:
                 yield path
@@ -111,6 +121,7 @@ class Trials:
             self.tally.miss(what, scene, number)
             return
         problem = self._problem_at_once(scene, what, ended) or self.problem_after(scene)
+        self.tally.unnoticed[what, scene.name] += ended.code == 0
         self.tally.add(what, scene, self._where(number, struck), problem)
 
     def strike_twice(self, scene: Scene, rng: random.Random) -> None:
@@ -128,7 +139,11 @@ class Trials:
         shutil.rmtree(before, ignore_errors=True)
         shutil.copytree(self.world.here, before)
         trace = self._scratch / "trace.json"
-        self._type(scene, trace=str(trace))
+        ended = self._type(scene, trace=str(trace))
+        if ended.code != 0:
+            problem = f"typed again it ends with {ended.code}: {ended.err.strip()[-300:]}"
+            self.tally.add(TWICE, scene, self._where(first, struck), problem)
+            return
         kinds = [kind for kind, _ in json.loads(trace.read_text())]
         changes = [n for n, kind in enumerate(kinds, 1) if kind in CHANGES]
         if not changes:
@@ -180,10 +195,13 @@ class Trials:
             return f"exit code {ended.code}: {said}"
         if "Traceback" in ended.err:
             return f"a traceback: {said}"
-        if ended.code in (1, 8) and "fix: " not in ended.err:
+        if ended.code in (1, 8) and "fix: " not in ended.err + ended.out:
             return f"no remedy: {said}"
         if ended.code == 0 and (others := self.world.others(scene)):
             return f"exit code 0, and these are not what they should be: {', '.join(others)}"
+        words = self._words[scene.name]
+        if ended.code == 0 and words is not None and ended.out != words:
+            return f"exit code 0, and it printed something else: {ended.out.strip()[-300:]}"
         return ""
 
     def problem_after(self, scene: Scene) -> str:
@@ -205,13 +223,14 @@ class Trials:
         if wrong:
             return "; ".join(wrong)
         if not scene.done(here):
-            ended = self.world.type(scene.command)
+            ended = self.world.type(scene)
             if ended.code != 0:
                 return f"typed again it ends with {ended.code}: {ended.err.strip()[-300:]}"
         if others := self.world.others(scene):
             return f"other content: {', '.join(others)}"
         left = [] if scene.name in _READERS else sorted(map(str, here.rglob(".*.tmp")))
         left = [name for name in left if ".exit." not in name]  # of a job, a few bytes
+        left = [name for name in left if not scene.leaves or scene.leaves not in name]
         return f"left behind: {', '.join(left)}" if left else ""
 
     def _where(self, number: int, call: Call) -> str:
@@ -222,7 +241,7 @@ class Trials:
 
     def _type(self, scene: Scene, **fault: object) -> Ended:
         made = asdict(Fault((str(self.world.here),), writer=self._writer, **fault))
-        return self.world.type(scene.command, before=("faults.layer", "install", made))
+        return self.world.type(scene, before=("faults.layer", "install", made))
 
 
 # They hold no folder as their own, and remove nothing from it.
