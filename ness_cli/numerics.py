@@ -43,9 +43,14 @@ def left_as_they_were() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = matmul
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """Return where tensors of a device are computed with in float64: there, or on the CPU."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def in_float64(x: torch.Tensor) -> torch.Tensor:
     """Return a tensor in float64, where it is; on the CPU if its device knows no float64."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
+    return x.to(float64_device(x.device)).double()
 
 
 def lower_precision(

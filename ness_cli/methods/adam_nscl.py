@@ -27,122 +27,72 @@ tasks and do not run on; the sum over earlier tasks is kept as three sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from ness_cli.data.batches import Images
 from ness_cli.methods.base_covariance import CovarianceMethod
-from ness_cli.methods.files import Files, MethodFile, Tensors
-from ness_cli.methods.fisher import squared_gradients
-from ness_cli.methods.quadratics import Quadratics
-from ness_cli.methods.step import StepProgress, TrainStep
-from ness_cli.methods.task import LayerRow, Task
-from ness_cli.optim.make import ParameterGroup
+from ness_cli.methods.base_norms import NORMS, HeldNormsMethod
+from ness_cli.methods.files import MethodFile
+from ness_cli.methods.step import TrainStep
+from ness_cli.methods.task import Task
+from ness_cli.optim.make import ParameterGroup, divided
 from ness_cli.settings.methods.adam_nscl import Options
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, null_basis
-from ness_cli.subspace.covariance import PassProgress
 from ness_cli.subspace.projection import Projector, project_all_
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.threshold import energy
 
 
-class AdamNscl(CovarianceMethod):
+class AdamNscl(HeldNormsMethod, CovarianceMethod):
     """Memory: ``covariance`` and ``basis`` as of NESS, ``norms`` (the sums over j)."""
 
     options: Options
     files = (
         MethodFile("covariance", made_by="build", needed="newest", symmetric=("C",)),
         MethodFile("basis", made_by="build", needed="newest", orthonormal=("U", "Q")),
-        MethodFile("norms", made_by="build", needed="newest"),
+        NORMS,
     )
     projects_rows = False  # the optimiser sees the raw gradient
 
-    def start(self) -> None:
-        """Begin with nothing remembered."""
-        super().start()
-        self._pulls = Quadratics()
-
     def reads(self, step: str) -> tuple[str, ...]:
-        """Return bases or covariances, and with them the sums of scales and shifts.
+        """Return the files of a step.
 
         Means of batches do not say what an update does to the outputs of single images.
         """
-        if step == "measure":
-            return super().reads(step) if self.options.covariance == "all" else ()
-        norms = ("norms",) if step in ("train", "build") and self._shared_norms() else ()
-        return (*super().reads(step), *norms)
-
-    def load_memory(self, files: Files) -> None:
-        """Take in covariances, bases, and what is known of scales and shifts."""
-        super().load_memory(files)
-        if "norms" in files:
-            self._pulls = Quadratics(files["norms"])
-
-    def outputs(self, step: str) -> dict[str, Tensors]:
-        """Return, of building, all of its files."""
-        found = super().outputs(step)
-        return {**found, "norms": self._pulls.tensors} if found and self._shared_norms() else found
+        if step == "measure" and self.options.covariance != "all":
+            return ()
+        return super().reads(step)
 
     def file_sizes(self) -> dict[str, int]:
-        """Return the bytes of covariances, of the thinner side of bases, and of three sums."""
+        """Return the bytes of its files, of bases those of the thinner side."""
         dims = [layer.dim for layer in self.layers.values()]
-        return {
-            **super().file_sizes(),
-            "basis": sum(basis_bytes(d, d // 2) for d in dims),
-            "norms": sum(3 * 4 * p.numel() for p in self._shared_norms().values()),
-        }
-
-    def _shared_norms(self) -> dict[str, nn.Parameter]:
-        """Return the scales and shifts that EWC holds, by name; none where they rest."""
-        if self.options.norm_strength is None:
-            return {}
-        shared = self.model.shared_affine()
-        return {name: p for name, p in self.model.named_parameters() if p in shared}
+        return {**super().file_sizes(), "basis": sum(basis_bytes(d, d // 2) for d in dims)}
 
     # -- training ----------------------------------------------------------------------------
-
-    def trained_in(self, task_number: int) -> set[nn.Parameter]:
-        """Return the parameters that train in a task, with shared scales and shifts if they do."""
-        return super().trained_in(task_number) | set(self._shared_norms().values())
 
     def projectors(self, task: Task) -> dict[str, Projector]:
         """Return the projections onto the null spaces; the first task is free."""
         if task.is_first:
             return {}
-        device = next(self.model.parameters()).device
-        return {name: basis.projector(device) for name, basis in self._bases.items()}
-
-    def begin_task(self, task: Task) -> None:
-        """Confine every layer, and hold scales and shifts."""
-        super().begin_task(task)
-        self._pulls.hold(self._shared_norms())
+        return {name: basis.projector(self.device) for name, basis in self._bases.items()}
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return layers, shared scales and shifts, and the rest, each with a rate of its own.
 
         Heads do not decay.
         """
-        options, everything = self.options, self.trainable()
-        layers = {id(p) for view in self.layers.values() for p in view.parameters.values()}
-        norms = {id(p) for p in self.model.shared_affine()}
-        own = {n: p for n, p in everything.items() if id(p) in layers}
-        shared = {n: p for n, p in everything.items() if id(p) in norms}
-        heads = {n: p for n, p in everything.items() if n.startswith("heads.") and n not in own}
-        taken = {*own, *shared, *heads}
+        options, model = self.options, self.model
+        own, norms, heads, rest = divided(
+            self.trainable(), self.adapted(), model.shared_affine(), model.heads.parameters()
+        )
         factor = options.first_lr_factor if task.is_first else options.lr_factor
         return [
             ParameterGroup(own, lr_factor=factor),
-            ParameterGroup(shared, lr_factor=options.norm_lr_factor),
+            ParameterGroup(norms, lr_factor=options.norm_lr_factor),
             ParameterGroup(heads, weight_decay=0.0),
-            ParameterGroup({n: p for n, p in everything.items() if n not in taken}),
+            ParameterGroup(rest),
         ]
-
-    def penalty(self, progress: StepProgress | None) -> torch.Tensor | None:
-        """Return c sum_j F_j (b - b_j)^2, from sums over j; nothing without scales and shifts."""
-        value = self._pulls.value()
-        return None if value is None else (self.options.norm_strength or 0.0) * value
 
     def edit_gradients(self, step: TrainStep) -> None:
         """Leave gradients as they are: the step is projected."""
@@ -184,32 +134,6 @@ class AdamNscl(CovarianceMethod):
         rule = self.options.threshold
         amount = self.options.factor if rule == "smallest" else self.options.energy
         return f"{rule} {amount:g}"
-
-    def consolidation_work(self, task: Task) -> int:
-        """Return the multiply-adds of building, with a pass for scales and shifts if they train."""
-        own = len(task.train) * self.work_per_image(task.train) if self._shared_norms() else 0
-        return super().consolidation_work(task) + own
-
-    def consolidate(self, task: Task, advance: Callable[[int], None]) -> list[LayerRow]:
-        """Find the null space of all inputs so far, and what holds scales and shifts.
-
-        Raises:
-            NumericalError: If a layer's inputs are not finite, naming the layer.
-        """
-        self._hold_norms(task, PassProgress(advance, self.work_per_image(task.train)).images)
-        return super().consolidate(task, advance)
-
-    def _hold_norms(self, task: Task, advance: Callable[[int], None]) -> None:
-        """Add what pulls scales and shifts back to where this task has them."""
-        shared, size = self._shared_norms(), self.train.batch_size
-        if not shared:
-            return
-        found = squared_gradients(
-            self, task.train, shared, batch_size=size, of_predicted=True, advance=advance
-        )
-        num_batches = len(task.train.batch_slices(size, self.model.smallest_batch(size)))
-        for name, square in found.items():
-            self._pulls.add(name, square * len(task.train) / num_batches, shared[name])
 
 
 def smallest(sigma: torch.Tensor, factor: float) -> float:

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from ness_cli.data.batches import Images
+from ness_cli.errors import SettingsError
 from ness_cli.methods.base_memory import MemoryHooks
 from ness_cli.methods.base_step import StepHooks
 from ness_cli.methods.task import HEAD, LayerRow, Phase, Task
@@ -85,6 +86,15 @@ class Method(MemoryHooks, StepHooks):
             augment_bias=model.augments_bias,
         )
 
+    def adapted(self) -> set[nn.Parameter]:
+        """Return the parameters of the matrices of ``layers``."""
+        return {p for layer in self.layers.values() for p in layer.parameters.values()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
     # -- before training ---------------------------------------------------------------------
 
     def check_options(self) -> None:
@@ -94,6 +104,15 @@ class Method(MemoryHooks, StepHooks):
             SettingsError: If an option names layers that there are none of.
         """
         _ = self.layers  # refuses patterns that match no layer
+
+    def refuse_compilation(self, why: str) -> None:
+        """Refuse a network that is to be compiled.
+
+        Raises:
+            SettingsError: If it is, with what of the method does not go with it.
+        """
+        if self.compute.compile == "on":
+            raise SettingsError(f"compute.compile: {why}", "set compute.compile=off")
 
     def preparation_work(self, task: Task) -> int:
         """Return how much ``prepare`` will do, in its own units; 0 if next to nothing."""

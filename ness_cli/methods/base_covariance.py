@@ -21,6 +21,8 @@ from ness_cli.methods.files import (
     MethodFile,
     RelativeChange,
     Tensors,
+    by_layer,
+    with_kind,
 )
 from ness_cli.methods.task import LayerRow, Task
 from ness_cli.subspace.basis import SubspaceBasis, basis_bytes, read_bases
@@ -85,8 +87,7 @@ class CovarianceMethod(ProjectedMethod):
 
     def load_memory(self, files: Files) -> None:
         """Take in covariances and bases."""
-        for key, value in files.get("covariance", {}).items():
-            self._covariances[key.removesuffix(".C")] = value
+        self._covariances |= by_layer(files.get("covariance", {}), "C")
         self._bases |= read_bases(files.get("basis", {}))
 
     def outputs(self, step: str) -> dict[str, Tensors]:
@@ -94,7 +95,7 @@ class CovarianceMethod(ProjectedMethod):
         if step != "build":
             return {}
         return {
-            "covariance": {f"{name}.C": c for name, c in self._covariances.items()},
+            "covariance": with_kind(self._covariances, "C"),
             "basis": {
                 f"{name}.{key}": value
                 for name, basis in self._bases.items()
@@ -155,8 +156,7 @@ class CovarianceMethod(ProjectedMethod):
         self._bases = {}
         self._accumulate(task, advance)
         whole = {name: pooled(c) for name, c in self._covariances.items()}
-        device = next(self.model.parameters()).device
-        self._bases = for_each_spectrum(whole, self.basis_of, advance, device=device)
+        self._bases = for_each_spectrum(whole, self.basis_of, advance, device=self.device)
         return [
             LayerRow(name, own.dim, own.rank, own.tau, 100 * own.energy, self.rule_of(name))
             for name, own in self._bases.items()

@@ -39,9 +39,10 @@ class MemoryHooks:
         """Return which of its files ``step`` needs.
 
         For ``train`` and ``build`` they are those of the task before, for ``evaluate`` of the same;
-        for ``measure`` what ``output_changes`` needs, of the task before.
+        for ``measure`` what ``output_changes`` needs, of the task before. Base: the files that say
+        so themselves.
         """
-        return ()
+        return tuple(file.name for file in self.files if step in file.read_by)
 
     def load_memory(self, files: Files) -> None:
         """Take in the files that ``reads`` names."""

@@ -15,15 +15,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from ness_cli import seeding
 from ness_cli.methods.base_projected import ProjectedMethod
-from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.files import Files, MethodFile, Tensors, by_layer, with_kind
 from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.optim.make import ParameterGroup
 from ness_cli.processes import current_processes
 from ness_cli.subspace import mixing
-from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.mixing import MixedInput, MixedWeight, Mixing
 
 MIXING = MethodFile("mixing", made_by="train", needed="all", of_task=True, orthonormal=("Q",))
@@ -92,12 +90,12 @@ class MixingMethod(ProjectedMethod):
         processes = current_processes()
         if processes.size == 1:
             return directions
-        device, found = next(self.model.parameters()).device, {}
+        found: Tensors = {}
         none = torch.empty(0, 0)
         counts = [directions.get(name, none).shape[1] for name in self.layers]
         for name, count in zip(self.layers, processes.of_main(*counts), strict=True):
             width = self.layers[name].dim - self.layers[name].has_bias_column
-            q = torch.zeros(width, int(count), device=device)
+            q = torch.zeros(width, int(count), device=self.device)
             if processes.is_main and count:
                 q.copy_(directions[name])
             processes.sum_([q])
@@ -125,14 +123,7 @@ class MixingMethod(ProjectedMethod):
         Without the constant of a bias. Every process passes the whole sample. ``advance`` is called
         with ``work_per_image`` for every image.
         """
-        generator = seeding.generator(self.seed, purpose, task.number)
-        sample = torch.randperm(len(task.train), generator=generator)[:num_images]
-        progress = PassProgress(advance, self.work_per_image(task.train))
-        accumulator = CovarianceAccumulator(self.layers, tick=progress.chunk)
-        with accumulator.accumulate(), self.task_view(task.number) as model:
-            model(task.train.batch(sample).x)
-        progress.images(len(sample))
-        found = accumulator.covariances()
+        found = self.grams_of(task, self.sample_of(task, num_images, purpose), advance)
         return {name: self.without_constant(name, c) for name, c in found.items()}
 
     def without_constant(self, layer: str, c: torch.Tensor) -> torch.Tensor:
@@ -155,9 +146,9 @@ class MixingMethod(ProjectedMethod):
         """Take in what a task mixes."""
         super().load_task_memory(task_number, files)
         own = files.get("mixing", {})
-        layers = [key.removesuffix(".Q") for key in own if key.endswith(".Q")]
+        matrices = by_layer(own, "M")
         self._mixings[task_number] = {
-            name: Mixing(own[f"{name}.Q"], own[f"{name}.M"]) for name in layers
+            name: Mixing(q, matrices[name]) for name, q in by_layer(own, "Q").items()
         }
 
     def outputs(self, step: str) -> dict[str, Tensors]:
@@ -165,9 +156,9 @@ class MixingMethod(ProjectedMethod):
         found = super().outputs(step)
         if step != "train" or not self.mixes:
             return found
-        tensors = {f"{name}.Q": own.directions for name, own in self._own.items()}
-        tensors |= {f"{name}.M": own.matrix for name, own in self._own.items()}
-        return {**found, "mixing": tensors}
+        directions = {name: own.directions for name, own in self._own.items()}
+        matrices = {name: own.matrix for name, own in self._own.items()}
+        return {**found, "mixing": with_kind(directions, "Q") | with_kind(matrices, "M")}
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of mixing in every layer; 0 if no task mixes."""

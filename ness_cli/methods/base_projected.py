@@ -12,18 +12,21 @@ momentum and decay this is the plain projected step of GPM.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import nn
 
+from ness_cli import seeding
 from ness_cli.data.batches import Images
 from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method
+from ness_cli.methods.files import Tensors
 from ness_cli.methods.step import TrainStep
 from ness_cli.methods.task import Task
-from ness_cli.optim.make import ParameterGroup
-from ness_cli.subspace.covariance import work_of_rows
+from ness_cli.optim.make import ParameterGroup, divided
+from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress, work_of_rows
 from ness_cli.subspace.decomposition import work_of
 from ness_cli.subspace.layer_inputs import observed_inputs
 from ness_cli.subspace.layer_view import LayerView, split
@@ -107,6 +110,38 @@ class ProjectedMethod(Method, ABC):
             model(images.batch(slice(0, 2)).x)
         return sum(found.values())
 
+    def sample_of(self, task: Task, num_images: int | None, purpose: str) -> torch.Tensor:
+        """Return positions of some of a task's training images, drawn for a purpose, int64."""
+        generator = seeding.generator(self.seed, purpose, task.number)
+        return torch.randperm(len(task.train), generator=generator)[:num_images]
+
+    @torch.no_grad()
+    def grams_of(
+        self,
+        task: Task,
+        sample: torch.Tensor,
+        advance: Callable[[int], None],
+        *,
+        max_images: Mapping[str, int] | None = None,
+    ) -> Tensors:
+        """Return X^T X of some of a task's images as its model is now, ``[d, d]`` float64 by layer.
+
+        X are the inputs that the layers' matrices multiply. Every process passes the whole sample.
+
+        Args:
+            task: The task.
+            sample: Positions of its training images, int64.
+            advance: Called with the work done, ``work_per_image`` for every image.
+            max_images: Of the sample only this many images are added, by layer; all when absent.
+        """
+        progress = PassProgress(advance, self.work_per_image(task.train))
+        accumulator = CovarianceAccumulator(self.layers, max_images, progress.chunk)
+        # One forward pass for the whole sample: with batch statistics it normalises by itself.
+        with accumulator.accumulate(), self.task_view(task.number) as model:
+            model(task.train.batch(sample).x)
+        progress.images(len(sample))
+        return accumulator.covariances(maps=self.input_maps(task.number))
+
     def work_of_sample(self, images: Images, samples: int) -> int:
         """Return the multiply-adds of summing up a sample and of decomposing the sums."""
         decompositions = sum(work_of(layer.dim) for layer in self.layers.values())
@@ -120,19 +155,15 @@ class ProjectedMethod(Method, ABC):
         trained = super().trained_in(task_number)
         if task_number == 1:
             return trained
-        adapted = {p for view in self.layers.values() for p in view.parameters.values()}
-        return trained & (adapted | self.model.own_parameters(task_number))
+        return trained & (self.adapted() | self.model.own_parameters(task_number))
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the confined weights and the rest.
 
         Decay is the optimiser's, toward zero; ``edit_gradients`` moves its goal to W_prev.
         """
-        everything = self.trainable()
-        return [
-            ParameterGroup({n: p for n, p in everything.items() if id(p) in self._owners}),
-            ParameterGroup({n: p for n, p in everything.items() if id(p) not in self._owners}),
-        ]
+        confined = [p for name in self._projectors for p in self._views[name].parameters.values()]
+        return [ParameterGroup(own) for own in divided(self.trainable(), confined)]
 
     def ascent_direction(self, parameter: nn.Parameter) -> torch.Tensor:
         """Return the projected gradient of a confined weight, the gradient of any other."""

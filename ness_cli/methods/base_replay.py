@@ -31,7 +31,13 @@ class ReplayMethod(Method):
 
     options: ReplayOptions
     files: ClassVar[tuple[MethodFile, ...]] = (
-        MethodFile("memory", made_by="build", needed="newest", holds_images=True),
+        MethodFile(
+            "memory",
+            made_by="build",
+            needed="newest",
+            read_by=("train", "build"),
+            holds_images=True,
+        ),
     )
 
     def start(self) -> None:
@@ -44,10 +50,6 @@ class ReplayMethod(Method):
         )
         self._stored: list[Images] = []
         self._replayed: tuple[TrainStep, list[Batch], list[int]] | None = None
-
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return ``memory`` for training and building."""
-        return ("memory",) if step in ("train", "build") else ()
 
     def load_memory(self, files: Files) -> None:
         """Take in the stored images."""

@@ -32,11 +32,10 @@ import torch
 
 from ness_cli import seeding
 from ness_cli.methods.base_mixing import MIXING, MixingMethod
-from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.files import Files, MethodFile, Tensors, by_layer, with_kind
 from ness_cli.methods.task import LayerRow, Task
 from ness_cli.settings.methods.code_cl import Options
 from ness_cli.subspace.conceptor import Conceptor, both, either, fitted, overlap
-from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum
 from ness_cli.subspace.layer_inputs import chunks_of_rows, observed_inputs
 from ness_cli.subspace.projected_linear import is_linear
@@ -68,7 +67,16 @@ class CodeCl(MixingMethod):
     """Memory: ``memory`` (``<layer>.U``, ``[d, k]``, ``<layer>.value``, ``[k]``, float32)."""
 
     options: Options
-    files = (MethodFile("memory", made_by="build", needed="newest", orthonormal=("U",)), MIXING)
+    files = (
+        MethodFile(
+            "memory",
+            made_by="build",
+            needed="newest",
+            read_by=("train", "build"),
+            orthonormal=("U",),
+        ),
+        MIXING,
+    )
 
     def start(self) -> None:
         """Begin with nothing protected."""
@@ -82,26 +90,21 @@ class CodeCl(MixingMethod):
 
     # -- files -------------------------------------------------------------------------------
 
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return ``memory`` for training and building."""
-        return ("memory",) if step in ("train", "build") else ()
-
     def load_memory(self, files: Files) -> None:
         """Take in the conceptors."""
         found = files.get("memory", {})
-        for key in found:
-            layer, _, kind = key.rpartition(".")
-            if kind == "U":
-                values = found[f"{layer}.value"].double()
-                self._conceptors[layer] = Conceptor(found[key].double(), values)
+        values = by_layer(found, "value")
+        for layer, columns in by_layer(found, "U").items():
+            self._conceptors[layer] = Conceptor(columns.double(), values[layer].double())
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return the files of a step: of building the conceptors."""
         if step != "build":
             return super().outputs(step)
         own = self._conceptors.items()
-        tensors = {f"{name}.U": c.columns.float().contiguous() for name, c in own}
-        return {"memory": tensors | {f"{name}.value": c.values.float() for name, c in own}}
+        columns = {name: c.columns.float().contiguous() for name, c in own}
+        values = {name: c.values.float() for name, c in own}
+        return {"memory": with_kind(columns, "U") | with_kind(values, "value")}
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of conceptors that reach everything, and of mixing."""
@@ -114,7 +117,7 @@ class CodeCl(MixingMethod):
         """Return G -> G (I - C) of every layer; the first task is free."""
         if task.is_first:
             return {}
-        device = next(self.model.parameters()).device
+        device = self.device
         return {
             name: Projector.off(c.columns.float().to(device), c.values.float().to(device))
             for name, c in self._conceptors.items()
@@ -194,15 +197,9 @@ class CodeCl(MixingMethod):
         """Return the conceptor of every layer's inputs, from a sample."""
         layers = self.layers
         inputs: Tensors = {}
-        generator = seeding.generator(self.seed, "code-cl-samples", task.number)
-        sample = torch.randperm(len(task.train), generator=generator)[: self.options.samples]
-        progress = PassProgress(advance, self.work_per_image(task.train))
-        accumulator = CovarianceAccumulator(layers, tick=progress.chunk)
-        seen = observed_inputs(layers, inputs.__setitem__)
-        # One forward pass for the whole sample: with batch statistics it normalises by itself.
-        with accumulator.accumulate(), seen, self.task_view(task.number) as model:
-            model(task.train.batch(sample).x)
-        progress.images(len(sample))
+        sample = self.sample_of(task, self.options.samples, "code-cl-samples")
+        with observed_inputs(layers, inputs.__setitem__):
+            grams = self.grams_of(task, sample, advance)
         maps = self.input_maps(task.number)
 
         def fit(name: str, found: Spectrum) -> _Found:
@@ -222,6 +219,4 @@ class CodeCl(MixingMethod):
             )
             return _Found(conceptor, aperture, grams[name])
 
-        device = next(self.model.parameters()).device
-        grams = accumulator.covariances(maps=maps)
-        return for_each_spectrum(grams, fit, advance, device=device)
+        return for_each_spectrum(grams, fit, advance, device=self.device)

@@ -35,17 +35,24 @@ from torch import nn
 
 from ness_cli.data.batches import Images
 from ness_cli.methods.base import Method
-from ness_cli.methods.files import Files, MethodFile, Recomposition, Tensors
-from ness_cli.methods.gpm import captured, extend, separate
+from ness_cli.methods.files import (
+    Files,
+    MethodFile,
+    Recomposition,
+    Tensors,
+    by_layer,
+    with_kind,
+)
 from ness_cli.methods.mean_gradients import mean_gradients
 from ness_cli.methods.step import TrainStep
 from ness_cli.methods.task import HEAD, LayerRow, Phase, Task
-from ness_cli.optim.make import ParameterGroup
+from ness_cli.optim.make import ParameterGroup, divided
 from ness_cli.settings.methods.eblora import Options
 from ness_cli.subspace.covariance import CovarianceAccumulator
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.equal_singular_values import EqualSingularValuesUpdate, add_update
 from ness_cli.subspace.layer_view import LayerView
+from ness_cli.subspace.protected_directions import extend, room, separate
 from ness_cli.subspace.spectrum import Spectrum
 from ness_cli.subspace.stiefel import (
     leading_factors,
@@ -75,7 +82,13 @@ class Eblora(Method):
 
     options: Options
     files = (
-        MethodFile("memory", made_by="build", needed="newest", orthonormal=("F",)),
+        MethodFile(
+            "memory",
+            made_by="build",
+            needed="newest",
+            read_by=("train", "build"),
+            orthonormal=("F",),
+        ),
         MethodFile("update", made_by="train", needed="all", orthonormal=("B",)),
     )
     recomposition = Recomposition(before=(), own=("update",), step=_add_updates)
@@ -89,19 +102,15 @@ class Eblora(Method):
 
     # -- memory ------------------------------------------------------------------------------
 
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return ``memory`` for training and building."""
-        return ("memory",) if step in ("train", "build") else ()
-
     def load_memory(self, files: Files) -> None:
         """Take in the protected directions."""
-        self._memory = {k.removesuffix(".F"): f for k, f in files.get("memory", {}).items()}
+        self._memory = by_layer(files.get("memory", {}), "F")
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return, of training, the update, if there was one; of building, what is protected."""
         if step == "train":
             return {"update": self._update} if self._update else {}
-        return {"memory": {f"{name}.F": f for name, f in self._memory.items()}}
+        return {"memory": with_kind(self._memory, "F")}
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of a memory that spans everything, and of updates with room."""
@@ -121,8 +130,7 @@ class Eblora(Method):
         trained = super().trained_in(task_number)
         if not self._is_low_rank(task_number):
             return trained
-        adapted = {p for view in self.layers.values() for p in view.parameters.values()}
-        return trained & (adapted | self.model.own_parameters(task_number))
+        return trained & (self.adapted() | self.model.own_parameters(task_number))
 
     def begin_task(self, task: Task) -> None:
         """Begin with no update."""
@@ -167,16 +175,14 @@ class Eblora(Method):
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the factors, which do not decay, their scales, and the rest."""
-        factors = {id(y) for y, _ in self._factors()}
-        scales = {id(update.scale) for update in self._updates.values()}
-        everything = self.trainable().items()
-        rest = {n: p for n, p in everything if id(p) not in factors | scales}
+        factors, scales, rest = divided(
+            self.trainable(),
+            (y for y, _ in self._factors()),
+            (update.scale for update in self._updates.values()),
+        )
         return [
-            ParameterGroup({n: p for n, p in everything if id(p) in factors}, weight_decay=0.0),
-            ParameterGroup(
-                {n: p for n, p in everything if id(p) in scales},
-                lr_factor=self.options.scale_lr_factor,
-            ),
+            ParameterGroup(factors, weight_decay=0.0),
+            ParameterGroup(scales, lr_factor=self.options.scale_lr_factor),
             ParameterGroup(rest),
         ]
 
@@ -259,11 +265,10 @@ class Eblora(Method):
             gram, old, energy = grams[name], self._memory.get(name), self.options.energy
             closed = extend(gram, old, found, energy, first_rank="reach")
             self._memory[name] = closed
-            percent = max(0.0, 100 * (1 - captured(gram, closed)))
-            return LayerRow(name, len(gram), len(gram) - closed.shape[1], energy, percent, rule)
+            rank, share = room(gram, closed)
+            return LayerRow(name, len(gram), rank, energy, 100 * share, rule)
 
-        device = next(self.model.parameters()).device
-        return list(for_each_spectrum(separated, protect, advance, device=device).values())
+        return list(for_each_spectrum(separated, protect, advance, device=self.device).values())
 
     def _grams(self, images: Images, advance: Callable[[int], None]) -> Tensors:
         """Return G^T G of mean gradients, or X^T X of inputs, by layer, ``[d, d]`` float64."""

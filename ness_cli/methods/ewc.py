@@ -36,7 +36,7 @@ class Ewc(Method):
     """Memory: ``fisher``, a tensor of its shape for every parameter that tasks share, float32."""
 
     options: Options
-    files = (MethodFile("fisher", made_by="build", needed="newest"),)
+    files = (MethodFile("fisher", made_by="build", needed="newest", read_by=("train", "build")),)
 
     def start(self) -> None:
         """Begin with nothing that mattered."""
@@ -57,10 +57,6 @@ class Ewc(Method):
                     " about it",
                     f"set methods.ewc.{key} to 2 or more, or norm.statistics=task",
                 )
-
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return ``fisher`` for training and building."""
-        return ("fisher",) if step in ("train", "build") else ()
 
     def load_memory(self, files: Files) -> None:
         """Take in what mattered to earlier tasks."""

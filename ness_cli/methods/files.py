@@ -14,6 +14,17 @@ Files = Mapping[str, Tensors]
 """File name to the tensors in it."""
 
 
+def by_layer(tensors: Tensors, kind: str) -> Tensors:
+    """Return the tensors of a file that are named ``<layer>.<kind>``, by layer."""
+    ending = f".{kind}"
+    return {key.removesuffix(ending): t for key, t in tensors.items() if key.endswith(ending)}
+
+
+def with_kind(own: Tensors, kind: str) -> Tensors:
+    """Return tensors by layer as a file has them: named ``<layer>.<kind>``."""
+    return {f"{layer}.{kind}": tensor for layer, tensor in own.items()}
+
+
 @dataclass(frozen=True)
 class MethodFile:
     """A safetensors file that a method leaves with every task.
@@ -23,6 +34,8 @@ class MethodFile:
         made_by: The step that writes it: ``train`` or ``build``.
         needed: Of which tasks later steps read it: of ``all``, or of the ``newest`` only, so that
             ``storage.keep=latest`` removes the older ones.
+        read_by: Steps that read that of the task before, as of ``MemoryHooks.reads``; a method that
+            reads it in some cases only says so there.
         of_task: Whether its numbers serve the task that it was left with alone, as masks or scales
             of single tasks do.
         holds_images: Whether training images are in it: its tensors of type uint8.
@@ -33,6 +46,7 @@ class MethodFile:
     name: str
     made_by: Literal["train", "build"]
     needed: Literal["all", "newest"]
+    read_by: tuple[str, ...] = ()
     of_task: bool = False
     holds_images: bool = False
     orthonormal: tuple[str, ...] = ()

@@ -40,8 +40,7 @@ from ness_cli.data.batches import Batch, Images
 from ness_cli.errors import SettingsError
 from ness_cli.methods.base_projected import ProjectedMethod
 from ness_cli.methods.base_replay import ReplayMethod
-from ness_cli.methods.files import Files, MethodFile, Tensors
-from ness_cli.methods.gpm import captured, extend
+from ness_cli.methods.files import Files, MethodFile, Tensors, by_layer, with_kind
 from ness_cli.methods.step import TrainStep, cross_entropy
 from ness_cli.methods.task import LayerRow, Task
 from ness_cli.optim.make import ParameterGroup
@@ -51,6 +50,7 @@ from ness_cli.subspace.covariance import CovarianceAccumulator, PassProgress
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.layer_view import join, split
 from ness_cli.subspace.projection import Projector
+from ness_cli.subspace.protected_directions import extend, room
 from ness_cli.subspace.spectrum import Spectrum
 
 _STEEPNESS = 10.0  # of the sigmoid; z = 1 is a weight of 0.99995
@@ -63,7 +63,9 @@ class FsDgpm(ReplayMethod, ProjectedMethod):
     projects_rows = False
     files = (
         *ReplayMethod.files,
-        MethodFile("protected", made_by="build", needed="newest", orthonormal=("M",)),
+        MethodFile(
+            "protected", made_by="build", needed="newest", read_by=("train",), orthonormal=("M",)
+        ),
     )
 
     def start(self) -> None:
@@ -81,30 +83,20 @@ class FsDgpm(ReplayMethod, ProjectedMethod):
             SettingsError: Naming the setting.
         """
         super().check_options()
-        if self.compute.compile == "on":
-            raise SettingsError(
-                "compute.compile: fs-dgpm computes with other weights than the network's",
-                "set compute.compile=off",
-            )
+        self.refuse_compilation("fs-dgpm computes with other weights than the network's")
 
     # -- memory ------------------------------------------------------------------------------
-
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return the images for training and building, what is protected for training."""
-        return ("memory", "protected") if step == "train" else super().reads(step)
 
     def load_memory(self, files: Files) -> None:
         """Take in images and protected directions."""
         super().load_memory(files)
-        own = files.get("protected", {})
-        self._protected = {key.removesuffix(".M"): value for key, value in own.items()}
+        self._protected = by_layer(files.get("protected", {}), "M")
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return, of building, the images and the protected directions."""
         if step != "build":
             return {}
-        own = {f"{name}.M": value for name, value in self._protected.items()}
-        return {**super().outputs(step), "protected": own}
+        return {**super().outputs(step), "protected": with_kind(self._protected, "M")}
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of a full memory, and of directions that span everything."""
@@ -137,8 +129,7 @@ class FsDgpm(ReplayMethod, ProjectedMethod):
                 "method.name: fs-dgpm does not divide its steps uphill among processes",
                 "train in one process, without torchrun",
             )
-        device = next(self.model.parameters()).device
-        self._columns = {name: m.to(device) for name, m in self._protected.items()}
+        self._columns = {name: m.to(self.device) for name, m in self._protected.items()}
         self._ascent_lr, self._soft = self.options.ascent_lr, {}
         if self.options.soft == "learned":
             self._soft = {
@@ -278,12 +269,10 @@ class FsDgpm(ReplayMethod, ProjectedMethod):
         def protect(name: str, found: Spectrum) -> LayerRow:
             m = extend(grams[name], None, found, theta, first_rank="reach")
             self._protected[name] = m
-            percent = max(0.0, 100 * (1 - captured(grams[name], m)))
-            room = layers[name].dim - m.shape[1]
-            return LayerRow(name, layers[name].dim, room, theta, percent, "share of energy")
+            rank, energy = room(grams[name], m)
+            return LayerRow(name, layers[name].dim, rank, theta, 100 * energy, "share of energy")
 
-        device = next(self.model.parameters()).device
-        return list(for_each_spectrum(grams, protect, advance, device=device).values())
+        return list(for_each_spectrum(grams, protect, advance, device=self.device).values())
 
     def _sample(self, task: Task) -> Iterator[tuple[Images, torch.Tensor]]:
         """Yield the stored images that directions are taken from: sets and positions in them."""

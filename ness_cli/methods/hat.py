@@ -39,12 +39,12 @@ from torch import nn
 from ness_cli import seeding
 from ness_cli.errors import SettingsError
 from ness_cli.methods.base import Method
-from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.files import Files, MethodFile, Tensors, by_layer, with_kind
 from ness_cli.methods.step import StepProgress, TrainStep
 from ness_cli.methods.task import Task
 from ness_cli.nets.multi_head import MultiHead
 from ness_cli.nets.units import HEADS, Units
-from ness_cli.optim.make import ParameterGroup
+from ness_cli.optim.make import ParameterGroup, divided
 from ness_cli.settings.methods.hat import Options
 from ness_cli.subspace.layer_view import LayerView, adapted_layers
 
@@ -127,18 +127,15 @@ class Hat(Method):
 
     def load_task_memory(self, task_number: int, files: Files) -> None:
         """Take in the embeddings of a task."""
-        device = next(self.model.parameters()).device
-        own = files.get("gates", {}).items()
-        self._embeddings[task_number] = {
-            key.removesuffix(".embedding"): value.to(device) for key, value in own
-        }
+        own = by_layer(files.get("gates", {}), "embedding").items()
+        self._embeddings[task_number] = {name: e.to(self.device) for name, e in own}
 
     def outputs(self, step: str) -> dict[str, Tensors]:
         """Return, of training, the embeddings of the task."""
         if step != "train":
             return {}
         own = self._embeddings[max(self._embeddings)].items()
-        return {"gates": {f"{name}.embedding": value.cpu() for name, value in own}}
+        return {"gates": with_kind({name: e.cpu() for name, e in own}, "embedding")}
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of an embedding per unit."""
@@ -149,7 +146,7 @@ class Hat(Method):
     def begin_task(self, task: Task) -> None:
         """Draw embeddings, and see what is taken."""
         super().begin_task(task)
-        device = next(self.model.parameters()).device
+        device = self.device
         number, most = task.number, torch.tensor(self.options.sharpness, device=device)
         earlier = range(1, number)
         self._embeddings = {
@@ -182,11 +179,9 @@ class Hat(Method):
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return weights and embeddings; these do not decay."""
-        everything = self.trainable().items()
-        return [
-            ParameterGroup({n: p for n, p in everything if not n.startswith("gates.")}),
-            ParameterGroup({n: p for n, p in everything if n.startswith("gates.")}, 0.0),
-        ]
+        embeddings = self._embeddings[task.number].values()
+        gates, weights = divided(self.trainable(), embeddings)  # type: ignore[arg-type]
+        return [ParameterGroup(weights), ParameterGroup(gates, weight_decay=0.0)]
 
     def loss(self, step: TrainStep) -> torch.Tensor:
         """Return cross-entropy and c R, with gates as steep as the step has them."""

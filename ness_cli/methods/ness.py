@@ -152,8 +152,7 @@ class Ness(MixingMethod, LimitedMethod):
         """Return the projectors onto what the bases allow; none in task 1 or the factored form."""
         if task.is_first or self.is_factored:
             return {}
-        device = next(self.model.parameters()).device
-        return {name: basis.projector(device) for name, basis in self._bases.items()}
+        return {name: basis.projector(self.device) for name, basis in self._bases.items()}
 
     def begin_task(self, task: Task) -> None:
         """Confine every layer to its basis."""
@@ -162,9 +161,8 @@ class Ness(MixingMethod, LimitedMethod):
         super().begin_task(task)
         self.begin_limits(task)
         if self.is_factored and not task.is_first:
-            device = next(self.model.parameters()).device
             self._factors = {
-                name: factored.attach(self._views[name], as_open(basis).scaled.to(device))
+                name: factored.attach(self._views[name], as_open(basis).scaled.to(self.device))
                 for name, basis in self._bases.items()
             }
         self.begin_mixing(task, directions)
@@ -180,9 +178,8 @@ class Ness(MixingMethod, LimitedMethod):
         options = self.options
         new = self.covariances_of_sample(task, options.mix_samples, "mixing-samples", advance)
         old = {name: self.without_constant(name, pooled(self._covariances[name])) for name in new}
-        device = next(self.model.parameters()).device
         return shared_directions(
-            old, new, options.mix, by=options.mix_by, advance=advance, device=device
+            old, new, options.mix, by=options.mix_by, advance=advance, device=self.device
         )
 
     def rate_of(self, layer: str, directions: torch.Tensor) -> float:

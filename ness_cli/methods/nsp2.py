@@ -38,7 +38,7 @@ from ness_cli.methods.step import StepProgress, TrainStep, cross_entropy
 from ness_cli.methods.task import LayerRow, Task
 from ness_cli.nets.prompt_covariances import PromptCovariances
 from ness_cli.nets.prompts import Prompts
-from ness_cli.optim.make import ParameterGroup
+from ness_cli.optim.make import ParameterGroup, divided
 from ness_cli.settings.methods.nsp2 import Options
 from ness_cli.subspace.decomposition import for_each_spectrum, work_of
 from ness_cli.subspace.spectrum import Spectrum, spectrum
@@ -54,7 +54,11 @@ class Nsp2(Method):
     options: Options
     files = (
         MethodFile(
-            "covariance", made_by="build", needed="newest", symmetric=("affinity", "aggregation")
+            "covariance",
+            made_by="build",
+            needed="newest",
+            read_by=("train", "build"),
+            symmetric=("affinity", "aggregation"),
         ),
     )
 
@@ -93,10 +97,6 @@ class Nsp2(Method):
         return found
 
     # -- memory ------------------------------------------------------------------------------
-
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return ``covariance`` for training and building."""
-        return ("covariance",) if step in ("train", "build") else ()
 
     def load_memory(self, files: Files) -> None:
         """Take in the covariances."""
@@ -146,15 +146,9 @@ class Nsp2(Method):
 
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the prompts, at a rate of their own, and the rest."""
-        own = {id(p) for p in self.prompts.tokens}
-        everything = self.trainable().items()
-        return [
-            ParameterGroup(
-                {n: p for n, p in everything if id(p) in own},
-                lr_factor=self.options.prompt_lr_factor,
-            ),
-            ParameterGroup({n: p for n, p in everything if id(p) not in own}),
-        ]
+        own, rest = divided(self.trainable(), self.prompts.tokens)
+        factor = self.options.prompt_lr_factor
+        return [ParameterGroup(own, lr_factor=factor), ParameterGroup(rest)]
 
     def loss(self, step: TrainStep) -> torch.Tensor:
         """Return the cross-entropy of logits divided by the temperature, and the penalty."""
@@ -230,8 +224,7 @@ class Nsp2(Method):
             percent = 100 * float(energy[is_open].sum()) / (float(energy.sum()) or 1.0)
             return LayerRow(name, len(energy), int(is_open.sum()), tau, percent, self.options.rule)
 
-        device = next(self.model.parameters()).device
-        rows = for_each_spectrum(found, row, advance, device=device)
+        rows = for_each_spectrum(found, row, advance, device=self.device)
         return [rows[f"{block.name}.affinity"] for block in self.prompts.blocks]
 
 

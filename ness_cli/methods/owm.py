@@ -7,10 +7,7 @@ each row r of the layer's inputs, averaged over the batch, makes
 
 G the gradient of the batch, projected with the P that knows the batch. So P^-1 is I plus the sum of
 r r^T / alpha: P tends to the projector off the span of all inputs seen. A convolution's rows are
-the windows of the mean input, all with one alpha; alpha falls in the course of a task. Rows R that
-share alpha are taken in at once (the same by the matrix inversion lemma):
-
-    P <- P - P R^T (alpha I + R P R^T)^-1 R P.
+the windows of the mean input, all with one alpha; alpha falls in the course of a task.
 
 Remembered: P, ``[d, d]`` per layer; training makes it, and what it leaves is read by the next task.
 
@@ -28,24 +25,27 @@ inputs at the weights themselves.
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from ness_cli.errors import SettingsError
 from ness_cli.methods.base_projected import ProjectedMethod
-from ness_cli.methods.files import Files, MethodFile, Tensors
+from ness_cli.methods.files import Files, MethodFile, Tensors, by_layer, with_kind
 from ness_cli.methods.step import TrainStep
 from ness_cli.methods.task import Task
-from ness_cli.numerics import in_float64
+from ness_cli.numerics import float64_device, in_float64
 from ness_cli.settings.methods.owm import Options
 from ness_cli.subspace.layer_inputs import observed_inputs
 from ness_cli.subspace.projection import Projector
+from ness_cli.subspace.recursive_projector import close_, published_decays
 
 
 class Owm(ProjectedMethod):
     """Memory: ``projector`` (``<layer>.P``, ``[d, d]`` float64, symmetric)."""
 
     options: Options
-    files = (MethodFile("projector", made_by="train", needed="newest", symmetric=("P",)),)
+    files = (
+        MethodFile(
+            "projector", made_by="train", needed="newest", read_by=("train",), symmetric=("P",)
+        ),
+    )
 
     def start(self) -> None:
         """Begin with everything open."""
@@ -61,16 +61,10 @@ class Owm(ProjectedMethod):
         """
         super().check_options()
         self._alphas(0.0)
-        if self.compute.compile == "on":
-            raise SettingsError(
-                "compute.compile: a compiled network does not show the inputs of its layers in"
-                " training, which method owm needs",
-                "set compute.compile=off",
-            )
-
-    def reads(self, step: str) -> tuple[str, ...]:
-        """Return ``projector`` for training."""
-        return ("projector",) if step == "train" else ()
+        self.refuse_compilation(
+            "a compiled network does not show the inputs of its layers in training, which method"
+            " owm needs"
+        )
 
     def load_memory(self, files: Files) -> None:
         """Take in P of every layer."""
@@ -86,12 +80,12 @@ class Owm(ProjectedMethod):
 
     def state_tensors(self) -> Tensors:
         """Return P of every layer."""
-        return {f"{name}.P": p for name, p in self._p.items()}
+        return with_kind(self._p, "P")
 
     def load_state_tensors(self, tensors: Tensors) -> None:
         """Take in P of every layer."""
-        device = in_float64(next(self.model.parameters())).device
-        self._p = {name.removesuffix(".P"): p.to(device, copy=True) for name, p in tensors.items()}
+        device = float64_device(self.device)
+        self._p = {n: p.to(device, copy=True) for n, p in by_layer(tensors, "P").items()}
 
     # -- training ----------------------------------------------------------------------------
 
@@ -102,7 +96,7 @@ class Owm(ProjectedMethod):
     def begin_task(self, task: Task) -> None:
         """Give every layer that has none its P, on the device of training."""
         super().begin_task(task)
-        device = in_float64(next(self.model.parameters())).device
+        device = float64_device(self.device)
         for name, layer in self._views.items():
             eye = torch.eye(layer.dim, dtype=torch.float64)
             self._p[name] = self._p.get(name, eye).to(device)
@@ -143,44 +137,11 @@ class Owm(ProjectedMethod):
         layers, options = self.layers, self.options
         decays = options.alpha_decay
         if decays is None:
-            decays = published_decays([layer.module for layer in layers.values()])
-            if self.model.shared_head and any(decays):
-                decays = (*decays[:-1], 1.0)
+            modules = [layer.module for layer in layers.values()]
+            decays = published_decays(modules, has_shared_head=self.model.shared_head)
         starts = self._per_layer(options.alpha, "alpha", len(layers))
         decays = self._per_layer(decays, "alpha_decay", len(layers))
         return {
             name: start * 10 ** (-decay * fraction)
             for name, start, decay in zip(layers, starts, decays, strict=True)
         }
-
-
-def published_decays(modules: list[nn.Linear | nn.Conv2d]) -> tuple[float, ...]:
-    """Return by how many powers of ten alpha of every layer falls, as the authors have it."""
-    is_convolution = [isinstance(module, nn.Conv2d) for module in modules]
-    if not any(is_convolution):
-        return (0.0,) * len(modules)
-    first_linear = is_convolution.index(False) if not all(is_convolution) else len(modules)
-    return tuple(
-        5.0 if is_conv else 4.0 if number == first_linear else 2.0
-        for number, is_conv in enumerate(is_convolution)
-    )
-
-
-@torch.no_grad()
-def close_(p: torch.Tensor, rows: torch.Tensor, alpha: float) -> None:
-    """Take rows into P, in place (OWM 2019, Eq. 1, for all rows at once).
-
-    O(n d^2 + n^2 d + n^3) time.
-
-    Args:
-        p: P, ``[d, d]`` float64, symmetric.
-        rows: R, ``[n, d]`` float64.
-        alpha: Of all rows, positive.
-    """
-    product = p @ rows.T
-    inner = rows @ product
-    inner.diagonal().add_(alpha)
-    # Without a check: what is not finite comes out as NaN, and training names the layer.
-    factor = torch.linalg.cholesky_ex(inner).L
-    half = torch.linalg.solve_triangular(factor, product.T, upper=False)
-    p.addmm_(half.T, half, alpha=-1)

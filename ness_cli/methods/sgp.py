@@ -71,7 +71,7 @@ class Sgp(Gpm):
         energies = torch.sum(memory * (gram @ memory), dim=0)
         total = float(gram.trace())
         seen = total - float(energies.sum()) + float((energies * (1 - kept).square()).sum())
-        return len(gram) - int((kept >= 1).sum()), seen / total if total > 0 else 0.0
+        return len(gram) - int((kept >= 1).sum()), max(0.0, seen / total) if total > 0 else 0.0
 
 
 def importance(gram: torch.Tensor, memory: torch.Tensor, alpha: float) -> torch.Tensor:

@@ -34,17 +34,16 @@ from fnmatch import fnmatchcase
 
 import torch
 
-from ness_cli import seeding
-from ness_cli.errors import SettingsError, did_you_mean
-from ness_cli.methods.files import Files, MethodFile, Tensors
-from ness_cli.methods.gpm import UNUSED, Gpm, grow
+from ness_cli.methods.files import Files, MethodFile, Tensors, by_layer, with_kind
+from ness_cli.methods.gpm import Gpm
 from ness_cli.methods.step import cross_entropy
 from ness_cli.methods.task import LayerRow, Task
 from ness_cli.nets.multi_head import MultiHead
-from ness_cli.optim.make import ParameterGroup
+from ness_cli.optim.make import ParameterGroup, divided
 from ness_cli.processes import current_processes
 from ness_cli.settings.methods.trgp import Options
-from ness_cli.subspace.layer_view import LayerView, join
+from ness_cli.subspace.layer_view import LayerView, join, refuse_unmatched
+from ness_cli.subspace.protected_directions import grow, strongest
 from ness_cli.subspace.scaled import ScaledLayer, scaled_matrix
 from ness_cli.subspace.spectrum import Spectrum
 
@@ -78,13 +77,7 @@ class Trgp(Gpm):
             SettingsError: Naming the pattern.
         """
         super().check_options()
-        for pattern in self.options.scaled_layers:
-            if not any(fnmatchcase(name, pattern) for name in self.layers):
-                raise SettingsError(
-                    f"methods.trgp.scaled_layers: no layer matches {pattern!r}"
-                    f"{did_you_mean(pattern, self.layers)}",
-                    f"the layers are {', '.join(self.layers)}",
-                )
+        refuse_unmatched("methods.trgp.scaled_layers", self.options.scaled_layers, self.layers)
 
     # -- memory ------------------------------------------------------------------------------
 
@@ -99,8 +92,7 @@ class Trgp(Gpm):
     def load_task_memory(self, task_number: int, files: Files) -> None:
         """Take in the subspace of a task, and what it scales."""
         if "directions" in files:
-            own = files["directions"].items()
-            self._columns[task_number] = {key.removesuffix(".columns"): value for key, value in own}
+            self._columns[task_number] = by_layer(files["directions"], "columns")
         factors = self._factors.setdefault(task_number, {})
         for key, value in files.get("scaling", {}).items():
             layer, _, source = key.rsplit(".", 2)
@@ -111,9 +103,8 @@ class Trgp(Gpm):
         if step == "train":
             own = self._factors[max(self._factors)].items()
             return {"scaling": {f"{n}.D.{j}": d for n, of in own for j, d in of.items()}}
-        newest = self._columns[max(self._columns)].items()
-        columns = {f"{name}.columns": value for name, value in newest}
-        return {**super().outputs(step), "directions": columns}
+        newest = self._columns[max(self._columns)]
+        return {**super().outputs(step), "directions": with_kind(newest, "columns")}
 
     def file_sizes(self) -> dict[str, int]:
         """Return the bytes of a memory and of subspaces that span everything."""
@@ -154,9 +145,9 @@ class Trgp(Gpm):
 
     def _first_gradients(self, task: Task, views: Mapping[str, LayerView]) -> Tensors:
         """Return the gradients of the loss where training starts, ``[out, d]`` by layer."""
-        generator = seeding.generator(self.seed, "trgp-gradient", task.number)
-        sample = torch.randperm(len(task.train), generator=generator)
-        batch = task.train.batch(sample[: self.options.gradient_samples])
+        batch = task.train.batch(
+            self.sample_of(task, self.options.gradient_samples, "trgp-gradient")
+        )
         parameters = [p for view in views.values() for p in view.parameters.values()]
         for parameter in parameters:
             parameter.requires_grad_(True)  # begin_task decides which of them train
@@ -171,9 +162,8 @@ class Trgp(Gpm):
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the confined weights, the rest, and the scalings at a rate of their own."""
         confined, rest = super().parameter_groups(task)
-        scalings = {p for layer in self._attached.values() for p in layer.scaling.parameters()}
-        own = {n: p for n, p in rest.parameters.items() if p in scalings}
-        others = {n: p for n, p in rest.parameters.items() if p not in scalings}
+        scalings = [p for layer in self._attached.values() for p in layer.scaling.parameters()]
+        own, others = divided(rest.parameters, scalings)
         factor = self.options.scaling_lr
         return [confined, ParameterGroup(others), ParameterGroup(own, lr_factor=factor)]
 
@@ -247,30 +237,3 @@ def most_related(
     least = relevance * float(gradient.norm())
     related = [task_number for task_number, strength in strengths.items() if strength > least]
     return sorted(related, key=lambda task_number: -strengths[task_number])
-
-
-@torch.no_grad()
-def strongest(
-    gram: torch.Tensor, memory: torch.Tensor, found: Spectrum, theta: float
-) -> tuple[torch.Tensor, int]:
-    """Return the fewest directions, old and new ones together, that carry a share of the energy.
-
-    Args:
-        gram: Gram matrix X^T X of a task's inputs, ``[d, d]`` float64.
-        memory: M, protected directions so far, ``[d, k]``.
-        found: Spectrum of ``separate(gram, memory)``.
-        theta: Share of the energy of X, a fraction.
-
-    Returns:
-        Columns of the extended memory, int64, ascending; and how many of them are new.
-    """
-    num_old, total = memory.shape[1], float(gram.trace())
-    m = memory.double()
-    of_old = torch.sum(m * (gram @ m), dim=0)
-    of_new = found.sigma[: len(gram) - num_old].square().flip(0)
-    energies, order = torch.cat([of_old, of_new]).sort(descending=True, stable=True)
-    # What is carried before each direction is added: it is needed while that is below theta.
-    before = torch.cumsum(energies, 0) - energies
-    is_needed = (before < theta * total) & (energies > UNUSED * total)
-    columns = order[is_needed].sort().values
-    return columns, int((columns >= num_old).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,25 @@ class ParameterGroup:
     parameters: Mapping[str, nn.Parameter]
     weight_decay: float | None = None
     lr_factor: float = 1.0
+
+
+def divided(
+    parameters: Mapping[str, nn.Parameter], *groups: Iterable[nn.Parameter]
+) -> list[dict[str, nn.Parameter]]:
+    """Return those of some named parameters that each group has, and last the rest.
+
+    Args:
+        parameters: By name; their order is kept.
+        groups: Parameters; one that several have belongs to the first of them.
+    """
+    owners: dict[int, int] = {}
+    for number, group in enumerate(groups):
+        for parameter in group:
+            owners.setdefault(id(parameter), number)
+    found: list[dict[str, nn.Parameter]] = [{} for _ in range(len(groups) + 1)]
+    for name, parameter in parameters.items():
+        found[owners.get(id(parameter), -1)][name] = parameter
+    return found
 
 
 def make_optimizer(groups: Sequence[ParameterGroup], train: TrainSettings) -> torch.optim.Optimizer:

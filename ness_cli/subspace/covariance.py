@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ness_cli.errors import NumericalError
+from ness_cli.numerics import float64_device
 from ness_cli.processes import current_processes
 from ness_cli.subspace.layer_inputs import chunks_of_rows, observed_inputs
 from ness_cli.subspace.layer_view import LayerView
@@ -79,8 +80,7 @@ class CovarianceAccumulator:
         """Return the sum of a layer, where it computes; on the CPU where there is no float64."""
         if name not in self._sums:
             layer = self.layers[name]
-            device = layer.weight.device
-            device = torch.device("cpu") if device.type == "mps" else device
+            device = float64_device(layer.weight.device)
             groups = [layer.groups] if self.by_group and layer.groups > 1 else []
             shape = [*groups, layer.dim, layer.dim]
             self._sums[name] = torch.zeros(shape, dtype=torch.float64, device=device)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from factory import add_task, make_method, make_settings, make_steps, make_task, make_train_step
 
-from ness_cli.methods.gpm import separate
 from ness_cli.methods.sgp import importance
+from ness_cli.subspace.protected_directions import separate
 from ness_cli.subspace.spectrum import spectrum
 
 

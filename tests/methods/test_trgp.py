@@ -6,18 +6,9 @@ from factory import add_task, make_method, make_settings, make_steps, make_task,
 from torch.nn import functional
 
 from ness_cli.errors import SettingsError
-from ness_cli.methods.gpm import grow, separate
-from ness_cli.methods.trgp import most_related, strongest
+from ness_cli.methods.trgp import most_related
 from ness_cli.subspace.layer_view import LayerView
 from ness_cli.subspace.scaled import ScaledLayer, scaled_matrix
-from ness_cli.subspace.spectrum import spectrum
-
-
-def _x(seed, n=40, d=10):
-    generator = torch.Generator().manual_seed(seed)
-    scale = torch.logspace(0, -2, d, dtype=torch.float64)
-    mix = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))[0]
-    return torch.randn(n, d, generator=generator, dtype=torch.float64) * scale @ mix
 
 
 def _orthonormal(d, r, seed=0):
@@ -46,66 +37,6 @@ def _method(tasks=2, steps=4, train=None, net=None, shape=(1, 4, 4), **options):
     task = make_task(tasks + 1, shape=shape)
     method.begin_task(task)
     return method, task
-
-
-# -- which directions a task keeps -------------------------------------------------------------
-
-
-def _authors_memory(x, memory, theta):
-    """The published rule with SVDs of the inputs, and all that is chosen appended to the memory."""
-    r = x.T
-    total = float(r.square().sum())
-    of_old = [float((m @ r).square().sum()) for m in memory.T]
-    u, s, _ = torch.linalg.svd(r - memory @ memory.T @ r, full_matrices=False)
-    named = [(e, i) for i, e in enumerate(of_old)]
-    named += [(float(v) ** 2, len(of_old) + i) for i, v in enumerate(s)]
-    chosen, carried = [], 0.0
-    for energy, index in sorted(named, key=lambda pair: -pair[0]):
-        if carried >= theta * total:
-            break
-        carried += energy
-        chosen.append(index)
-    new = [i - len(of_old) for i in chosen if i >= len(of_old)]
-    everything = torch.cat([memory, u], dim=1)
-    return everything[:, sorted(chosen)], torch.cat([memory, u[:, new]], dim=1)
-
-
-@pytest.mark.parametrize("theta", [0.5, 0.9, 0.97, 0.999])
-def test_a_task_keeps_what_the_authors_rule_keeps_and_all_of_it_is_protected(theta):
-    memory = _orthonormal(10, 2)
-    mine = memory.float()
-    for seed in range(4):
-        x = _x(seed)
-        own, memory = _authors_memory(x, memory, theta)
-        gram = x.T @ x
-        found = spectrum(separate(gram, mine), layer="fc")
-        columns, new = strongest(gram, mine, found, theta)
-        mine = grow(mine, found, new)
-        basis = mine[:, columns].double()
-        assert basis.shape == own.shape
-        torch.testing.assert_close(basis @ basis.T, own @ own.T, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(
-            mine.double() @ mine.double().T, memory @ memory.T, rtol=1e-4, atol=1e-5
-        )
-        # The subspace of the task lies in what is protected, its strongest direction included.
-        torch.testing.assert_close(mine.double() @ (mine.double().T @ basis), basis)
-
-
-@pytest.mark.parametrize(
-    ("x", "kept"),
-    [
-        (torch.zeros(5, 6, dtype=torch.float64), 0),
-        (torch.ones(1, 6, dtype=torch.float64), 1),
-        (torch.eye(6, dtype=torch.float64)[:3], 3),
-    ],
-)
-@pytest.mark.parametrize("num_old", [0, 6])
-def test_degenerate_inputs_keep_no_more_than_they_use(x, kept, num_old):
-    gram, memory = x.T @ x, torch.eye(6)[:, :num_old]
-    columns, new = strongest(gram, memory, spectrum(separate(gram, memory), layer="fc"), 1.0)
-    expected = kept if num_old == 0 or kept != 1 else 6  # a diagonal seen along the axes
-    assert len(columns) == expected
-    assert new == (kept if num_old == 0 else 0)
 
 
 # -- which tasks are related -------------------------------------------------------------------

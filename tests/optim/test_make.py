@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ness_cli.optim.make import ParameterGroup, make_optimizer, set_lr
+from ness_cli.optim.make import ParameterGroup, divided, make_optimizer, set_lr
 from ness_cli.settings.sections import TrainSettings
 
 
@@ -20,6 +20,15 @@ def test_groups_keep_their_own_decay_and_rate():
     optimizer.step()
     assert a.item() == 1.0
     torch.testing.assert_close(b.detach(), torch.tensor([1 - 0.5 * 0.01]))
+
+
+def test_parameters_are_divided_by_object_and_each_belongs_to_the_first_group_that_has_it():
+    a, b, c, d = (nn.Parameter(torch.ones(2)) for _ in range(4))  # equal, and not the same
+    everything = {"d": d, "a": a, "b": b, "c": c}
+    found = divided(everything, (p for p in (b, a)), {a, c}, [nn.Parameter(torch.ones(2))])
+    assert [list(own) for own in found] == [["a", "b"], ["c"], [], ["d"]]
+    assert found[0]["b"] is b
+    assert [list(own) for own in divided({}, [a])] == [[], []]
 
 
 def test_the_optimizer_is_the_one_asked_for():

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ness_cli.methods.owm import close_
 from ness_cli.subspace.basis import filtered_basis
 from ness_cli.subspace.budget import Directions, nearest, output_energy
 from ness_cli.subspace.conceptor import Conceptor, both, either
 from ness_cli.subspace.projection import Projector
+from ness_cli.subspace.recursive_projector import close_
 from ness_cli.subspace.spectrum import spectrum
 
 DIMS, RANKS, SEEDS = st.integers(1, 9), st.integers(0, 9), st.integers(0, 99)
