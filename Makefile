@@ -15,7 +15,7 @@ GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
 DATA :=
 
-.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-processes test-long test-packages test-hostile format lint types check bench gpu clean
+.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-processes test-long test-packages test-environment test-hostile format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -65,6 +65,11 @@ test-long: install
 # The wheel and the sdist, each in an environment of its own; DEPS=.venv lends packages.
 test-packages:
 	DEPS=$(if $(DEPS),$(abspath $(DEPS))) scripts/try-packages $(PYTHON)
+
+# Some tests of every part with another Python; VERSIONS=oldest takes the lowest that are allowed.
+VERSIONS := newest
+test-environment:
+	scripts/try-environment $(PYTHON) $(VERSIONS)
 
 # Thousands of settings and files made to harm; the default suite tries some of each.
 test-hostile: install

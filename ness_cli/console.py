@@ -7,6 +7,7 @@ Tables are as wide as the terminal, or as ``COLUMNS`` says, or 100 columns where
 from __future__ import annotations
 
 import errno
+import io
 import json as json_library
 import os
 import re
@@ -116,10 +117,15 @@ class Console(Progress):
             yield _PlainLines(self._out, plain_seconds).show
 
     def plain(self, text: str) -> None:
-        """Print text on stdout as it is, whatever it contains."""
+        """Print text on stdout as it is, whatever it contains: UTF-8 if a program reads it."""
+        out = self._out.file
         with self._out.outliving_its_reader():
-            self._out.file.write(text)
-            self._out.file.flush()
+            if isinstance(out, io.TextIOWrapper) and not self._out.is_terminal:
+                out.flush()
+                out.buffer.write(text.encode("utf-8", "surrogateescape"))
+            else:
+                out.write(text)
+            out.flush()
 
     def document(self, document: Mapping[str, Any]) -> None:
         """Print the command's JSON document, if one was asked for."""

@@ -252,5 +252,5 @@ def later_version(path: Path, found: object, known: object) -> InputError:
     """Return the error of a file that only a later version can read."""
     return InputError(
         f"{path} was written by a later version of ness: it is {found}, and this one reads {known}",
-        "go on with that version: pip install --upgrade ness-cli; the file is left as it is",
+        "go on with that version of ness, or a later one; the file is left as it is",
     )

@@ -10,6 +10,7 @@ from rich.console import Console as RichConsole
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from ness_cli.cli.app import main
 from ness_cli.console import Console, Progress, Section, _bar_columns
 from ness_cli.errors import NessError
 
@@ -37,6 +38,29 @@ def test_json_leaves_one_document_on_stdout(capsys):
     console.result("a table")
     console.document({"a": [1.5, None]})
     assert json.loads(capsys.readouterr().out) == {"a": [1.5, None]}
+
+
+def _stdout_in_ascii(monkeypatch):
+    """Return the bytes behind a stdout of a locale that has no other signs than ASCII's."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    return written
+
+
+def test_a_sign_that_the_locale_lacks_is_a_question_mark(monkeypatch):
+    written = _stdout_in_ascii(monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["ness", "report", "--explain"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    sys.stdout.flush()
+    assert ended.value.code == 0
+    assert b"?: sample standard deviation over seeds" in written.getvalue()
+
+
+def test_what_programs_read_is_utf8_in_every_locale(monkeypatch):
+    written = _stdout_in_ascii(monkeypatch)
+    Console().plain("± 文 \udcff\n")
+    assert written.getvalue() == "± 文 ".encode() + b"\xff\n"
 
 
 def test_a_document_may_not_hold_nan():

@@ -5,6 +5,8 @@ Commands import what they need when they run, so that ``ness --help`` starts at 
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -109,4 +111,7 @@ def common(
 
 def main() -> None:
     """Run the command line."""
+    # A locale that is not UTF-8 has no ±: a question mark then, and not the end of the command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     app()

@@ -29,7 +29,9 @@ def measured_steps() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     A row has ``ms_per_step``, ``ratio`` (times finetuning's) with ``ratio_quartiles``, and
     ``memory_bytes``, kept besides the model after ten tasks, at most; ``null`` for all data.
     """
-    found: dict[str, Any] = json.loads(Path(__file__).with_name("step_costs.json").read_text())
+    found: dict[str, Any] = json.loads(
+        Path(__file__).with_name("step_costs.json").read_text(encoding="utf-8")
+    )
     return found
 
 

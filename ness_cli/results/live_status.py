@@ -166,7 +166,7 @@ def _progress(run: RunDir) -> dict[str, Any]:
     if not run.live.is_file():
         return {}
     try:
-        found = json.loads(run.live.read_text())
+        found = json.loads(run.live.read_text(encoding="utf-8"))
         return {**found, "done": int(found["done"]), "total": int(found["total"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

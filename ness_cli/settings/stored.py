@@ -43,7 +43,7 @@ def read_stored(path: Path, *, remedy: str, made_by: str = "") -> dict[str, Any]
         if made_by not in ("", "unknown", own_version()):
             raise InputError(
                 f"{path} was written by ness {made_by}, and this is {own_version()}: {error.what}",
-                f"go on with that version: pip install ness-cli=={made_by}",
+                f"go on with ness {made_by}",
             ) from error
         raise DamagedError(f"{path} is damaged: {error.what}", remedy) from error
     return values

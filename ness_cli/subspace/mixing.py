@@ -159,7 +159,6 @@ def detach(layer: LayerView) -> None:
 
 
 @contextmanager
-@torch.no_grad()
 def mixing(layers: Mapping[str, LayerView], mixings: Mapping[str, Mixing]) -> Iterator[None]:
     """Let layers compute, within, with the effective weights of a task.
 
@@ -172,7 +171,8 @@ def mixing(layers: Mapping[str, LayerView], mixings: Mapping[str, Mixing]) -> It
     try:
         for name, own in mixings.items():
             q, m = (t.to(before[name].device) for t in (own.directions, own.matrix))
-            weights[name].data = mixed(before[name], q, m)
+            with torch.no_grad():  # around the generator torch hands errors on in a deprecated way
+                weights[name].data = mixed(before[name], q, m)
         yield
     finally:
         for name, weight in weights.items():

@@ -148,3 +148,13 @@ def test_inputs_that_are_not_finite_are_refused_by_layer():
     bad = torch.full((3, 3), torch.nan).double()
     with pytest.raises(NumericalError, match="layer fc"):
         _shared(torch.eye(3).double(), bad, 2, by="product")
+
+
+def test_an_error_while_weights_are_mixed_comes_out_alone_and_leaves_the_plain_ones():
+    layer = nn.Linear(8, 5).double()
+    plain = layer.weight.detach().clone()
+    own = Mixing(_orthonormal(8, 3), _random(3, 3))
+    with pytest.raises(KeyError) as error, mixing({"a": LayerView("a", layer)}, {"a": own}):
+        raise KeyError("of the caller")
+    assert error.value.__context__ is None
+    assert torch.equal(layer.weight, plain)

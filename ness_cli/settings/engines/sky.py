@@ -22,5 +22,5 @@ class Options(EngineOptions):
     """Memory in GiB, as in 16+."""
     spot: bool = True
     """Use machines that may be taken away."""
-    setup: list[str] = Field(default=["pip install ness-cli"])
-    """Lines of shell that make a machine ready."""
+    setup: list[str] = Field(default=[])
+    """Lines of shell that make a machine ready; none: installs the wheel that is in the bucket."""

@@ -45,7 +45,9 @@ class Sky(Engine):
 
     def _text(self, job: Job) -> str:
         task = yaml_files.dump(self._task(job))
-        setup, run = _block(self.options.setup), _block(self._commands(job))
+        wheel = f"{shlex.quote(self.options.mount)}/ness_cli-*.whl"
+        setup = _block(self.options.setup or [f"pip install {wheel}"])
+        run = _block(self._commands(job))
         return f"{task}setup: |\n{setup}run: |\n{run}"
 
     def _task(self, job: Job) -> dict[str, Any]:

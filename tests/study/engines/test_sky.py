@@ -46,7 +46,7 @@ def test_a_file_has_what_skypilot_documents_and_no_more(tmp_path):
         "memory": "16+",
     }
     assert first["file_mounts"] == {"/ness": {"name": "runs", "mode": "MOUNT"}}
-    assert first["setup"] == "pip install ness-cli\n"
+    assert first["setup"] == "pip install /ness/ness_cli-*.whl\n"
 
 
 @pytest.mark.parametrize("code", [0, 75])
