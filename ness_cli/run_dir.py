@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,16 @@ from pathlib import Path
 from ness_cli.files import guarded, remove_leftovers
 from ness_cli.lease import Lease
 from ness_cli.process_identity import ProcessIdentity
+
+
+def task_folder(task_number: int) -> str:
+    """Return the name of the folder of a task in a run."""
+    return f"task-{task_number:02d}"
+
+
+def tensor_file(name: str) -> str:
+    """Return the name of a safetensors file of a task."""
+    return f"{name}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -21,7 +32,7 @@ class TaskDir:
 
     def tensors(self, name: str) -> Path:
         """Return the path of a safetensors file: model, update, covariance, basis, memory."""
-        return self.path / f"{name}.safetensors"
+        return self.path / tensor_file(name)
 
     @property
     def checkpoint(self) -> Path:
@@ -76,7 +87,11 @@ class RunDir:
 
     def task(self, task_number: int) -> TaskDir:
         """Return the folder of a task, counted from 1."""
-        return TaskDir(self.path / f"task-{task_number:02d}", task_number)
+        return TaskDir(self.path / task_folder(task_number), task_number)
+
+    def has(self, task_number: int, name: str) -> bool:
+        """Return whether a safetensors file of a task is there; of hundreds without delay."""
+        return os.path.exists(f"{self.path}/{task_folder(task_number)}/{tensor_file(name)}")
 
     def relative(self, path: Path) -> str:
         """Return ``path`` as written in records: relative to the run, with forward slashes."""

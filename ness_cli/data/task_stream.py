@@ -92,6 +92,10 @@ class TaskStream:
         constants = tuple(task["mean"]), tuple(task["std"])
         return TaskInfo(task_number, task["name"], tuple(task["classes"]), *constants)
 
+    def num_classes(self, task_number: int) -> int:
+        """Return how many classes a task has; of hundreds without delay."""
+        return len(self._task(task_number)["classes"])
+
     def num_images(self, task_number: int, split: str) -> int:
         """Return how many images a split of a task has, without opening it."""
         return int(self._task(task_number)["splits"][split]["count"])
@@ -134,7 +138,7 @@ class TaskStream:
         return str(task.get("stream", self.key))
 
     def _task(self, task_number: int) -> Mapping[str, Any]:
-        if not 1 <= task_number <= self.num_tasks:
+        if not 1 <= task_number <= len(self._tasks):
             raise InputError(
                 f"there is no task {task_number}: tasks are numbered 1 to {self.num_tasks}",
                 "choose one of them",

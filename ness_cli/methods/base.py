@@ -128,10 +128,7 @@ class Method(MemoryHooks, StepHooks):
 
     def begin_task(self, task: Task) -> None:
         """Decide what trains; attach what training needs."""
-        trained = self.trained_in(task.number)
-        for parameter in self.model.parameters():
-            parameter.grad = None
-            parameter.requires_grad_(parameter in trained)
+        self.model.train_only(self.trained_in(task.number))
 
     def trained_in(self, task_number: int) -> set[nn.Parameter]:
         """Return the parameters of the model that train in task ``task_number``.

@@ -19,7 +19,8 @@ class Joint(Method):
 
     def trained_in(self, task_number: int) -> set[nn.Parameter]:
         """Return all parameters: nothing is frozen when all data is there."""
-        return set(self.model.parameters())
+        own = (self.model.own_parameters(each) for each in range(1, task_number + 1))
+        return set(self.model.parameters()).union(*own)
 
     def training_sets(self, task: Task) -> list[Images]:
         """Return the training images of every task seen."""

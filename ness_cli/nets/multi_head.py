@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
+from ness_cli.nets.heads import Heads
 from ness_cli.nets.norm import SHARED, TaskNorm
 
 
@@ -15,7 +16,8 @@ class MultiHead(nn.Module):
     """Backbone and heads; a forward pass computes the head of the selected task only.
 
     State dict keys: ``backbone.<...>`` and ``heads.<task or shared>.weight``,
-    ``[num_classes, num_features]``.
+    ``[num_classes, num_features]``. Parameters and modules are those of the backbone and of the
+    heads that were asked for by ``head`` or ``own_parameters``.
 
     Args:
         backbone: Module that maps normalised images ``[n, c, h, w]`` to ``[n, num_features]``.
@@ -43,7 +45,7 @@ class MultiHead(nn.Module):
         self.backbone = backbone
         self.num_features = num_features
         self.shared_head = shared_head
-        self.heads = nn.ModuleDict()
+        self.heads = Heads(num_features)
         self.task = 1
 
     @property
@@ -55,9 +57,17 @@ class MultiHead(nn.Module):
         """Return the key of the head of a task."""
         return SHARED if self.shared_head else str(task_number)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.backbone.parameters()).device
+
     def head(self, task_number: int) -> nn.Linear:
         """Return the head of a task, bias-free as in the published networks."""
-        module = self.heads[self.head_key(task_number)]
+        key = self.head_key(task_number)
+        if self.heads.waits(key):
+            self.heads.make(key, self.device)
+        module = self.heads[key]
         assert isinstance(module, nn.Linear)
         return module
 
@@ -87,36 +97,43 @@ class MultiHead(nn.Module):
 
         The new modules are created on the CPU, so that every device starts from the same numbers.
         """
-        self.add_tasks({task_number: num_classes})
-
-    def add_tasks(self, num_classes: Mapping[int, int]) -> None:
-        """Make heads and normalisation states as ``add_task`` does, of tasks with their classes."""
-        device, norms = next(self.backbone.parameters()).device, self.norms()
-        for task_number, count in num_classes.items():
-            key = self.head_key(task_number)
-            if key not in self.heads:
-                head = nn.Linear(self.num_features, count, bias=False)
-                # There may be hundreds, and asking is not free.
-                self.heads[key] = head if device.type == "cpu" else head.to(device)
-            for norm in norms:
-                norm.add_task(task_number, device)
+        key, device = self.head_key(task_number), self.device
+        if key not in self.heads:
+            self.heads.add(key, num_classes, device)
+        for norm in self.norms():
+            norm.add_task(task_number, device)
 
     def own_parameters(self, task_number: int | None = None) -> set[nn.Parameter]:
         """Return the parameters that belong to one task alone; those of every task for ``None``.
 
-        They are its head, unless there is one for all, and its scales and shifts, if it has any.
+        They are its head, unless there is one for all, and its scales and shifts, if it has any. Of
+        every task they are those of heads that were asked for.
         """
-        keys = None if task_number is None else {str(task_number)}
         found: set[nn.Parameter] = set()
-        for key, head in self.heads.items():
-            if key != SHARED and (keys is None or key in keys):
-                found.update(head.parameters())
+        if task_number is None and not self.shared_head:
+            found.update(self.heads.parameters())
+        if task_number is not None and str(task_number) in self.heads:
+            found.update(self.head(task_number).parameters())
         for norm in self.norms():
             for values in (norm.scale, norm.shift):
-                found.update(
-                    values[key] for key in values if key != SHARED and (keys is None or key in keys)
-                )
+                every = values.keys() - {SHARED}
+                keys = every if task_number is None else every & {str(task_number)}
+                found.update(values[key] for key in keys)
         return found
+
+    @property
+    def num_own(self) -> int:
+        """How many parameters serve a single task each, of all tasks together."""
+        heads = () if self.shared_head else self.heads.weights()
+        of_norms = self.own_parameters() - {*self.heads.parameters()}
+        return sum(each.numel() for each in (*heads, *of_norms))
+
+    def train_only(self, trained: Collection[nn.Parameter]) -> None:
+        """Let some parameters train and no others, nor heads that are asked for from now on."""
+        for parameter in self.parameters():
+            parameter.grad = None
+            parameter.requires_grad_(parameter in trained)
+        self.heads.train_when_made = False
 
     def shared_affine(self) -> set[nn.Parameter]:
         """Return the scales and shifts that all tasks share."""
@@ -187,23 +204,38 @@ class MultiHead(nn.Module):
                 norm.set_statistics(task_number, statistics)
 
 
-def shape_tasks(
+def add_saved_tasks(
     model: MultiHead, tensors: Mapping[str, torch.Tensor], num_classes: Sequence[int]
 ) -> None:
-    """Give a new model the heads and statistics that a saved one had, but not its values.
+    """Give a new model the heads of a saved one, and statistics without their values.
 
     Args:
         model: A model without tasks.
         tensors: State dict of the saved model, which may know more tasks.
         num_classes: Classes of each task, in order.
+
+    Raises:
+        RuntimeError: If a head is not there, or of another shape.
     """
-    modules = model.backbone.named_modules(prefix="backbone")
-    norms = {name: module for name, module in modules if isinstance(module, TaskNorm)}
-    model.add_tasks(dict(enumerate(num_classes, start=1)))
-    for task_number in range(1, len(num_classes) + 1):
+    norms = {
+        name: module
+        for name, module in model.backbone.named_modules(prefix="backbone")
+        if isinstance(module, TaskNorm)
+    }
+    for task_number, count in enumerate(num_classes, start=1):
+        key = model.head_key(task_number)
+        if key not in model.heads:
+            name = f"heads.{key}.weight"
+            if name not in tensors:
+                raise RuntimeError(f"{name} is missing")
+            _require_shape(name, tensors[name], (count, model.num_features))
+            model.heads.put(key, tensors[name])
         for name, norm in norms.items():
+            norm.add_task(task_number, model.device)
             if f"{name}.mean.{task_number}" in tensors:
                 norm.allocate_statistics(task_number)
+    if model.shared_head:
+        model.head(1)  # it is a layer like others
 
 
 def load_tasks(
@@ -219,13 +251,17 @@ def load_tasks(
     Raises:
         RuntimeError: If the names or shapes do not match the model.
     """
-    shape_tasks(model, tensors, num_classes)
+    add_saved_tasks(model, tensors, num_classes)
     own = model.state_dict()
     if wrong := sorted(own.keys() ^ tensors.keys()):
         raise RuntimeError(f"names that only the model or only the file has: {', '.join(wrong)}")
     # Not load_state_dict, which for every module goes through the names of all: as many as tasks.
     for name, tensor in own.items():
-        if tensor.shape != tensors[name].shape:
-            shapes = f"{list(tensors[name].shape)}, not {list(tensor.shape)}"
-            raise RuntimeError(f"{name}: its shape is {shapes}")
-        tensor.copy_(tensors[name])
+        if tensor is not tensors[name]:  # heads wait with the tensors that were given
+            _require_shape(name, tensors[name], tensor.shape)
+            tensor.copy_(tensors[name])
+
+
+def _require_shape(name: str, tensor: torch.Tensor, shape: Sequence[int]) -> None:
+    if tensor.shape != shape:
+        raise RuntimeError(f"{name}: its shape is {list(tensor.shape)}, not {list(shape)}")

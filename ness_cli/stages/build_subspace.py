@@ -101,7 +101,8 @@ def _consolidated(
         }
     )
     if context.settings.storage.keep == "latest" and current_processes().is_main:
-        remove_older(context, context.state(), method, task_number)
+        earlier = context.changed(range(1, task_number))
+        remove_older(context, context.state(), method, earlier)
     return rows, found
 
 

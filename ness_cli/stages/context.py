@@ -56,6 +56,7 @@ class RunContext:
         self.stream = TaskStream(manifest, workplace.cache, remedy=way_to_prepare(run.path))
         self.tracking = Tracking(self)
         self._state: RunState | None = None
+        self._changed: set[int] | None = None
 
     def state(self, *, redone: tuple[int, str] | None = None) -> RunState:
         """Return which steps are done.
@@ -81,6 +82,17 @@ class RunContext:
         """Note that the record of a step of a task was written or removed."""
         if self._state is not None:
             self._state.forget(task)
+        if self._changed is not None:
+            self._changed.add(task)
+
+    def changed(self, tasks: range) -> list[int]:
+        """Return those of some tasks that this process has changed a record of since it last asked.
+
+        All of them the first time: before, others may have.
+        """
+        known = tasks if self._changed is None else self._changed
+        self._changed = {task for task in self._changed or () if task not in tasks}
+        return sorted(task for task in known if task in tasks)
 
     def remove_record(self, task: int, step: str) -> None:
         """Remove the record of a step that is about to be made anew, by one of all processes."""
@@ -136,7 +148,7 @@ class RunContext:
         valid = self.images(task_number, "valid") if step == "train" else None
         return Task(
             number=task_number,
-            num_classes=self.stream.info(task_number).num_classes,
+            num_classes=self.stream.num_classes(task_number),
             train=self.images(task_number, "train"),
             valid=valid or None,  # there may be no images in it
             past=tuple(self.images(earlier, "train") for earlier in past),

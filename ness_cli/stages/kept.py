@@ -45,7 +45,7 @@ def kept_after(context: RunContext, method: Method, files: RunFiles, task_number
     """
     of_task = {file.name for file in method.files if file.of_task}
     memory = images = 0
-    numbers = sum(parameter.numel() for parameter in method.model.own_parameters())
+    numbers = method.model.num_own
     for name, tasks in carried(method, task_number).items():
         for tensor in (each for task in tasks for each in files.stored(task, name)):
             memory += tensor.num_bytes

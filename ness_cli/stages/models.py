@@ -9,7 +9,7 @@ from ness_cli.errors import InputError
 from ness_cli.methods.base import Method
 from ness_cli.methods.files import Tensors
 from ness_cli.nets.build import build_model
-from ness_cli.nets.multi_head import MultiHead, load_tasks, shape_tasks
+from ness_cli.nets.multi_head import MultiHead, add_saved_tasks, load_tasks
 from ness_cli.nets.pretrained import Pretrained
 from ness_cli.run_state import command
 from ness_cli.stages.context import RunContext
@@ -66,12 +66,12 @@ def load_model(context: RunContext, task: int, files: RunFiles) -> MultiHead:
 
 def _num_classes(context: RunContext, task: int) -> list[int]:
     """Return the classes of every task up to one."""
-    return [context.stream.info(task_number).num_classes for task_number in range(1, task + 1)]
+    return [context.stream.num_classes(task_number) for task_number in range(1, task + 1)]
 
 
 def is_at_hand(context: RunContext, task: int) -> bool:
     """Return whether the model after ``task`` is stored, or can be put together."""
-    return context.run.task(task).tensors(MODEL).exists() or is_recomposable(context, task)
+    return context.run.has(task, MODEL) or is_recomposable(context, task)
 
 
 def is_recomposable(context: RunContext, task: int) -> bool:
@@ -79,11 +79,11 @@ def is_recomposable(context: RunContext, task: int) -> bool:
     way = context.method_kind.recomposition
     if way is None:
         return False
-    files = [context.run.task(1).tensors(MODEL)]
+    files = [(1, MODEL)]
     for task_number in range(2, task + 1):
-        files += [context.run.task(task_number - 1).tensors(name) for name in way.before]
-        files += [context.run.task(task_number).tensors(name) for name in way.own]
-    return all(path.exists() for path in files)
+        files += [(task_number - 1, name) for name in way.before]
+        files += [(task_number, name) for name in way.own]
+    return all(context.run.has(*file) for file in files)
 
 
 def recompose_model(context: RunContext, task: int, files: RunFiles) -> Tensors:
@@ -107,7 +107,7 @@ def recompose_model(context: RunContext, task: int, files: RunFiles) -> Tensors:
     # heads and normalisation of tasks up to this one, which are the same in every later model.
     later = files.read(newest, MODEL, is_input=False)
     model = new_model(context)
-    shape_tasks(model, later, _num_classes(context, task))
+    add_saved_tasks(model, later, _num_classes(context, task))
     tensors = {name: later[name] for name in model.state_dict()}
 
     method = context.method(model)
@@ -173,5 +173,5 @@ def state_dict(model: MultiHead) -> Tensors:
 def add_head(context: RunContext, model: MultiHead, task: int) -> None:
     """Give the model a head for ``task``, drawn from an address of its own."""
     seeding.seed_default(context.settings.seed, "head", task)
-    model.add_task(task, context.stream.info(task).num_classes)
+    model.add_task(task, context.stream.num_classes(task))
     model.select(task)

@@ -26,12 +26,12 @@ def prune(context: RunContext, *, is_dry: bool = False) -> dict[str, int]:
     built = [t for t in range(1, state.num_tasks + 1) if state.of(t, "build").is_done]
     if not built:
         return {}
-    method = context.method(new_model(context))
+    method, earlier = context.method(new_model(context)), range(1, built[-1])
     if not is_dry:
-        return remove_older(context, state, method, built[-1])
+        return remove_older(context, state, method, earlier)
     return {
         context.run.relative(path): path.stat().st_size
-        for task_number, _, names in older_files(context, state, method, built[-1])
+        for task_number, _, names in older_files(context, state, method, earlier)
         for path in (context.run.task(task_number).tensors(name) for name in names)
         if path.exists()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from ness_cli.files import read_json, remove_file, write_record
@@ -14,42 +14,51 @@ from ness_cli.stages.models import MODEL, is_recomposable
 
 
 def remove_older(
-    context: RunContext, state: RunState, method: Method, task_number: int
+    context: RunContext, state: RunState, method: Method, earlier: Iterable[int]
 ) -> dict[str, int]:
-    """Remove the files of tasks before ``task_number`` that nothing needs any more.
+    """Remove the files of earlier tasks that nothing needs any more.
 
     They are those that the method declares so, unless the accuracies of their task are still to be
     measured with them, and models that can be put together again or whose accuracies are in; model
     1 stays. What is removed is written into the record first, so that a file that is gone on
     purpose is never taken for one that was lost.
 
+    Args:
+        context: The run, locked.
+        state: Which steps are done.
+        method: The run's method around any of its models.
+        earlier: The tasks to look at, of those before the newest that is consolidated.
+
     Returns:
         The bytes of every file removed, by its path in the run.
     """
     removed: dict[str, int] = {}
-    for earlier, step, names in older_files(context, state, method, task_number):
-        removed |= _remove(context, earlier, step, names)
+    for task, step, names in older_files(context, state, method, earlier):
+        removed |= _remove(context, task, step, names)
     return removed
 
 
 def older_files(
-    context: RunContext, state: RunState, method: Method, task_number: int
+    context: RunContext, state: RunState, method: Method, earlier: Iterable[int]
 ) -> Iterator[tuple[int, str, list[str]]]:
-    """Yield tasks before ``task_number``, a step of each, and its files that nothing needs."""
+    """Yield earlier tasks, a step of each, and its files that nothing needs; arguments as above."""
     declared = {file.name for file in method.files if file.needed == "newest"}
     scoring = {*method.reads("evaluate"), *method.reads_of_every_task("evaluate")}
-    for earlier in range(1, task_number):
+    for task in earlier:
         for step in ("train", "build"):
-            there = _names_there(context, state.of(earlier, step))
+            there = _names_there(context, state.of(task, step))
             names = [name for name in there if name in declared]
-            if step == "train" and earlier > 1 and MODEL in there:
+            if step == "train" and task > 1 and MODEL in there:
                 names.append(MODEL)
             # Of most tasks nothing is left, and no accuracies are read for it.
-            if names and not state.of(earlier, "evaluate").is_done:
-                is_spare = is_recomposable(context, earlier)
-                names = [n for n in names if (is_spare if n == MODEL else n not in scoring)]
+            if names and not state.of(task, "evaluate").is_done:
+                names = [
+                    name
+                    for name in names
+                    if (is_recomposable(context, task) if name == MODEL else name not in scoring)
+                ]
             if names:
-                yield earlier, step, names
+                yield task, step, names
 
 
 def _names_there(context: RunContext, step: StepState) -> list[str]:

@@ -32,7 +32,7 @@ class RunFiles:
 
     def exists(self, task: int, name: str) -> bool:
         """Return whether a tensor file of a task is there."""
-        return self.context.run.task(task).tensors(name).exists()
+        return self.context.run.has(task, name)
 
     def read(self, task: int, name: str, *, is_input: bool = True) -> Tensors:
         """Read a tensor file of a task and verify it.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ness_cli import run_state
+from ness_cli.nets.heads import Heads
 from ness_cli.run_dir import RunDir
 from ness_cli.settings.resolve import resolve
+from ness_cli.stages import retention
 from ness_cli.stages.build_subspace import build_subspace
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.evaluate import evaluate
@@ -46,6 +48,55 @@ def test_a_step_reads_the_records_of_its_own_task_and_of_the_one_before(
     monkeypatch.undo()
     # What it knew of its own work is what the files say.
     assert context.state().steps == run_state.read_state(run).steps
+
+
+@pytest.mark.parametrize("method", ["ness", "gpm"])
+def test_a_step_makes_no_heads_of_earlier_tasks_and_looks_for_no_files_of_them(
+    tmp_path, monkeypatch, method
+):
+    run, workplace = RunDir(tmp_path / "run"), Workplace(tmp_path / "cache", "cpu")
+    run.path.mkdir()
+    overrides = [*TINY, "storage.keep=latest", f"method.name={method}"]
+    prepare(run, resolve("digits", overrides), workplace)
+    context, made, looked_at = RunContext(run, workplace), [], []
+    make, names_there = Heads.make, retention._names_there
+    monkeypatch.setattr(
+        Heads, "make", lambda self, key, device: made.append(int(key)) or make(self, key, device)
+    )
+    monkeypatch.setattr(
+        retention,
+        "_names_there",
+        lambda context, step: looked_at.append(step.task) or names_there(context, step),
+    )
+    for task in range(1, TASKS + 1):
+        made.clear()
+        looked_at.clear()
+        train_task(context, task)
+        build_subspace(context, task)
+        assert {*made} <= {
+            2,
+            task,
+        }  # the second stands for all after the first: what do they train?
+        assert {*looked_at} <= {task - 1, task - 2}
+    evaluate(context, TASKS)
+    assert {*made} == {*range(1, TASKS + 1)}
+
+
+def test_files_that_another_process_did_not_come_to_remove_are_removed(tmp_path):
+    run, workplace = RunDir(tmp_path / "run"), Workplace(tmp_path / "cache", "cpu")
+    run.path.mkdir()
+    prepare(run, resolve("digits", [*TINY, "storage.keep=latest"]), workplace)
+    for task in (1, 2, 3):
+        context = RunContext(run, workplace)
+        train_task(context, task)
+        build_subspace(context, task)
+    kept = {path.name for path in run.task(1).path.glob("*.safetensors")}
+    run.task(1).tensors("covariance").write_bytes(b"")  # as if killed before it was removed
+    train_task(context, 4)
+    build_subspace(context, 4)  # has looked at task 1 before
+    assert run.task(1).tensors("covariance").exists()
+    build_subspace(RunContext(run, workplace), 4, force=True)
+    assert {path.name for path in run.task(1).path.glob("*.safetensors")} == kept
 
 
 def test_what_is_known_of_a_run_follows_a_task_that_is_made_anew(tmp_path):
