@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from ness_cli.errors import SettingsError, StoppedError
+from ness_cli.errors import DamagedError, SettingsError, StoppedError
+from ness_cli.run_state import RECORDS, command
 from ness_cli.settings.resolve import resolve
 from ness_cli.settings.study import RangeSettings, SearchSettings, Variant
 from ness_cli.settings.validate import refusal
@@ -87,6 +88,7 @@ class Tuning:
 
         Raises:
             StoppedError: If a stop was requested, or a trial was interrupted.
+            DamagedError: If a trial has lost the accuracies that it is judged by.
             SystemRefusedError: If the records of a run may not be read now.
         """
         while under_way := self._under_way():
@@ -181,9 +183,23 @@ class Tuning:
             )
 
     def _score(self, trial: TrialResult, task: int) -> float:
-        """Return the mean validation accuracy of a trial over the tasks seen, and its seeds."""
-        scores = [self.plan.validation(run.name, task) for run in self.runs(trial)]
-        return statistics.fmean(score for score in scores if score is not None)
+        """Return the mean validation accuracy of a trial over the tasks seen, and its seeds.
+
+        Raises:
+            DamagedError: If a run has lost it since it was looked how far it is.
+        """
+        scores = []
+        for run in self.runs(trial):
+            score = self.plan.validation(run.name, task)
+            if score is None:
+                folder = self.plan.folder.run(run.name)
+                raise DamagedError(
+                    f"{folder.task(task).record(RECORDS['evaluate'])}: its validation accuracies"
+                    " are gone",
+                    f"run: {command(folder.path, 'evaluate', task)} --force",
+                )
+            scores.append(score)
+        return statistics.fmean(scores)
 
     def _end_stuck(self, trial: TrialResult) -> None:
         """End a trial whose runs ended without an error and without a task more."""

@@ -15,6 +15,7 @@ from ness_cli.settings.study import RangeSettings, SearchSettings
 from ness_cli.stop_request import StopRequest
 from ness_cli.study import folder
 from ness_cli.study.engines.local import Local
+from ness_cli.study.plan import StudyPlan
 from ness_cli.study.search import JOURNAL, Search, best_of, results_in
 
 SPACE = {"train.lr": [0.1, 0.2, 0.3], "methods.ness.eps1": {"low": 1e-4, "high": 0.5, "log": True}}
@@ -201,6 +202,26 @@ def test_records_that_may_not_be_read_for_a_moment_are_no_verdict_on_a_trial(
     assert [(t["settings"], t["state"], t["scores"]) for t in found["trials"]] == [
         (t["settings"], t["state"], t["scores"]) for t in expected["trials"]
     ]
+
+
+def test_accuracies_that_are_gone_by_the_second_look_end_it_with_the_way_to_get_them(
+    trained, tmp_path, monkeypatch
+):
+    expected = tune(write(tmp_path), tmp_path / "undisturbed")
+    out, look, gone = tmp_path / "out", StudyPlan.validation, []
+
+    def lost(self, name, tasks):
+        if not gone:
+            gone.append(self.folder.run(name).task(tasks).record("accuracy"))
+            gone[0].unlink()
+        return look(self, name, tasks)
+
+    monkeypatch.setattr(StudyPlan, "validation", lost)
+    result = ness("tune", write(tmp_path), "--out", out, "--jobs", 2, "--device", "cpu")
+    assert result.exit_code == DamagedError.exit_code
+    assert f"{gone[0]}: its validation accuracies are gone" in result.stderr
+    assert f"ness evaluate {gone[0].parent.parent} --task 1 --force" in result.stderr
+    assert tune(write(tmp_path), out)["chosen"] == expected["chosen"]
 
 
 def test_the_choice_is_tested_once_if_asked_and_every_look_is_counted(trained, tmp_path):
