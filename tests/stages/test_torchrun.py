@@ -18,19 +18,22 @@ from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
 
-SETTINGS = [
+WITH_ANY_NET = [
     "--preset",
     "digits",
     "data.num_tasks=2",
     "train.epochs=2",
     "train.batch_size=63",  # two unequal halves, and a last batch of another size
     "train.weight_decay=1e-3",
-    "net.hidden=[32, 32]",
-    "net.batch_norm=true",
-    "norm.affine=per-task",
     "evaluate.batch_size=50",  # several batches to divide in build-subspace
     "checkpoint.seconds=0",
 ]
+MLP = ["net.hidden=[32, 32]", "net.batch_norm=true", "norm.affine=per-task"]
+VIT = [
+    *("net.name=torchvision", "net.model=VisionTransformer", "net.prompts=4", "data.channels=rgb"),
+    "net.arguments={patch_size: 4, num_layers: 2, num_heads: 2, hidden_dim: 16, mlp_dim: 16}",
+]
+SETTINGS = [*WITH_ANY_NET, *MLP]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +108,13 @@ def test_training_divided_in_two_is_training_to_rounding(processes, learned, tmp
 
 OF_METHODS = {
     "agem": [],
+    "eblora": ["train.epochs=2", "train.head_epochs=1"],
     "er": [],
+    # No gradients that are nothing but rounding, which Adam makes as long as any other.
+    "halrp": ["train.epochs=2", "train.optimizer=adam", "net.batch_norm=false", "net.biases=true"],
+    # Soft enough that no rounding decides whether a unit is open.
+    "hat": ["methods.hat.sharpness=10"],
+    "nsp2": ["train.optimizer=adam", "train.lr=1e-3"],
     "owm": [],
     "trgp": [],
     "adam-nscl": ["norm.affine=frozen", "methods.adam-nscl.norm_strength=10"],
@@ -115,16 +124,24 @@ OF_METHODS = {
 }
 
 
-@pytest.mark.parametrize("case", OF_METHODS)
+SLOW = ("eblora", "halrp", "hat", "nsp2")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in SLOW)) for c in OF_METHODS]
+)
 def test_what_a_method_makes_of_a_step_is_the_same_divided_in_two(processes, tmp_path, case):
     out = tmp_path / "one"
     method = case.partition(" ")[0]
-    settings = [*SETTINGS, "train.epochs=1", f"method.name={method}", *OF_METHODS[case]]
+    net = VIT if method == "nsp2" else MLP
+    settings = [*WITH_ANY_NET, *net, "train.epochs=1", f"method.name={method}", *OF_METHODS[case]]
     ended = processes.ness("run", "--out", out, *settings, "--threads", 1)
     assert ended.code == 0, ended.err
     gone = ("task-02/train.json", "task-02/subspace.json", "task-02/accuracy.json")
     run = _copy(out, tmp_path / "two", *gone)
     _divided(processes, "train-task", run)
+    if case in SLOW:
+        _divided(processes, "build-subspace", run)
     for path in sorted((out / "task-02").glob("*.safetensors")):
         one, two = load_file(path), load_file(run / "task-02" / path.name)
         for name, tensor in one.items():
