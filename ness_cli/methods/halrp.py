@@ -266,7 +266,7 @@ class Halrp(Method):
         """Return what later tasks add to the numbers of task 1's network, a fraction.
 
         Args:
-            is_pruned: Do not count what is pruned.
+            is_pruned: Of what is left after pruning, count the entries that are not zero.
         """
         model = self.model
         statistics = sum(2 * norm.num_features for norm in model.norms())
@@ -278,7 +278,8 @@ class Halrp(Method):
             added += statistics + sum(p.numel() for p in model.own_parameters(t))
             layers = self._pruned(t) if is_pruned else self._pieces[t]
             for kind, value in (each for own in layers.values() for each in own.items()):
-                added += int((value != 0).sum()) if kind in FACTORS else value.numel()
+                is_sparse = is_pruned and kind in FACTORS
+                added += int((value != 0).sum()) if is_sparse else value.numel()
         return added / (base + statistics)
 
     def measured(self) -> dict[str, Any]:

@@ -153,13 +153,14 @@ def ranks_of(costs: Mapping[str, torch.Tensor], share: float) -> dict[str, int]:
 
     Args:
         costs: What leaving out each direction would cost, by layer, ``[m]`` each, descending.
-        share: Of the cost of all directions of all layers, a fraction.
+        share: Of the cost of all directions of all layers, a fraction. Where none costs anything,
+            as in a task of one class, whose loss has no gradient, none is kept.
     """
     names = [name for name, own in costs.items() for _ in own]
     pooled = torch.cat(list(costs.values()))
     order = pooled.argsort(descending=True, stable=True)
-    reached = pooled[order].cumsum(0)
-    num_kept = int((reached <= share * float(pooled.sum())).sum()) + 1
+    reached, total = pooled[order].cumsum(0), float(pooled.sum())
+    num_kept = int((reached <= share * total).sum()) + 1 if total else 0
     kept = [names[int(index)] for index in order[:num_kept]]
     return {name: kept.count(name) for name in costs}
 

@@ -232,6 +232,33 @@ def test_every_task_is_pruned_by_the_same_fraction_once_the_budget_is_spent():
     assert method.increment(is_pruned=True) < method.increment()
 
 
+def test_a_task_of_one_class_is_learned_with_one_direction_in_every_layer():
+    method = _method(budget=None)
+    _learn(method, make_task(1))
+    method.model.heads["2"] = torch.nn.Linear(method.model.num_features, 1, bias=False)
+    task = make_task(2)
+    task.train.labels.zero_()
+    task.valid.labels.zero_()
+    _learn(method, task)
+    # Its loss is zero whatever it computes, so that no direction costs anything.
+    assert method._ranks == {"fc1": 1, "fc2": 1}
+    shapes = {name: tuple(v.shape) for name, v in method.outputs("train")["pieces"].items()}
+    assert shapes["fc1.P"] == (12, 1)
+    assert shapes["fc2.Q"] == (1, 12)
+
+
+def test_budgets_count_factors_whole_and_what_is_stored_without_zeros():
+    method = _method(budget=None)
+    _learn(method, make_task(1))
+    _learn(method, make_task(2))
+    own = method._pieces[2]["fc1"]
+    own["P"][0], own["P"][1] = 0, 1  # as of a unit that no image needs
+    first, added = _sizes(method)
+    assert method.increment() == pytest.approx(added[2] / first)
+    zeros = sum(int((each[k] == 0).sum()) for each in method._pieces[2].values() for k in "PQ")
+    assert method.increment(is_pruned=True) == pytest.approx((added[2] - zeros) / first)
+
+
 def test_entries_up_to_a_size_go_only_where_anything_is_pruned():
     for budget, is_pruned in ((100.0, False), (0.01, True)):
         method = _method(budget=budget, prune_below=1e3)

@@ -86,7 +86,7 @@ def test_the_fewest_directions_that_exceed_the_share_are_kept_the_last_one_inclu
     assert ranks_of(costs, 0.49) == {"a": 1, "b": 0}
     assert ranks_of(costs, 0.8) == {"a": 2, "b": 1}
     assert ranks_of(costs, 1.0) == {"a": 2, "b": 2}
-    assert sum(ranks_of({"a": torch.zeros(3), "b": torch.zeros(2)}, 0.9).values()) <= 5
+    assert ranks_of({"a": torch.zeros(3), "b": torch.zeros(2)}, 0.9) == {"a": 0, "b": 0}
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.37, 0.5, 0.999, 1.0])
