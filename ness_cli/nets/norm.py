@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ness_cli.numerics import float64_device
 from ness_cli.processes import all_sum, current_processes
 
 SHARED = "shared"
@@ -178,8 +179,7 @@ class _Moments:
 
     def __init__(self, num_features: int, device: torch.device, *, exact: bool) -> None:
         self.exact = exact
-        # Float64 does not exist on every accelerator; where it is missing the sums go to the CPU.
-        self.device = torch.device("cpu") if device.type == "mps" else device
+        self.device = float64_device(device)
         self.count = 0
         self.sum = torch.zeros(num_features, dtype=torch.float64, device=self.device)
         self.squares = torch.zeros_like(self.sum)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from ness_cli.nets.prompts import AttentionBlock, Prompts
+from ness_cli.numerics import float64_device
 from ness_cli.processes import current_processes
 
 
@@ -25,9 +26,7 @@ class PromptCovariances:
 
     def __init__(self, prompts: Prompts) -> None:
         self.prompts = prompts
-        device = prompts.tokens[0].device
-        # Where there is no float64 the sums are on the CPU.
-        device = torch.device("cpu") if device.type == "mps" else device
+        device = float64_device(prompts.tokens[0].device)
 
         def zeros(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
