@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ness_cli import record_shapes
 from ness_cli.errors import InputError
 from ness_cli.files import read_json
 from ness_cli.run_dir import RunDir
@@ -138,7 +139,7 @@ def read_manifest(run: RunDir, run_record: Mapping[str, Any]) -> dict[str, Any]:
         DamagedError: If it does not read back.
     """
     remedy = way_to_prepare(run.path)
-    manifest = read_json(run.stream, remedy=remedy, schema=STREAM)
+    manifest = read_json(run.stream, remedy=remedy, schema=STREAM, shape=record_shapes.STREAM)
     if manifest.get("key", run_record["stream_key"]) != run_record["stream_key"]:
         raise InputError(
             f"{run.run} and {run.stream} do not belong together: they name other images",

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import reprlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from ness_cli.errors import DamagedError, InputError, SystemRefusedError
 from ness_cli.file_kinds import require_file
 from ness_cli.hashing import sha256_of_text
+from ness_cli.record_shapes import Shape
 
 _SEAL = "seal"
 # Of this process: whoever writes must not be able to leave them out.
@@ -184,12 +186,24 @@ def _seal(value: Mapping[str, Any]) -> str:
     return sha256_of_text(json.dumps(value, sort_keys=True))
 
 
-Kinds = Mapping[str, tuple[type, ...]]
-"""What the values of keys in a JSON document must be."""
+def _is_sealed_with(seal: object, value: Mapping[str, Any]) -> bool:
+    try:
+        return seal == _seal(value)
+    except RecursionError:
+        return False
+
+
+def _problem(value: dict[str, Any], shape: Shape) -> str:
+    """Return what is wrong with a document that has no seal."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return "it has numbers that are none, or nests without end"
+    return shape(value, "")
 
 
 def read_json(
-    path: Path, *, remedy: str, schema: str | None = None, kinds: Kinds | None = None
+    path: Path, *, remedy: str, schema: str | None = None, shape: Shape | None = None
 ) -> dict[str, Any]:
     """Return the object in a JSON file that an earlier step wrote, without its seal.
 
@@ -197,7 +211,7 @@ def read_json(
         path: The file; it needs no seal: earlier versions wrote none.
         remedy: The command that writes it, for the error message.
         schema: What it must say that it is, if it says so: ``ness.train/1``.
-        kinds: What values must be, of keys that are there.
+        shape: What it must look like; a seal tells that by itself.
 
     Raises:
         InputError: If the file is not there, of another version, or no file at all.
@@ -220,24 +234,27 @@ def read_json(
         raise DamagedError(f"{path} is damaged: expected a JSON object", remedy)
     # First: a later version may seal in another way.
     if schema is not None and "schema" in value:
-        _require_schema(path, str(value["schema"]), schema, remedy)
+        _require_schema(path, value["schema"], schema, remedy)
     seal = value.pop(_SEAL, None)
-    if seal is not None and seal != _seal(value):
-        raise DamagedError(f"{path} is damaged: it is not what was written", remedy)
-    for key in value.keys() & (kinds or {}).keys():
-        if not isinstance(value[key], (kinds or {})[key]):
-            raise DamagedError(f"{path} is damaged: {key} is {value[key]!r:.40}", remedy)
+    if seal is not None and not _is_sealed_with(seal, value):
+        problem = "it is not what was written"
+    else:
+        problem = "" if seal is not None or shape is None else _problem(value, shape)
+    if problem:
+        raise DamagedError(f"{path} is damaged: {problem}", remedy)
     return value
 
 
-def _require_schema(path: Path, found: str, known: str, remedy: str) -> None:
+def _require_schema(path: Path, found: object, known: str, remedy: str) -> None:
     """Refuse a document of another kind or version than the one that is known."""
     (kind, _, version), (known_kind, _, known_version) = (
-        found.rpartition("/"),
+        found.rpartition("/") if isinstance(found, str) else ("", "", ""),
         known.rpartition("/"),
     )
     if kind != known_kind or not version.isdecimal():
-        raise DamagedError(f"{path} is damaged: it is {found!r:.40}, not {known!r}", remedy)
+        raise DamagedError(
+            f"{path} is damaged: it is {reprlib.repr(found):.40}, not {known!r}", remedy
+        )
     if int(version) > int(known_version):
         raise later_version(path, found, known)
     if int(version) < int(known_version):

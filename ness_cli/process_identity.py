@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 _PROC = Path("/proc")
+_MOST = 2**31
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,21 @@ class ProcessIdentity:
             differ in it, and so do two containers on one machine.
         pid: Its number there.
         started: When it started, as the system counts; empty where it does not tell.
+
+    Raises:
+        TypeError: If a value that was read somewhere cannot be one of these.
     """
 
     host: str
     machine: str
     pid: int
     started: str
+
+    def __post_init__(self) -> None:
+        are_texts = all(isinstance(t, str) for t in (self.host, self.machine, self.started))
+        # Numbers below 1 mean other processes, or groups of them, to the system.
+        if not are_texts or type(self.pid) is not int or not 0 < self.pid < _MOST:
+            raise TypeError("these name no process")
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ness_cli import record_shapes
 from ness_cli.errors import DamagedError, InputError
 from ness_cli.extensions import fingerprint_of, way_to_prepare
-from ness_cli.files import Kinds, read_json
+from ness_cli.files import read_json
 from ness_cli.run_dir import RunDir
 
 RUN = "ness.run/1"
@@ -25,21 +26,6 @@ STEPS = ("train", "build", "evaluate")
 _TENSOR_STEPS = ("train", "build")  # later steps depend on what they write
 RECORDS = {"train": "train", "build": "subspace", "evaluate": "accuracy"}
 COMMANDS = {"train": "train-task", "build": "build-subspace", "evaluate": "evaluate"}
-_NUMBER, _MAYBE = (int, float), (int, float, type(None))
-_RUN_KINDS: Kinds = {
-    **dict.fromkeys(("fingerprint", "method", "preset", "stream_key"), (str,)),
-    **dict.fromkeys(("seed", "num_tasks"), (int,)),
-    **dict.fromkeys(("identity", "origins", "forked"), (dict,)),
-    **dict.fromkeys(("notes", "extensions"), (list,)),
-}
-_NEEDED_OF_RUN = {"fingerprint", "identity", "method", "num_tasks", "preset", "seed", "stream_key"}
-_STEP_KINDS: Kinds = {
-    **dict.fromkeys(("inputs", "outputs", "bytes", "kept"), (dict,)),
-    **dict.fromkeys(("layers", "notes", "removed"), (list,)),
-    **dict.fromkeys(("seconds", "train_seconds", "steps", "memory_bytes"), _NUMBER),
-    **dict.fromkeys(("peak_memory_bytes", "next_task"), _MAYBE),
-    "output_change": (dict, type(None)),
-}
 
 
 def schema_of(step: str) -> str:
@@ -202,12 +188,10 @@ def read_run_record(run: RunDir) -> dict[str, Any]:
     """
     remedy = f"put it back; or remove it, and {way_to_prepare(run.path)}"
     try:
-        record = read_json(run.run, remedy=_way_to_a_run(run.path), schema=RUN, kinds=_RUN_KINDS)
+        way = _way_to_a_run(run.path)
+        return read_json(run.run, remedy=way, schema=RUN, shape=record_shapes.RUN)
     except DamagedError as error:
         raise DamagedError(error.what, remedy) from error
-    if missing := sorted(_NEEDED_OF_RUN - record.keys()):
-        raise DamagedError(f"{run.run} is damaged: it lacks {', '.join(missing)}", remedy)
-    return record
 
 
 def require_same_run(run: RunDir, record: Mapping[str, Any]) -> None:
@@ -285,7 +269,7 @@ def read_record(run: RunDir, task: int, step: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     remedy = f"run: {command(run.path, step, task)} --force"
-    record = read_json(path, remedy=remedy, schema=schema_of(step), kinds=_STEP_KINDS)
+    record = read_json(path, remedy=remedy, schema=schema_of(step), shape=record_shapes.STEP)
     if record.get("task", task) != task:
         what = f"it is the record of task {record['task']}"
         raise DamagedError(f"{path} is damaged: {what}", remedy)

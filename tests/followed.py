@@ -34,7 +34,7 @@ def made_up(folder: Path, num_done: int = 1, *, num_tasks: int = 2, epochs: int 
         (task / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
         if t <= num_done:
             done = {"fingerprint": "f" * 64, "finished": "2026-01-01T00:00:10+00:00"}
-            layers = [{"rank": 1, "d": 10}, {"rank": 4, "d": 10}]
+            layers = [{"layer": f"fc{rank}", "rank": rank, "d": 10} for rank in (1, 4)]
             (task / "train.json").write_text(json.dumps(done))
             (task / "subspace.json").write_text(json.dumps({**done, "layers": layers}))
             row = [90.0 - 10 * (t - i) for i in range(1, t + 1)]

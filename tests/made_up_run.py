@@ -39,15 +39,20 @@ def made_up(
     record = {"fingerprint": "f", "identity": identity, "preset": "mine", "method": method}
     record |= {"seed": seed, "num_tasks": len(order), "stream_key": "k", "notes": []}
     (folder / "run.json").write_text(json.dumps(record))
+    split = {"file": "images", "sha256": "0", "count": 40, "bytes": 4000}
     tasks = [
         {
+            "number": number,
             "name": f"classes-{2 * t + 1}-{2 * t + 2}",
             "classes": [f"animal-{t}", f"plant-{t}"],
-            "splits": {"test": {"count": 40}},
+            "mean": [0.5],
+            "std": [0.25],
+            "splits": dict.fromkeys(("train", "valid", "test"), split),
         }
-        for t in order
+        for number, t in enumerate(order, start=1)
     ]
-    (folder / "stream.json").write_text(json.dumps({"tasks": tasks, "shared_labels": False}))
+    stream = {"key": "k", "image_shape": [1, 8, 8], "shared_labels": False, "tasks": tasks}
+    (folder / "stream.json").write_text(json.dumps(stream))
     for t in range(1, len(order) + 1):
         task = folder / f"task-{t:02d}"
         task.mkdir()

@@ -16,6 +16,7 @@ ROWS = {
             "registry",
             "extensions",
             "file_kinds",
+            "record_shapes",
             "files",
             "run_dir",
             "run_state",
@@ -43,12 +44,12 @@ ROWS = {
 # Row 1 is small and closed: who may use whom inside it.
 INSIDE_ROW_1 = {
     "settings": {"file_kinds", "registry"},
-    "files": {"file_kinds"},
+    "files": {"file_kinds", "record_shapes"},
     "lease": {"file_kinds", "files"},
     "run_dir": {"files", "lease"},
     "workplace": {"console", "stop_request"},
-    "extensions": {"files", "run_dir"},
-    "run_state": {"extensions", "files", "run_dir"},
+    "extensions": {"files", "record_shapes", "run_dir"},
+    "run_state": {"extensions", "files", "record_shapes", "run_dir"},
     "plots": {"files"},
     "results": {"extensions", "files", "plots", "run_dir", "run_state", "settings"},
 }

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ness_cli import record_shapes
 from ness_cli.data.store_images import write_images, write_refusals
 from ness_cli.data.stream_manifest import Manifest
 from ness_cli.data.stream_plan import content_hashes, content_of_all, opened_stream
@@ -116,16 +117,11 @@ def prepared(cache: Path, key: str, *, remedy: str = _REMEDY) -> Manifest | None
         if folder.exists() and any(folder.iterdir()):
             raise DamagedError(f"the prepared images in {folder} are incomplete", remedy)
         return None
-    manifest = read_json(path, remedy=remedy, schema=STREAM)
-    try:
-        is_known = (manifest["schema"], manifest["key"]) == (STREAM, key)
-        records = [each for task in manifest["tasks"] for each in task["splits"].values()]
-        files = [(folder / each["file"], each["bytes"], each["sha256"]) for each in records]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path} is damaged: it does not describe a stream", remedy) from error
-    if not is_known:
+    manifest = read_json(path, remedy=remedy, schema=STREAM, shape=record_shapes.STREAM)
+    if (manifest.get("schema"), manifest["key"]) != (STREAM, key):
         raise DamagedError(f"{path} belongs to another stream or version", remedy)
-    for file, size, sha256 in files:
+    records = [each for task in manifest["tasks"] for each in task["splits"].values()]
+    for file, size, sha256 in ((folder / r["file"], r["bytes"], r["sha256"]) for r in records):
         require_file(file, remedy)
         if not file.is_file():
             raise DamagedError(f"{file} is missing", remedy)

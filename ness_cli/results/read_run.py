@@ -178,7 +178,7 @@ def read_run(path: Path) -> RunResult:
         DamagedError: If a record does not read back.
     """
     run = RunDir(path)
-    run_record = _whole(run, read_run_record(run))
+    run_record = read_run_record(run)
     state = read_state(run)
     kinds = ("task_incremental", "class_incremental", "validation")
     rows: dict[str, list[list[float | None] | None]] = {kind: [] for kind in kinds}
@@ -198,15 +198,6 @@ def read_run(path: Path) -> RunResult:
         *(path, run_record, state, task_incremental, class_incremental, validation, note, tasks),
         tuple(untrained),
     )
-
-
-def _whole(run: RunDir, record: dict[str, Any]) -> dict[str, Any]:
-    """Return ``run.json`` after checking that it has what every version wrote."""
-    for key in ("fingerprint", "identity", "preset", "method", "seed", "num_tasks", "stream_key"):
-        if key not in record:
-            what = f"{run.run} is damaged: it has no {key}"
-            raise DamagedError(what, "restore it, or start over in another folder")
-    return record
 
 
 def _row(run: RunDir, task_number: int, key: str, values: Any) -> list[float | None] | None:

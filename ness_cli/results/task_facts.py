@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ness_cli.errors import DamagedError
 from ness_cli.extensions import read_manifest
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
@@ -50,13 +49,7 @@ def read_tasks(run: RunDir, num_tasks: int) -> tuple[TaskFacts, ...]:
     """
     if not run.stream.exists():
         return tuple(TaskFacts(task_number) for task_number in range(1, num_tasks + 1))
-    try:
-        return facts_of(read_manifest(run, read_run_record(run)))
-    except KeyError as error:
-        raise DamagedError(
-            f"{run.stream} is damaged: it has no {error}",
-            "restore it, or start over in another folder",
-        ) from error
+    return facts_of(read_manifest(run, read_run_record(run)))
 
 
 def facts_of(manifest: Mapping[str, Any]) -> tuple[TaskFacts, ...]:

@@ -96,3 +96,20 @@ def rebuilt(record: Mapping[str, Any]) -> dict[str, Any]:
             "put it back as prepare wrote it",
         )
     return values
+
+
+def with_appended(settings: Settings, own: Mapping[str, Any], path: Path) -> Settings:
+    """Return the settings of tasks that were appended to a run.
+
+    Args:
+        settings: Those of the run.
+        own: Those of the tasks, nested plain values.
+        path: Where these were read, ``run.json``.
+
+    Raises:
+        DamagedError: If they are no settings any more.
+    """
+    try:
+        return build({**settings.to_dict(), **own})
+    except SettingsError as error:
+        raise DamagedError(f"{path} is damaged: {error.what}", "put it back") from error

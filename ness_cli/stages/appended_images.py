@@ -13,7 +13,7 @@ from ness_cli.extensions import Extension
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import STEPS, read_state
 from ness_cli.settings.model import Settings
-from ness_cli.settings.resolve import build
+from ness_cli.settings.stored import with_appended
 
 
 def are_needed(run: RunDir, settings: Settings, last_task: int) -> bool:
@@ -52,8 +52,9 @@ def prepare_appended(
 
     Raises:
         InputError: If they are needed, and the files they came from are missing or others.
+        DamagedError: If its settings do not read back.
     """
-    own = build({**settings.to_dict(), **extension.settings}).stream
+    own = with_appended(settings, extension.settings, run.run).stream
     key, known = extension.stream["key"], extension.stream["contents"]
     try:
         is_there = prepared_data(cache, key) is not None

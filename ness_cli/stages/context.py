@@ -22,7 +22,7 @@ from ness_cli.run_dir import RunDir
 from ness_cli.run_state import RunState, StepState, command
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
-from ness_cli.settings.stored import read_stored, refuse_changed
+from ness_cli.settings.stored import read_stored, refuse_changed, with_appended
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.tracking import Tracking
 from ness_cli.words import printable
@@ -126,7 +126,7 @@ class RunContext:
         extension = extension_of(self.run_record, task)
         if extension is None:
             return self.settings
-        return build({**self.settings.to_dict(), **extension.settings})
+        return with_appended(self.settings, extension.settings, self.run.run)
 
     # -- data --------------------------------------------------------------------------------
 

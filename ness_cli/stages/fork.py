@@ -20,6 +20,7 @@ from ness_cli.run_state import RECORDS, RunState, StepState, command, read_run_r
 from ness_cli.settings.fork import ForkSettings, resolve_fork
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
+from ness_cli.settings.stored import with_appended
 from ness_cli.stages.context import read_settings
 from ness_cli.stages.device import torch_device
 from ness_cli.stages.plan import check_fit
@@ -70,6 +71,8 @@ def fork(
     if not 1 <= after <= state.num_tasks:
         raise InputError(f"--after: {after} is not between 1 and {state.num_tasks}")
     own = read_settings(run, record)
+    for each in read_extensions(record):
+        with_appended(own, each.settings, run.run)
     found = resolve_fork(own.to_dict(), record, overrides, after=after)
     shared = tuple(_shared(state, after, found))
     manifest = read_manifest(run, record)

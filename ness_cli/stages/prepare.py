@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ness_cli import record_shapes
 from ness_cli.console import Progress
 from ness_cli.data.store import prepare as prepare_data
 from ness_cli.data.store import prepared as prepared_data
@@ -192,7 +193,8 @@ def _made_again(
         if not extensions or are_needed(run, settings, extensions[0].first_task - 1):
             raise
         progress.note(f"{error.what}; {run.path} goes on without them")
-        return read_json(run.stream, remedy="put the files back", schema=STREAM), False
+        shape, remedy = record_shapes.STREAM, "put the files back"
+        return read_json(run.stream, remedy=remedy, schema=STREAM, shape=shape), False
 
 
 def _prepare_again(

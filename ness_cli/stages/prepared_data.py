@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ness_cli import record_shapes
 from ness_cli.data.task_stream import FOLDER_LENGTH
 from ness_cli.errors import DamagedError, InputError, LockedError, SystemRefusedError
 from ness_cli.extensions import read_extensions
@@ -69,14 +70,13 @@ def _described(folder: Path) -> PreparedStream:
     if not path.exists():
         return PreparedStream(folder, "", 0, 0, size)
     try:
-        manifest = read_json(path, remedy="")
-        splits = [each for task in manifest["tasks"] for each in task["splits"].values()]
-        counts = sum(int(each["count"]) for each in splits)
-        return PreparedStream(folder, manifest["source"], len(manifest["tasks"]), counts, size)
+        manifest = read_json(path, remedy="", shape=record_shapes.STREAM)
     except (DamagedError, InputError, SystemRefusedError):
-        return PreparedStream(folder, "", 0, 0, size)
-    except (KeyError, TypeError, ValueError, AttributeError):
         return PreparedStream(folder, "", 0, 0, size)  # prepared anew when a run asks for it
+    splits = [each for task in manifest["tasks"] for each in task["splits"].values()]
+    counts = sum(each["count"] for each in splits)
+    source = str(manifest.get("source", ""))
+    return PreparedStream(folder, source, len(manifest["tasks"]), counts, size)
 
 
 def needed_folders(runs: Iterable[Path]) -> set[str]:
@@ -89,14 +89,8 @@ def needed_folders(runs: Iterable[Path]) -> set[str]:
     needed = set()
     for path in runs:
         record = read_run_record(RunDir(path))
-        try:
-            keys = [record["stream_key"], *(e.stream["key"] for e in read_extensions(record))]
-            needed |= {str(key)[:FOLDER_LENGTH] for key in keys}
-        except (KeyError, TypeError) as error:
-            raise DamagedError(
-                f"{RunDir(path).run} is damaged: it does not name its images",
-                "restore it, or leave the run out",
-            ) from error
+        keys = [record["stream_key"], *(e.stream["key"] for e in read_extensions(record))]
+        needed |= {key[:FOLDER_LENGTH] for key in keys}
     return needed
 
 

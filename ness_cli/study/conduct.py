@@ -14,14 +14,13 @@ from ness_cli.errors import DamagedError, InputError
 from ness_cli.run_state import read_run_record
 from ness_cli.settings.engines.base import EngineOptions
 from ness_cli.settings.identity import difference
-from ness_cli.study.engines.base import INTERRUPTED, Engine, Job
+from ness_cli.study.engines.base import ENGINES, INTERRUPTED, Engine, Job
 from ness_cli.study.folder import RunProgress
 from ness_cli.study.plan import PlannedRun, StudyPlan, is_begun
 from ness_cli.study.shared_start import Fork, fork_of, is_trained, trunk_of
 from ness_cli.words import counted
 from ness_cli.workplace import Workplace
 
-_ENGINES = "ness_cli.study.engines"
 _OPTIONS = "ness_cli.settings.engines"
 _MOST_NAMED = 5
 _LOOKING_COSTS = 20  # times as long as it took is waited until the next look
@@ -36,7 +35,7 @@ def make_engine(name: str, plan: StudyPlan, workplace: Workplace) -> Engine:
     Raises:
         SettingsError: If there is no such engine.
     """
-    kind: type[Engine] = registry.load_class(_ENGINES, name, setting="--on")
+    kind: type[Engine] = registry.load_class(ENGINES, name, setting="--on")
     settings, key = plan.study.settings, name.replace("_", "-")
     model: type[EngineOptions] = registry.load_class(
         _OPTIONS, key, setting="--on", attribute="Options"

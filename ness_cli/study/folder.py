@@ -10,20 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ness_cli.errors import DamagedError, InputError, NessError, SystemRefusedError
-from ness_cli.files import Kinds, read_json, remove_leftovers, write_bytes, write_record
+from ness_cli import registry
+from ness_cli.errors import (
+    DamagedError,
+    InputError,
+    NessError,
+    SettingsError,
+    SystemRefusedError,
+)
+from ness_cli.file_kinds import require_file
+from ness_cli.files import read_json, remove_leftovers, write_bytes, write_record
+from ness_cli.hashing import sha256_of_file, sha256_of_text
 from ness_cli.lease import Lease
 from ness_cli.process_identity import ProcessIdentity
+from ness_cli.record_shapes import STUDY
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import STEPS, RunState, read_state
 from ness_cli.settings import yaml_files
 from ness_cli.settings.study_files import StudyFile, read_study
-from ness_cli.study.engines.base import IN_USE, INTERRUPTED
+from ness_cli.study.engines.base import ENGINES, IN_USE, INTERRUPTED
+from ness_cli.study.search import JOURNAL
 
 _LAST_LINES = 200
 _SCHEMA = "ness.study/1"
-_HOW = {"engine", "device"}  # what the record of a study says besides its file
-_KINDS: Kinds = {**dict.fromkeys(_HOW, (str,)), "rows": (list,)}
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,7 @@ class StudyFolder:
         text = yaml_files.dump({**values, "base": study.base})
         write_bytes(self.settings, text.encode())
         content: dict[str, Any] = {"schema": _SCHEMA, "file": str(study.path.absolute()), **how}
+        content["sha256"] = sha256_of_text(text)
         if together := self._together_with(rows):
             content["rows"] = together
         write_record(self.record, content)
@@ -94,7 +104,7 @@ class StudyFolder:
         if not rows or not self.record.exists():
             return [*rows]
         try:
-            before = read_json(self.record, remedy="", kinds=_KINDS).get("rows")
+            before = read_json(self.record, remedy="", shape=STUDY).get("rows")
         except NessError:  # damaged: written anew
             return [*rows]
         return list(dict.fromkeys([*before, *rows])) if before else []
@@ -106,11 +116,26 @@ class StudyFolder:
             InputError: If the folder is not that of a study.
             DamagedError: If a file does not read back.
         """
-        remedy = f"ness study run FILE --out {shlex.quote(str(self.path))} writes it anew"
-        how = read_json(self.record, remedy=remedy, schema=_SCHEMA, kinds=_KINDS)
-        if missing := sorted(_HOW - how.keys()):
-            raise DamagedError(f"{self.record} is damaged: it lacks {', '.join(missing)}", remedy)
-        return read_study(self.settings), how
+        command = "tune" if (self.path / JOURNAL).exists() else "study run"
+        remedy = f"ness {command} FILE --out {shlex.quote(str(self.path))} writes it anew"
+        how = read_json(self.record, remedy=remedy, schema=_SCHEMA, shape=STUDY)
+        if how["engine"] not in registry.names(ENGINES):
+            raise DamagedError(
+                f"{self.record} is damaged, or of a plug-in that is not installed: engine is"
+                f" {how['engine']!r:.40}",
+                remedy,
+            )
+        require_file(self.settings, remedy)
+        # Earlier versions wrote no hash.
+        if self.settings.exists() and how.get("sha256") not in (
+            None,
+            sha256_of_file(self.settings),
+        ):
+            raise DamagedError(f"{self.settings} is damaged: it is not what was written", remedy)
+        try:
+            return read_study(self.settings), how
+        except SettingsError as error:
+            raise DamagedError(f"{self.settings} is damaged: {error.what}", remedy) from error
 
     def progress(self, name: str, until: int | None = None) -> RunProgress:
         """Return how far a run is, from its own records.

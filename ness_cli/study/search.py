@@ -18,6 +18,7 @@ from ness_cli.errors import DamagedError, InputError, SystemRefusedError
 from ness_cli.settings.study import RangeSettings, SearchSettings
 from ness_cli.settings.study_names import short
 from ness_cli.settings.yaml_files import typed
+from ness_cli.study.journal import Journal
 
 if TYPE_CHECKING:
     import optuna
@@ -27,6 +28,11 @@ _NAME = "search"
 _SEEDS_APART = 100_003  # of two searches, so that they share no draws
 _DIGITS = 4
 _WHY, _SETTINGS, _MEANT = "why", "settings", "meant"
+# What Optuna makes of lines that are not those that it wrote.
+_UNREADABLE = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, RuntimeError),
+)
 _STATES = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
@@ -59,16 +65,6 @@ class TrialResult:
         return self.scores[max(self.scores)] if self.scores else None
 
 
-class _NoLock:
-    """The lease of the study keeps other processes off; one more would be left behind by a kill."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-
 class Search:
     """A search for the settings with the highest validation accuracy.
 
@@ -94,6 +90,7 @@ class Search:
                 pruner=self._optuna.pruners.MedianPruner(n_startup_trials=settings.random),
                 load_if_exists=True,
             )
+            _results(self._study)
         # More trials may be asked for; what they are drawn from and judged by stays.
         meant = settings.model_dump(mode="json", exclude={"trials"})
         if self._study.user_attrs.setdefault(_MEANT, meant) != meant:
@@ -218,8 +215,7 @@ def _suggested(trial: optuna.trial.Trial, key: str, values: list[Any] | RangeSet
 
 
 def _storage(optuna: Any, journal: Path) -> Any:
-    backend = optuna.storages.journal.JournalFileBackend(str(journal), lock_obj=_NoLock())
-    return optuna.storages.JournalStorage(backend)
+    return optuna.storages.JournalStorage(Journal(journal))
 
 
 def _cut_unfinished_line(journal: Path) -> None:
@@ -238,9 +234,9 @@ def _reading(journal: Path) -> Iterator[None]:
     with _quiet():
         try:
             yield
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise DamagedError(
-                f"{journal} is damaged: {error!r:.80}", "restore it, or choose another --out"
+                f"{journal} is damaged: {error!r:.100}", "restore it, or choose another --out"
             ) from error
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from ness_cli.settings.engines.base import EngineOptions
 from ness_cli.workplace import Workplace
 
+ENGINES = "ness_cli.study.engines"
+"""The package that engines are found in, by the name of their file."""
 INTERRUPTED = 75
 IN_USE = 7
 
