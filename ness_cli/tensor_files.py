@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors import SafetensorError, deserialize
 
 from ness_cli.errors import DamagedError, InputError
 from ness_cli.file_kinds import require_file
@@ -37,6 +36,7 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }  # in the order of a file
+_DTYPES = {name: dtype for dtype, name in _TYPES.items()}
 
 # What damaged bytes make of parsing them.
 _UNREADABLE = (
@@ -141,6 +141,7 @@ def read(
     *,
     remedy: str,
     sha256: str | None = None,
+    names: Container[str] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of a file, on the CPU, after checking that they are the expected ones.
 
@@ -149,13 +150,14 @@ def read(
         identity: Keys and values that its header must have.
         remedy: The command that writes it, for error messages.
         sha256: The file's expected hash, if its writer recorded one.
+        names: Which tensors are made, of those that are there; all when ``None``.
 
     Raises:
         InputError: If the file is missing or belongs to something else.
         DamagedError: If it does not read back as it was written.
     """
     data = _bytes_of(path, remedy)
-    tensors, found = _parse(path, data, remedy)
+    tensors, found = _parse(path, data, remedy, names)
     for key, value in identity.items():
         if found.get(key) != value:
             raise InputError(
@@ -208,9 +210,12 @@ def _bytes_of(path: Path, remedy: str) -> bytes:
         raise InputError(f"{path} is missing", remedy) from None
 
 
-def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _parse(
+    path: Path, data: bytes, remedy: str, names: Container[str] | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
-        tensors = load(data)
+        stored = deserialize(data)  # type: ignore[no-untyped-call]  # checks the header
+        tensors = {name: _tensor(own) for name, own in stored if names is None or name in names}
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])["__metadata__"]
         found = json.loads(header[_KEY])
@@ -225,6 +230,13 @@ def _parse(path: Path, data: bytes, remedy: str) -> tuple[dict[str, torch.Tensor
     if number != FORMAT:
         raise InputError(f"{path} has format {number!r}; this version reads {FORMAT}", remedy)
     return tensors, found
+
+
+def _tensor(stored: Mapping[str, Any]) -> torch.Tensor:
+    dtype, data = _DTYPES[stored["dtype"]], stored["data"]
+    if not data:  # which torch refuses
+        return torch.empty(stored["shape"], dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype).reshape(stored["shape"])
 
 
 def num_bytes(tensors: Mapping[str, torch.Tensor]) -> int:

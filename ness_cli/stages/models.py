@@ -139,9 +139,11 @@ def load_matrices(
         InputError: If neither the model nor what it can be put together from is there.
         DamagedError: If a file does not read back.
     """
+    keys = _keys(method)
     if files.exists(task_number, MODEL) or not is_recomposable(context, task_number):
-        return stored_matrices(method, files.read(task_number, MODEL))
-    return stored_matrices(method, recompose_model(context, task_number, files))
+        wanted = {key for parts in keys.values() for key in parts.values()}
+        return _matrices(keys, files.read(task_number, MODEL, tensors=wanted))
+    return _matrices(keys, recompose_model(context, task_number, files))
 
 
 def stored_matrices(method: Method, tensors: Tensors) -> Tensors:

@@ -10,7 +10,7 @@ from ness_cli.files import read_json, remove_file, write_record
 from ness_cli.methods.base import Method
 from ness_cli.run_state import RECORDS, RunState, StepState, command
 from ness_cli.stages.context import RunContext
-from ness_cli.stages.models import MODEL, is_recomposable
+from ness_cli.stages.models import MODEL
 
 
 def remove_older(
@@ -44,6 +44,8 @@ def older_files(
     """Yield earlier tasks, a step of each, and its files that nothing needs; arguments as above."""
     declared = {file.name for file in method.files if file.needed == "newest"}
     scoring = {*method.reads("evaluate"), *method.reads_of_every_task("evaluate")}
+    way = method.recomposition
+    follows = way is not None and declared.isdisjoint((*way.before, *way.own))
     for task in earlier:
         for step in ("train", "build"):
             there = _names_there(context, state.of(task, step))
@@ -52,11 +54,9 @@ def older_files(
                 names.append(MODEL)
             # Of most tasks nothing is left, and no accuracies are read for it.
             if names and not state.of(task, "evaluate").is_done:
-                names = [
-                    name
-                    for name in names
-                    if (is_recomposable(context, task) if name == MODEL else name not in scoring)
-                ]
+                # Done only where all that it follows from is there, from task 1 on.
+                is_spare = follows and state.of(task, "train").is_done
+                names = [n for n in names if (is_spare if n == MODEL else n not in scoring)]
             if names:
                 yield task, step, names
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -34,13 +34,21 @@ class RunFiles:
         """Return whether a tensor file of a task is there."""
         return self.context.run.has(task, name)
 
-    def read(self, task: int, name: str, *, is_input: bool = True) -> Tensors:
+    def read(
+        self,
+        task: int,
+        name: str,
+        *,
+        is_input: bool = True,
+        tensors: Container[str] | None = None,
+    ) -> Tensors:
         """Read a tensor file of a task and verify it.
 
         Args:
             task: Number of the task.
             name: Name of the file without its ending.
             is_input: Whether the step depends on it.
+            tensors: Names of those that are wanted; all when ``None``.
 
         Raises:
             InputError: If it was never written, or belongs to another run.
@@ -53,10 +61,10 @@ class RunFiles:
         sha256 = self._outputs(task, step).get(relative)
         remedy = f"run: {command(run.path, step, task)} --force"
         identity = self.context.identity(name, task)
-        tensors = tensor_files.read(path, identity, remedy=remedy, sha256=sha256)
+        found = tensor_files.read(path, identity, remedy=remedy, sha256=sha256, names=tensors)
         if is_input:
             self.inputs[relative] = sha256 or sha256_of_file(path)
-        return tensors
+        return found
 
     def read_all(self, task: int, names: Iterable[str]) -> dict[str, Tensors]:
         """Read several files of a task, by name; errors as in ``read``."""
