@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,8 +59,16 @@ def traced(subject: Subject, form: str) -> torch.export.ExportedProgram:
         plain = plain_network(model, subject.normalised(subject.task))
         network = ProbabilityNetwork(plain, torch.tensor(info.mean), torch.tensor(info.std)).eval()
         return torch.export.export(
-            network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
+            network,
+            (example,),
+            dynamic_shapes={"images": {0: batch_size()}},
+            strict=False,  # torch 2.6 would have its compiler trace the network
         )
+
+
+def batch_size() -> Any:
+    """Return the size of a batch in a trace; without a bound torch 2.6 guards against 2^63 - 1."""
+    return torch.export.Dim("batch", max=2**31 - 1)
 
 
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ness_cli.export.formats.base import ExportFormat
 from ness_cli.export.merged_network import merged_network
-from ness_cli.export.probability_network import save_program
+from ness_cli.export.probability_network import batch_size, save_program
 from ness_cli.export.subject import Subject
 
 PROGRAM = "model.pt2"
@@ -27,10 +27,10 @@ class Merged(ExportFormat):
         images = next(iter(subject.images.values()))
         # One image would be a constant of the trace, not a size.
         example = images[:1].repeat(2, 1, 1, 1), torch.ones(2, dtype=torch.int64)
-        batch = torch.export.Dim("batch")
+        batch = batch_size()
         shapes = {"images": {0: batch}, "tasks": {0: batch}}
         with torch.no_grad():
-            program = torch.export.export(network, example, dynamic_shapes=shapes)
+            program = torch.export.export(network, example, dynamic_shapes=shapes, strict=False)
         save_program(program, folder / PROGRAM)
 
     def logits(self, subject: Subject, folder: Path, task_number: int) -> torch.Tensor:
