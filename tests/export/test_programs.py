@@ -12,7 +12,7 @@ from factory import VIT, make_images
 from safetensors.torch import save_file
 
 from ness_cli import files
-from ness_cli.errors import SettingsError
+from ness_cli.errors import SettingsError, SystemRefusedError
 from ness_cli.export.formats.merged import Merged
 from ness_cli.export.formats.onnx import Onnx
 from ness_cli.export.formats.pt2 import Pt2
@@ -97,6 +97,17 @@ def test_a_graph_runs_in_onnxruntime(processes, tmp_path):
     torch.testing.assert_close(found, subject.logits(2), rtol=1e-5, atol=1e-5)
     expected = _expected(subject, tmp_path / "expected.st")
     run_without_ness(processes, ONNX, tmp_path / "model.onnx", expected)
+
+
+def test_versions_that_cannot_write_a_graph_together_are_named(tmp_path, monkeypatch):
+    def unable(*_args, **_options):
+        raise torch.onnx.OnnxExporterError("no translation of batch norm")
+
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(torch.onnx, "export", unable)
+    with pytest.raises(SystemRefusedError, match=r"torch \d.* with onnxscript \d") as error:
+        Onnx().write(make_subject(net=MLP), tmp_path)
+    assert "--to pt2" in error.value.remedy
 
 
 def test_one_image_alone_is_enough_to_export_by(tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from ness_cli.errors import SystemRefusedError
 from ness_cli.export.formats.base import ExportFormat
 from ness_cli.export.probability_network import OUTPUTS, traced
 from ness_cli.export.subject import Subject
@@ -23,18 +25,29 @@ class Onnx(ExportFormat):
     imports = ""
 
     def write(self, subject: Subject, folder: Path) -> None:
-        """Write it; errors as in the base class."""
+        """Write it; errors as in the base class.
+
+        Raises:
+            SystemRefusedError: If torch does not know how to, as 2.6 with newer onnxscripts.
+        """
         program = traced(subject, self.name)
         # The exporter tells every step of its own, and warns of what it calls itself.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            graph = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=["images"],
-                output_names=list(OUTPUTS),
-                verbose=False,
-            )
+            try:
+                graph = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    input_names=["images"],
+                    output_names=list(OUTPUTS),
+                    verbose=False,
+                )
+            except torch.onnx.OnnxExporterError as error:
+                raise SystemRefusedError(
+                    f"--to onnx: torch {version('torch')} cannot write the network with onnxscript"
+                    f" {version('onnxscript')}",
+                    "install newer ones of both, or take --to pt2",
+                ) from error
             assert graph is not None
             graph.save(folder / GRAPH)
 
