@@ -265,7 +265,7 @@ def show_table(
         save: Where to write it, with pictures; into the folder itself, without, if ``None``.
     """
     chosen, console = report_format(format_name), workplace.console
-    if StudyFolder(path).record.is_file():
+    if os.path.lexists(StudyFolder(path).record):
         plan = remembered_plan(path)[0]
         plan = replace(plan, rows=wanted.rows or plan.rows)
         found = study_report(plan, wanted.seeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +83,24 @@ class StudyFolder:
         """Return the study as it was asked for, with what was typed beside its file."""
         return self.path / "study.yaml"
 
+    def is_one(self) -> bool:
+        """Return whether a study was run here; its record may be gone, or something else."""
+        return os.path.lexists(self.record) or self.settings.exists()
+
+    def way_to_write(self) -> str:
+        """Return what writes both files again, for error messages."""
+        command = "tune" if (self.path / JOURNAL).exists() else "study run"
+        return f"ness {command} FILE --out {shlex.quote(str(self.path))} writes it anew"
+
+    def refuse_what_is_no_file(self) -> None:
+        """Refuse folders and pipes in the place of both files.
+
+        Raises:
+            InputError: Naming what is there.
+        """
+        for path in (self.record, self.settings):
+            require_file(path, self.way_to_write())
+
     def remember(self, study: StudyFile, rows: Sequence[str] = (), **how: str) -> None:
         """Write down what was asked for, so that the folder is enough to go on from.
 
@@ -90,6 +109,7 @@ class StudyFolder:
             rows: The rows that were asked for, beside those of before; all if empty.
             how: How it is run: the engine by name, the device.
         """
+        self.refuse_what_is_no_file()
         values = study.settings.model_dump(mode="json", exclude_unset=True)
         text = yaml_files.dump({**values, "base": study.base})
         write_bytes(self.settings, text.encode())
@@ -116,8 +136,8 @@ class StudyFolder:
             InputError: If the folder is not that of a study.
             DamagedError: If a file does not read back.
         """
-        command = "tune" if (self.path / JOURNAL).exists() else "study run"
-        remedy = f"ness {command} FILE --out {shlex.quote(str(self.path))} writes it anew"
+        self.refuse_what_is_no_file()
+        remedy = self.way_to_write()
         how = read_json(self.record, remedy=remedy, schema=_SCHEMA, shape=STUDY)
         if how["engine"] not in registry.names(ENGINES):
             raise DamagedError(
@@ -230,6 +250,8 @@ def study_folder(path: Path) -> StudyFolder:
         InputError: If it is none.
     """
     folder = StudyFolder(path)
-    if not folder.record.is_file():
+    if folder.is_one() and not folder.record.exists():
+        raise InputError(f"{folder.record} is missing", folder.way_to_write())
+    if not folder.is_one():
         raise InputError(f"{path} is not the folder of a study", "see: ness study ls")
     return folder

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ness_cli.errors import DamagedError, InputError, SystemRefusedError
+from ness_cli.file_kinds import require_file
 from ness_cli.settings.study import RangeSettings, SearchSettings
 from ness_cli.settings.study_names import short
 from ness_cli.settings.yaml_files import typed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "search.journal"
 _NAME = "search"
+_AGAIN = "type the command again: what its runs have learned is not trained again"
 _SEEDS_APART = 100_003  # of two searches, so that they share no draws
 _DIGITS = 4
 _WHY, _SETTINGS, _MEANT = "why", "settings", "meant"
@@ -80,6 +82,7 @@ class Search:
 
     def __init__(self, folder: Path, settings: SearchSettings) -> None:
         self._settings = settings
+        require_file(folder / JOURNAL, _AGAIN)
         _cut_unfinished_line(folder / JOURNAL)
         self._optuna = _import_optuna()
         with _reading(folder / JOURNAL):
@@ -166,6 +169,7 @@ def results_in(folder: Path) -> list[TrialResult]:
         SystemRefusedError: If Optuna is not installed.
         DamagedError: If the journal does not read back.
     """
+    require_file(folder / JOURNAL, _AGAIN)
     if not (folder / JOURNAL).exists():
         return []
     optuna = _import_optuna()
@@ -236,7 +240,7 @@ def _reading(journal: Path) -> Iterator[None]:
             yield
         except _UNREADABLE as error:
             raise DamagedError(
-                f"{journal} is damaged: {error!r:.100}", "restore it, or choose another --out"
+                f"{journal} is damaged: {error!r:.100}", f"put it back; or remove it, then {_AGAIN}"
             ) from error
 
 

@@ -86,9 +86,10 @@ class Trials:
         """Yield every file of the scene with every damage of it."""
         here = self.world.here
         key = json.loads((here / "run" / "run.json").read_text())["stream_key"]
+        files = tuple(each.replace("KEY", key[:FOLDER_LENGTH]) for each in self.scene.files)
         for name in self.whole:
             path = here / name
-            if name.startswith(self.scene.files.replace("KEY", key[:FOLDER_LENGTH])):
+            if name.startswith(files):
                 for damage in damages(path, twins(self.scene, path, here), rng):
                     yield name, damage
 
@@ -101,9 +102,9 @@ class Trials:
         self._damage(path, damage)
         if path.is_file() and path.read_bytes() == self.original:
             return
-        seen = [self._look(("status", self._run), path), self._look(("verify", self._run), path)]
-        if seen[1] == 0 and self._matters(path):
-            self.problems.append("verify does not see it")
+        seen = [self._look(words, path) for words in self.scene.looks]
+        if seen[-1] == 0 and self._matters(path):
+            self.problems.append(f"{self.scene.looks[-1][0]} does not see it")
         seen += [self._use(words, path, damage) for words in self._chosen()]
         remedies = list(dict.fromkeys(self.remedies))[: self.most]
         restored = [self._follow(each, path, damage) for each in remedies]
@@ -117,10 +118,6 @@ class Trials:
             words for kind in kinds for words in self.rng.sample(kind, min(self.most, len(kind)))
         ]
 
-    @property
-    def _run(self) -> str:
-        return "{}/fork" if self.scene.name == "forked" else "{}/run"
-
     def _damage(self, path: Path, damage: Damage) -> None:
         damage.apply(path)
         self.damaged = self.world.contents()
@@ -128,8 +125,10 @@ class Trials:
     def _matters(self, path: Path) -> bool:
         """Return whether what a damaged file says may be another thing now."""
         is_record = path.suffix == ".json" and path.parent.name.startswith("task-")
-        if path.name in UNDECIDING or ".lock-" in path.name:
+        if path.name in UNDECIDING or path.suffix in (".log", ".exit") or ".lock-" in path.name:
             return False
+        if path.suffix == ".journal":
+            return self._has_other_lines(path)
         if is_record and not path.exists():
             return False  # a step without a record has not been done
         if path.parent.name.startswith("task-") and not is_record and not self._is_recorded(path):
@@ -142,6 +141,13 @@ class Trials:
             return bool(read(path.read_text()) != read(self.original.decode()))
         except (ValueError, yaml.YAMLError):
             return True
+
+    def _has_other_lines(self, path: Path) -> bool:
+        """Return whether a journal is no beginning of itself, from which a search goes on."""
+        if not path.is_file():
+            return path.is_dir() or path.exists()
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        return not self.original.startswith(whole)
 
     def _is_recorded(self, path: Path) -> bool:
         """Return whether a record names a tensor file; a checkpoint needs none."""
@@ -224,7 +230,7 @@ class Trials:
                 clear(path)
             lines = [part.strip() for part in re.findall(r"(ness [a-z][^;\n]*)", remedy)]
             for line in lines[:1]:
-                ended = self.world.typed(line)
+                ended = self.world.typed(line, self.scene.file)
                 if ended.code not in (0, *_FOUND):
                     self.problems.append(f"{line}: {ended.code}, {ended.err[-300:]}")
                     return False
@@ -238,7 +244,7 @@ class Trials:
                 path.write_bytes(self.original)
             ended = self.world.type(self.scene.end)
             if ended.code == 0:
-                ended = self.world.type(("verify", self._run))
+                ended = self.world.type(self.scene.looks[-1])
             if ended.code == 0:
                 break
             remedy = ended.err.partition("fix: ")[2].strip()

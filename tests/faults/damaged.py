@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from faults.scenes import _SEARCH as SEARCH
+from faults.scenes import _STUDY as STUDY
 from forked import Ended
 from PIL import Image
 from typer.testing import CliRunner
@@ -49,6 +52,8 @@ class Scene:
         files: What the paths of the files begin with that are damaged; ``KEY`` stands for the name
             of the folder of the run's images.
         end: The command that brings the run to its end.
+        looks: Commands that change nothing whatever they find; the last one sees all damage.
+        file: What is typed where a remedy says ``FILE``.
         before_end: Called around the last command that makes it.
     """
 
@@ -56,8 +61,10 @@ class Scene:
     made: tuple[Words, ...]
     read: tuple[Words, ...] = ()
     steps: tuple[Words, ...] = ()
-    files: str = "run/"
+    files: tuple[str, ...] = ("run/",)
     end: Words = ("run", "--out", RUN)
+    looks: tuple[Words, ...] = (("status", RUN), ("verify", RUN))
+    file: str = ""
     before_end: Callable[[], object] = field(default=lambda: contextmanager(lambda: iter([0]))())
 
 
@@ -125,6 +132,14 @@ _EXTEND = ("extend", RUN, "data.num_tasks=1")
 _NO_PICTURE = "storage.progress_picture=false"
 
 
+def _studied(out: str, *more: str) -> Words:
+    return ("study", "run", "{}/study.yaml", "--out", f"{{}}/{out}", "--jobs", "1", *more)
+
+
+_STUDY_RUN = _studied("study")
+_TUNE = ("tune", "{}/search.yaml", "--out", "{}/tuned", "--jobs", "1")
+
+
 def _of(name: str, *more: str, **other: object) -> Scene:
     return Scene(name, _made(f"method.name={name}", _NO_PICTURE, *more), **other)
 
@@ -147,7 +162,7 @@ SCENES = {
             _made(_NO_PICTURE),
             read=(("predict", RUN, "{}/images", "--csv"),),
             steps=(*_STEPS, ("run", "--out", RUN), ("prepare", "--out", RUN)),
-            files="cache/KEY",
+            files=("cache/KEY",),
         ),
         Scene(
             "within a task",
@@ -170,7 +185,8 @@ SCENES = {
             ),
             read=(("report", "{}/fork"), ("predict", "{}/fork", "{}/images", "--csv")),
             steps=(("build-subspace", "{}/fork", "--task", "1", "--force"),),
-            files="fork/",
+            files=("fork/",),
+            looks=(("status", "{}/fork"), ("verify", "{}/fork")),
             end=("run", "--out", "{}/fork"),
         ),
         Scene(
@@ -182,6 +198,25 @@ SCENES = {
             ),
             read=(("report", RUN), ("predict", RUN, "{}/images", "--csv")),
             steps=(("train-task", RUN, "--task", "3", "--force"),),
+        ),
+        Scene(
+            "study",
+            (*_made(_NO_PICTURE)[:1], _STUDY_RUN, _studied("another-study", "--seeds", "2")),
+            read=(("study", "table", "{}/study", "--save", "{}/table"),),
+            steps=(_STUDY_RUN,),
+            files=("study/study.", "study/plain/seed-1."),
+            end=_STUDY_RUN,
+            looks=(("study", "ls", "{}/study"), ("study", "status", "{}/study")),
+            file="{}/study.yaml",
+        ),
+        Scene(
+            "search",
+            (*_made(_NO_PICTURE)[:1], _TUNE),
+            steps=(_TUNE,),
+            files=("tuned/study.", "tuned/search."),
+            end=_TUNE,
+            looks=(("study", "ls", "{}/tuned"), ("study", "status", "{}/tuned")),
+            file="{}/search.yaml",
         ),
     )
 }
@@ -207,6 +242,8 @@ class World:
         for number in range(3):
             image = Image.new("L", (8, 8), 40 * number)
             image.save(self.here / "images" / f"{number}.png")
+        for name, study in (("study", STUDY), ("search", SEARCH)):
+            (self.here / f"{name}.yaml").write_text(json.dumps(study))
         for words in scene.made[:-1]:
             ended = self.type(words)
             assert ended.code == 0, ended.err
@@ -224,9 +261,11 @@ class World:
         """Type a command."""
         return ness(*(word.replace("{}", str(self.here)) for word in words))
 
-    def typed(self, line: str) -> Ended:
-        """Type a line as it was printed."""
-        return ness(*shlex.split(line)[1:])
+    def typed(self, line: str, file: str = "") -> Ended:
+        """Type a line as it was printed, with a file where it says ``FILE``."""
+        words = re.sub(r" [(].*| writes it anew.*", "", line)
+        file = file.replace("{}", str(self.here))
+        return ness(*(file if word == "FILE" else word for word in shlex.split(words)[1:]))
 
     def contents(self) -> dict[str, str]:
         """Return what every file is, but for those that every command writes."""
@@ -259,6 +298,8 @@ def twins(scene: Scene, path: Path, here: Path) -> Mapping[str, Path]:
         others["split"] = path.with_name(path.name.replace("-train", "-test"))
         folders = (folder for folder in path.parent.parent.iterdir() if folder != path.parent)
         others["stream"] = next(iter(sorted(folders))) / path.name
+    elif top in ("study", "tuned"):
+        others = {"study": here / "another-study" / name.relative_to(top)}
     else:
         rest = name.relative_to(top)
         seed = "fork-of-seed" if top == "fork" else "another-seed"

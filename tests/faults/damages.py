@@ -22,6 +22,12 @@ _JSON = {
 _CLASSES: Mapping[str, Mapping[str, bytes]] = {
     ".json": _JSON,
     ".jsonl": _JSON,
+    ".journal": {
+        "key": rb'"(\w+)":',
+        "number": rb":(-?\d+[.]?\d*)",
+        "text": rb':"([^"]+)"',
+        "punctuation": rb'([{}\[\]:,"])',
+    },
     ".yaml": {
         "key": rb"(\w+):",
         "number": rb": (\d+[.]?\d*)\n",

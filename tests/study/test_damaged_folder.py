@@ -1,0 +1,87 @@
+"""The folder of a study whose files are damaged: named, with what writes them anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from ness_cli.errors import DamagedError, InputError, NessError
+from ness_cli.settings.study_files import read_study
+from ness_cli.study.folder import StudyFolder, study_folder
+from ness_cli.study.search import JOURNAL, results_in
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: digits\nseeds: [1]\nrows: {plain: []}\n")
+    found = StudyFolder(tmp_path / "study")
+    found.remember(read_study(path), engine="local", device="cpu")
+    return found
+
+
+def _refusal(folder):
+    with pytest.raises(NessError) as found:
+        study_folder(folder.path).remembered()
+    assert found.value.exit_code in (4, 5)
+    return found.value
+
+
+def test_what_was_remembered_reads_back(folder):
+    study, how = study_folder(folder.path).remembered()
+    assert list(study.settings.combinations) == ["plain"]
+    assert (how["engine"], how["device"]) == ("local", "cpu")
+
+
+def test_any_other_byte_of_a_study_is_found_and_the_same_command_writes_it_anew(folder):
+    whole = folder.settings.read_bytes()
+    study, _ = folder.remembered()
+    for place in range(0, len(whole), 7):
+        other = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        folder.settings.write_bytes(other)
+        error = _refusal(folder)
+        assert error.what == f"{folder.settings} is damaged: it is not what was written"
+        assert error.remedy.startswith(f"ness study run FILE --out {folder.path}")
+    folder.remember(study, engine="local", device="cpu")
+    assert folder.settings.read_bytes() == whole
+    folder.record.write_bytes(folder.record.read_bytes().replace(b"cpu", b"cpv"))
+    assert "study.json is damaged" in _refusal(folder).what
+
+
+def test_a_study_of_an_earlier_version_is_read_and_settings_that_are_none_are_damaged(folder):
+    record = json.loads(folder.record.read_text())
+    folder.record.write_text(json.dumps({k: record[k] for k in ("engine", "device")}))
+    folder.remembered()
+    folder.settings.write_text("seeds: x\n")
+    assert isinstance(_refusal(folder), DamagedError)
+    folder.record.write_text(json.dumps({"engine": "../x", "device": "cpu"}))
+    assert "engine is '../x'" in _refusal(folder).what
+
+
+def test_what_is_no_file_is_neither_read_nor_replaced(folder):
+    study, _ = folder.remembered()
+    for path in (folder.record, folder.settings):
+        whole = path.read_bytes()
+        path.unlink()
+        for make, remove in ((os.mkdir, os.rmdir), (os.mkfifo, os.unlink)):
+            make(path)
+            error = _refusal(folder)
+            assert str(path) in error.what
+            assert "remove it, then" in error.remedy
+            with pytest.raises(InputError, match="in its place"):
+                folder.remember(study, engine="local", device="cpu")
+            remove(path)
+        assert f"{path} is missing" in _refusal(folder).what
+        path.write_bytes(whole)
+    shutil.rmtree(folder.path)
+    with pytest.raises(InputError, match="is not the folder of a study"):
+        study_folder(folder.path)
+
+
+def test_a_pipe_in_the_place_of_a_journal_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / JOURNAL)
+    with pytest.raises(InputError, match="is no file"):
+        results_in(tmp_path)
