@@ -145,12 +145,10 @@ class StudyFolder:
                 f" {how['engine']!r:.40}",
                 remedy,
             )
-        require_file(self.settings, remedy)
-        # Earlier versions wrote no hash.
-        if self.settings.exists() and how.get("sha256") not in (
-            None,
-            sha256_of_file(self.settings),
-        ):
+        if not self.settings.exists():
+            raise InputError(f"{self.settings} is missing", remedy)
+        written = how.get("sha256")  # earlier versions wrote none
+        if written not in (None, sha256_of_file(self.settings)):
             raise DamagedError(f"{self.settings} is damaged: it is not what was written", remedy)
         try:
             return read_study(self.settings), how
