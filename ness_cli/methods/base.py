@@ -93,7 +93,7 @@ class Method(MemoryHooks, StepHooks):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(self.model.parameters()).device
+        return self.model.device
 
     # -- before training ---------------------------------------------------------------------
 
