@@ -149,7 +149,8 @@ class StudyFolder:
             raise InputError(f"{self.settings} is missing", remedy)
         written = how.get("sha256")  # earlier versions wrote none
         if written not in (None, sha256_of_file(self.settings)):
-            raise DamagedError(f"{self.settings} is damaged: it is not what was written", remedy)
+            what = f"it is not what was written with {self.record.name}"
+            raise DamagedError(f"{self.settings} is damaged: {what}", remedy)
         try:
             return read_study(self.settings), how
         except SettingsError as error:

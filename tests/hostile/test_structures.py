@@ -195,7 +195,7 @@ def test_commands_on_runs_with_records_of_another_structure(tmp_path, monkeypatc
         ("cache", "prune", "--runs", here, "--dry-run"),
     )
     for name in (*RECORDS, "task-02/accuracy.json", "task-01/train.json"):
-        assert 5 in world.judge(f"fork/{name}", commands, 40)
+        assert 5 in world.judge(f"fork/{name}", commands, 8)
     (key,) = (
         p.name for p in (here / "cache").iterdir() if (p / "task-02-test.safetensors").exists()
     )
@@ -205,7 +205,7 @@ def test_commands_on_runs_with_records_of_another_structure(tmp_path, monkeypatc
         ("verify", run),
         ("run", "--out", run),
     )
-    world.judge(f"cache/{key}/stream.json", commands, 60)
+    world.judge(f"cache/{key}/stream.json", commands, 12)
 
 
 @pytest.mark.slow
@@ -223,5 +223,5 @@ def test_commands_on_studies_with_records_of_another_structure(tmp_path, monkeyp
     for folder, command in (("study", rows), ("tuned", search)):
         looks = [("study", how, here / folder) for how in ("status", "stop")]
         for name in ("study.json", "study.yaml"):
-            codes = world.judge(f"{folder}/{name}", [command, *looks], 50)
+            codes = world.judge(f"{folder}/{name}", [command, *looks], 12)
             assert 5 in codes

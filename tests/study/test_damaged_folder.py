@@ -43,7 +43,10 @@ def test_any_other_byte_of_a_study_is_found_and_the_same_command_writes_it_anew(
         other = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
         folder.settings.write_bytes(other)
         error = _refusal(folder)
-        assert error.what == f"{folder.settings} is damaged: it is not what was written"
+        assert (
+            error.what
+            == f"{folder.settings} is damaged: it is not what was written with study.json"
+        )
         assert error.remedy.startswith(f"ness study run FILE --out {folder.path}")
     folder.remember(study, engine="local", device="cpu")
     assert folder.settings.read_bytes() == whole
