@@ -39,6 +39,7 @@ def tune(request: Request, workplace: Session, *, trials: int | None, tested: bo
     plan, settings = _searched(request, workplace, trials)
     console, engine = workplace.console, make_engine(request.engine, plan, workplace)
     with plan.folder.lock(console.note):
+        plan.folder.refuse_what_is_no_file()  # before the journal gets a line
         search = Search(plan.folder.path, settings)
         plan.folder.remember(plan.study, engine=request.engine, device=workplace.device)
         tuning = Tuning(plan, search, settings, engine, workplace)

@@ -7,7 +7,9 @@ import os
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from ness_cli.cli.app import app
 from ness_cli.errors import DamagedError, InputError, NessError
 from ness_cli.settings.study_files import read_study
 from ness_cli.study.folder import StudyFolder, study_folder
@@ -88,3 +90,14 @@ def test_a_pipe_in_the_place_of_a_journal_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / JOURNAL)
     with pytest.raises(InputError, match="is no file"):
         results_in(tmp_path)
+
+
+def test_a_search_whose_folder_is_refused_has_no_journal_yet(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: digits\nseeds: [1]\nsearch: {space: {train.lr: [0.1]}, trials: 1}\n")
+    out = tmp_path / "tuned"
+    (out / "study.json").mkdir(parents=True)
+    found = CliRunner().invoke(app, ["tune", str(path), "--out", str(out)])
+    assert found.exit_code == 4, found.stderr
+    assert f"{out / 'study.json'} is no file" in found.stderr.replace("\n", "")
+    assert not (out / JOURNAL).exists()
