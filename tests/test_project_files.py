@@ -43,6 +43,8 @@ def test_all_files_name_the_same_pythons():
     assert f"Python {oldest} to {newest};" in (ROOT / "README.md").read_text()
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     assert workflow["jobs"]["check"]["strategy"]["matrix"]["python"] == [oldest, newest]
+    tried = (ROOT / "docs" / "reliability.md").read_text().partition("## Environments")[2]
+    assert [python for python in _pythons() if f"\n| {python}." not in tried] == []
 
 
 def test_the_sdist_has_all_that_is_in_the_tree():
