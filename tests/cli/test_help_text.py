@@ -49,3 +49,10 @@ def test_help_has_examples(words):
 def test_paragraphs_flow_and_examples_stay():
     text = "One\ntwo.\n\nThree  four\nfive.\n\n  ness run\n\n  ness status"
     assert flowing(text) == "One two.\n\nThree four five.\n\n  ness run\n\n  ness status"
+
+
+def test_commands_that_take_a_device_take_threads():
+    options = {words: inspect.signature(command).parameters for words, command in COMMANDS.items()}
+    without = [words for words, own in options.items() if "device" in own and "threads" not in own]
+    assert [words for words in without if words[0] not in ("study", "tune")] == []
+    # A study says how many threads each of its jobs has.

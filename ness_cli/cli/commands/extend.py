@@ -25,6 +25,7 @@ def extend(
         ),
     ] = False,
     device: options.Device = "auto",
+    threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -52,7 +53,9 @@ def extend(
     from ness_cli.errors import SettingsError
 
     way_on = f"ness extend {shlex.quote(str(run))}"
-    with session(json=json, quiet=quiet, way_on=way_on, device=device) as workplace:
+    with session(
+        json=json, quiet=quiet, way_on=way_on, device=device, threads=threads
+    ) as workplace:
         refuse_options(overrides or (), extend)
         if undo and (overrides or preset or dry_run):
             raise SettingsError(

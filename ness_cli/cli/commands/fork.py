@@ -22,6 +22,7 @@ def fork(
         Path | None, typer.Option("--out", help="The new run folder.", show_default=False)
     ] = None,
     device: options.Device = "auto",
+    threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -46,7 +47,9 @@ def fork(
     from ness_cli.errors import SettingsError
 
     way_on = f"ness fork {shlex.quote(str(run))}"
-    with session(json=json, quiet=quiet, way_on=way_on, device=device) as workplace:
+    with session(
+        json=json, quiet=quiet, way_on=way_on, device=device, threads=threads
+    ) as workplace:
         refuse_options(overrides or (), fork)
         if out is None:
             raise SettingsError("--out: is required", f"{way_on} --after {after} --out RUN2")
