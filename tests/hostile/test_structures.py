@@ -162,9 +162,9 @@ class _World:
                 if ended.code:
                     assert "fix: " in ended.err, said
                     assert after == before, said
+                codes.add(ended.code)
                 if after != before:
                     self.put_back()
-            codes.add(ended.code)
         self.put_back()
         return codes
 
