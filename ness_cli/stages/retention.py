@@ -10,7 +10,7 @@ from ness_cli.files import read_json, remove_file, write_record
 from ness_cli.methods.base import Method
 from ness_cli.run_state import RECORDS, RunState, StepState, command
 from ness_cli.stages.context import RunContext
-from ness_cli.stages.models import MODEL
+from ness_cli.stages.models import MODEL, is_recomposable
 
 
 def remove_older(
@@ -54,8 +54,10 @@ def older_files(
                 names.append(MODEL)
             # Of most tasks nothing is left, and no accuracies are read for it.
             if names and not state.of(task, "evaluate").is_done:
-                # Done only where all that it follows from is there, from task 1 on.
-                is_spare = follows and state.of(task, "train").is_done
+                # Done: what it follows from is of its own making. A task that closed layers kept
+                # from changing may have left none of it.
+                is_done = state.of(task, "train").is_done
+                is_spare = follows and is_done and is_recomposable(context, task)
                 names = [n for n in names if (is_spare if n == MODEL else n not in scoring)]
             if names:
                 yield task, step, names

@@ -59,6 +59,19 @@ def test_what_an_accuracy_still_needs_stays(command, tmp_path):
     good("verify", out)
 
 
+def test_a_model_that_no_update_leads_to_stays_until_it_is_scored(tmp_path):
+    out, options = tmp_path / "run", ["methods.eblora.memory=activation", "methods.eblora.energy=1"]
+    closed = ["data.limit_per_class=30", "net.hidden=[4, 10]", "net.adapt=[fc2]", *options]
+    keep = "storage.keep=latest"
+    good("prepare", "--out", out, *TINY, "method.name=eblora", *closed, keep)
+    for _ in range(3):
+        good("train-task", out)
+        good("build-subspace", out)
+    assert not (out / "task-02" / "update.safetensors").exists()
+    for _ in range(3):
+        good("evaluate", out)
+
+
 def test_a_run_with_nothing_built_has_nothing_to_prune(tmp_path):
     good("prepare", "--out", tmp_path / "run", *TINY)
     assert document("prune", tmp_path / "run")["removed"] == {}
