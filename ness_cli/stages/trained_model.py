@@ -128,6 +128,8 @@ class TrainedModel(nn.Module):
         pairs = [(name, t) for t in self.task_numbers for name in images.tasks[t - 1].classes]
         self.classes = tuple(name for name, _ in pairs)
         self.class_tasks = tuple(task_number for _, task_number in pairs)
+        for task_number in self.task_numbers:
+            self.network.head(task_number)  # among the parameters before anybody asks for them
         self.eval()
 
     @property

@@ -36,6 +36,21 @@ def test_logits_are_those_of_the_views_of_all_tasks(run):
     assert torch.equal(ness_cli.load(run, 2)(images), views[1])
 
 
+def test_the_heads_that_answer_are_parameters_from_the_start(run):
+    both, second = ness_cli.load(run), ness_cli.load(run, 2)
+    for model, heads in ((both, {"1", "2"}), (second, {"2"})):
+        names = {name for name, _ in model.named_parameters()}
+        assert {n.split(".")[2] for n in names if n.startswith("network.heads.")} == heads
+    images = prepared(run, 1).images
+    with torch.inference_mode():
+        both(images)
+    with both.view(1) as network:
+        network(both.images.normalised(images, 1)).sum().backward()
+    assert network.head(1).weight.grad is not None
+    both.load_state_dict({name: torch.ones_like(t) for name, t in both.state_dict().items()})
+    assert both.network.head(1).weight.eq(1).all()
+
+
 def test_a_prediction_has_the_softmax_of_the_logits(run):
     model = ness_cli.load(run, device="cpu")
     images = prepared(run, 1).images[:7]
