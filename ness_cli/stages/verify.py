@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -120,7 +121,7 @@ def _check_hashes(context: RunContext, step: StepState, found: Verified) -> None
 def _check_checkpoints(context: RunContext, num_tasks: int, found: Verified) -> None:
     for task in range(1, num_tasks + 1):
         path = context.run.task(task).checkpoint
-        if path.exists():
+        if os.path.lexists(path):  # a link to nothing is damage too
             tensor_files.read_with_identity(path, remedy=way_past_checkpoint(context, task))
             found.files += 1
             found.bytes += path.stat().st_size

@@ -84,6 +84,30 @@ def test_a_changed_byte_and_a_missing_file_are_named(run):
     assert "ness train-task" in result.stderr
 
 
+def test_a_checkpoint_that_is_a_link_to_nothing_is_named(run):
+    path = run / "task-03" / "checkpoint.safetensors"
+    path.symlink_to(run / "gone")
+    result = ness("verify", run)
+    assert result.exit_code == 4
+    assert f"{path} is missing" in result.stderr
+    assert "delete it and run: ness train-task" in result.stderr
+    assert path.is_symlink()
+
+
+def test_a_folder_in_the_place_of_the_history_is_refused_before_the_old_record_goes(run):
+    history, record = (run / "task-03" / name for name in ("history.jsonl", "train.json"))
+    history.unlink()
+    history.mkdir()
+    before = record.read_bytes()
+    result = ness("train-task", run, "--task", 3, "--force")
+    assert result.exit_code == 4
+    assert f"{history} is no file: a folder is in its place" in result.stderr
+    assert record.read_bytes() == before
+    history.rmdir()
+    good("train-task", run, "--task", 3, "--force")
+    assert history.is_file()
+
+
 def _rewrite(run, task, name, change):
     """Change tensors as a faulty program would that keeps its records true."""
     path = run / f"task-{task:02d}" / f"{name}.safetensors"
