@@ -139,7 +139,7 @@ class StudyFolder:
         self.refuse_what_is_no_file()
         remedy = self.way_to_write()
         how = read_json(self.record, remedy=remedy, schema=_SCHEMA, shape=STUDY)
-        if how["engine"] not in registry.names(ENGINES):
+        if how["engine"].replace("_", "-") not in registry.names(ENGINES):  # as it was typed
             raise DamagedError(
                 f"{self.record} is damaged, or of a plug-in that is not installed: engine is"
                 f" {how['engine']!r:.40}",

@@ -9,6 +9,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
+from ness_cli import registry
 from ness_cli.cli.app import app
 from ness_cli.errors import DamagedError, InputError, NessError
 from ness_cli.settings.study_files import read_study
@@ -64,6 +65,14 @@ def test_a_study_of_an_earlier_version_is_read_and_settings_that_are_none_are_da
     assert isinstance(_refusal(folder), DamagedError)
     folder.record.write_text(json.dumps({"engine": "../x", "device": "cpu"}))
     assert "engine is '../x'" in _refusal(folder).what
+
+
+def test_an_engine_of_a_plug_in_may_have_been_typed_with_either_kind_of_hyphen(folder, monkeypatch):
+    study, _ = folder.remembered()
+    monkeypatch.setattr(registry, "names", lambda _: ["local", "my-cloud"])
+    for typed in ("my-cloud", "my_cloud"):
+        folder.remember(study, engine=typed, device="cpu")
+        assert folder.remembered()[1]["engine"] == typed
 
 
 def test_what_is_no_file_is_neither_read_nor_replaced(folder):
