@@ -56,7 +56,8 @@ class RunContext:
         self.stream = TaskStream(manifest, workplace.cache, remedy=way_to_prepare(run.path))
         self.tracking = Tracking(self)
         self._state: RunState | None = None
-        self._changed: set[int] | None = None
+        self._changed: set[int] = set()
+        self._knows_changed = False  # before it is asked for the first time, others may have
 
     def state(self, *, redone: tuple[int, str] | None = None) -> RunState:
         """Return which steps are done.
@@ -82,17 +83,17 @@ class RunContext:
         """Note that the record of a step of a task was written or removed."""
         if self._state is not None:
             self._state.forget(task)
-        if self._changed is not None:
-            self._changed.add(task)
+        self._changed.add(task)
 
     def changed(self, tasks: range) -> list[int]:
         """Return those of some tasks that this process has changed a record of since it last asked.
 
         All of them the first time: before, others may have.
         """
-        known = tasks if self._changed is None else self._changed
-        self._changed = {task for task in self._changed or () if task not in tasks}
-        return sorted(task for task in known if task in tasks)
+        known = self._changed.intersection(tasks) if self._knows_changed else tasks
+        self._changed.difference_update(tasks)
+        self._knows_changed = True
+        return sorted(known)
 
     def remove_record(self, task: int, step: str) -> None:
         """Remove the record of a step that is about to be made anew, by one of all processes."""

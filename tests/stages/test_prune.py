@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from typed_commands import document, good, ness
 
+from ness_cli.cli.session import cache_dir
 from ness_cli.lease import Lease
+from ness_cli.run_dir import RunDir
+from ness_cli.stages.build_subspace import build_subspace
+from ness_cli.stages.context import RunContext
+from ness_cli.stages.train_task import train_task
+from ness_cli.workplace import Workplace
 
 TINY = [
     *("--preset", "digits", "data.num_tasks=3", "data.limit_per_class=10", "net.hidden=[12, 10]"),
@@ -70,6 +76,16 @@ def test_a_model_that_no_update_leads_to_stays_until_it_is_scored(tmp_path):
     assert not (out / "task-02" / "update.safetensors").exists()
     for _ in range(3):
         good("evaluate", out)
+
+
+def test_tasks_that_one_process_builds_and_does_not_score_leave_the_latest_only(tmp_path):
+    out = tmp_path / "run"
+    good("prepare", "--out", out, *TINY, "storage.keep=latest")
+    context = RunContext(RunDir(out), Workplace(cache_dir()))
+    for _ in range(3):
+        train_task(context)
+        build_subspace(context)
+    assert [p.parent.name for p in out.glob("*/covariance.safetensors")] == ["task-03"]
 
 
 def test_a_run_with_nothing_built_has_nothing_to_prune(tmp_path):
