@@ -85,7 +85,7 @@ def test_a_step_makes_no_heads_of_earlier_tasks_and_looks_for_no_files_of_them(
 def test_files_that_another_process_did_not_come_to_remove_are_removed(tmp_path):
     run, workplace = RunDir(tmp_path / "run"), Workplace(tmp_path / "cache", "cpu")
     run.path.mkdir()
-    prepare(run, resolve("digits", [*TINY, "storage.keep=latest"]), workplace)
+    prepare(run, resolve("digits", [*TINY, "data.num_tasks=5", "storage.keep=latest"]), workplace)
     for task in (1, 2, 3):
         context = RunContext(run, workplace)
         train_task(context, task)
@@ -95,7 +95,9 @@ def test_files_that_another_process_did_not_come_to_remove_are_removed(tmp_path)
     train_task(context, 4)
     build_subspace(context, 4)  # has looked at task 1 before
     assert run.task(1).tensors("covariance").exists()
-    build_subspace(RunContext(run, workplace), 4, force=True)
+    another = RunContext(run, workplace)
+    train_task(another, 5)
+    build_subspace(another, 5)
     assert {path.name for path in run.task(1).path.glob("*.safetensors")} == kept
 
 
