@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults.contents import comparable
+from faults.contents import comparable, without_times
 from forked import Ended, Processes
 from PIL import Image
 
@@ -232,7 +232,7 @@ class World:
         self._after(scene.name)
 
     def printed(self, scene: Scene) -> str:
-        """Return what a scene, once played, printed undisturbed."""
+        """Return what a scene, once played, printed undisturbed; no times."""
         return self._printed[scene.name]
 
     def others(self, scene: Scene, *, may_have_more: bool = False) -> list[str]:
@@ -254,7 +254,7 @@ class World:
             ended = self.type(scene)
             assert ended.code == 0, ended.err
             self._expected[name] = comparable(self.here)
-            self._printed[name] = ended.out
+            self._printed[name] = without_times(ended.out)
             if name == "run":
                 self._add_beside()
             place = self._folder / "after" / name

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from faults import __main__ as harness
 from faults.broken import WRITERS
-from faults.contents import comparable, state_of
+from faults.contents import comparable, state_of, without_times
 from faults.power import Disk, put, states
 from faults.scenes import SCENES, World
 from faults.trials import Trials
@@ -113,6 +113,20 @@ def test_how_a_command_meets_a_fault_is_judged(played, monkeypatch, what, ended,
     found = played._problem_at_once(SCENE, what, Ended(0, *ended))
     assert problem in found
     assert bool(problem) is bool(found)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("steps  loss    s\n    1  0.69  0.1", "steps  loss     s\n    1  0.69  12.0", True),
+        ("steps  loss    s\n    1  0.69  0.1", "steps  loss    s\n    1  0.68  0.1", False),
+        ("steps    s\n    1  0.1\n\nACC  9", "steps    s\n    1  0.1\n\nACC  8", False),
+        ("done in 0.1 s", "done in 3 s", True),
+        ("done 1", "done 2", False),
+    ],
+)
+def test_what_is_printed_is_compared_but_for_its_times(one, other, is_same):
+    assert (without_times(one) == without_times(other)) is is_same
 
 
 def test_exit_code_0_is_not_believed_where_files_are_others(played):

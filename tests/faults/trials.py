@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from faults.contents import broken_promises, state_of, without_chance
+from faults.contents import broken_promises, state_of, without_chance, without_times
 from faults.layer import CHANGES, FAULTS, Fault
 from faults.power import put, states
 from faults.scenes import Scene, World
@@ -86,8 +86,8 @@ class Trials:
             assert ended.code == 0, ended.err
             others = self.world.others(scene)
             assert not others, f"{scene.name} differs from time to time: {', '.join(others)}"
-            is_same = ended.out == self.world.printed(scene)
-            self._words[scene.name] = ended.out if is_same else None
+            words = without_times(ended.out)
+            self._words[scene.name] = words if words == self.world.printed(scene) else None
             self._calls[scene.name] = [(kind, path) for kind, path in json.loads(trace.read_text())]
             unseen = list(self._unseen(scene, before))
             assert not unseen, f"{scene.name} writes past the layer: {', '.join(unseen)}"
@@ -200,7 +200,7 @@ class Trials:
         if ended.code == 0 and (others := self.world.others(scene)):
             return f"exit code 0, and these are not what they should be: {', '.join(others)}"
         words = self._words[scene.name]
-        if ended.code == 0 and words is not None and ended.out != words:
+        if ended.code == 0 and words is not None and without_times(ended.out) != words:
             return f"exit code 0, and it printed something else: {ended.out.strip()[-300:]}"
         return ""
 
