@@ -60,6 +60,53 @@ def test_every_published_column_has_a_parity_preset_and_a_recommended_twin(name)
     assert (published.not_comparable is not None) == name.startswith("five")
 
 
+# What other methods' rows were run with: epochs, lr, factor, patience, lr_min, batch of evaluation,
+# share and seed of validation images.
+CIFAR = (2, 6, 1e-5, 64, 0.05, "run")
+FIVE, MINI = (3, 5, 1e-3, 64, 0.05, 1), (3, 5, 1e-3, 64, 0.02, "run")
+RIVALS = {
+    "cifar100-alexnet-gpm": (200, 0.01, *CIFAR),
+    "cifar100-alexnet-sgp": (200, 0.05, 2, 6, 5e-5, 64, 0.05, 0),
+    "cifar100-alexnet-trgp": (200, 0.01, *CIFAR),
+    "cifar100-alexnet-dfgp": (200, 0.01, *CIFAR),
+    "cifar100-alexnet-code-cl": (200, 0.01, 2, 7, 1e-5, 512, 0.05, "run"),
+    "cifar100-alexnet-owm": (200, 0.01, *CIFAR),
+    "cifar100-alexnet-ewc": (200, 0.05, *CIFAR),
+    "cifar100-alexnet-hat": (200, 0.05, *CIFAR),
+    "cifar100-alexnet-agem": (200, 0.05, *CIFAR),
+    "five-resnet18-gpm": (100, 0.1, *FIVE),
+    "five-resnet18-sgp": (200, 0.1, *FIVE),
+    "five-resnet18-trgp": (200, 0.1, *FIVE),
+    "five-resnet18-dfgp": (100, 0.1, *FIVE),
+    "five-resnet18-code-cl": (100, 0.1, 3, 6, 1e-3, 512, 0.05, 1),
+    "five-resnet18-ewc": (100, 0.03, *FIVE),
+    "five-resnet18-hat": (100, 0.1, *FIVE),
+    "five-resnet18-agem": (100, 0.1, *FIVE),
+    "mini-resnet18-gpm": (100, 0.1, *MINI),
+    "mini-resnet18-sgp": (100, 0.1, *MINI),
+    "mini-resnet18-trgp": (200, 0.1, *MINI),
+    "mini-resnet18-dfgp": (100, 0.1, *MINI),
+    "mini-resnet18-code-cl": (100, 0.1, 2, 7, 1e-5, 512, 0.05, "run"),
+    "mini-resnet18-ewc": (100, 0.03, *MINI),
+    "mini-resnet18-hat": (100, 0.03, *MINI),
+    "mini-resnet18-agem": (100, 0.1, *MINI),
+}
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_presets_of_other_methods_have_the_settings_of_the_runs_they_are_compared_with(name):
+    resolved = resolve(name)
+    settings, train = resolved.settings, resolved.settings.train
+    found = (train.epochs, train.lr, train.lr_factor, train.patience, train.lr_min)
+    found += (settings.evaluate.batch_size, settings.data.valid_fraction, settings.data.split_seed)
+    assert found == RIVALS[name]
+    assert (train.schedule, train.weights, train.batch_size) == ("plateau", "best", 64)
+    assert (train.optimizer, train.momentum, train.weight_decay) == ("sgd", 0.0, 0.0)
+    assert settings.norm.statistics == "batch"
+    # Every seed has other classes in its tasks: figures scatter.
+    assert resolved.about.acc_tolerance == (3.0 if name.startswith("mini") else 1.0)
+
+
 def _head(name: str) -> str:
     """Return the comment that a preset opens with, as running text."""
     lines = presets.path_of(name).read_text().splitlines()
