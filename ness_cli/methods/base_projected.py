@@ -160,7 +160,7 @@ class ProjectedMethod(Method, ABC):
     def parameter_groups(self, task: Task) -> list[ParameterGroup]:
         """Return the confined weights and the rest.
 
-        Decay is the optimiser's, toward zero; ``edit_gradients`` moves its goal to W_prev.
+        Decay is the optimiser's, toward zero; ``decay`` moves its goal to W_prev.
         """
         confined = [p for name in self._projectors for p in self._views[name].parameters.values()]
         return [ParameterGroup(own) for own in divided(self.trainable(), confined)]
@@ -177,20 +177,41 @@ class ProjectedMethod(Method, ABC):
 
     @torch.no_grad()
     def edit_gradients(self, step: TrainStep) -> None:
-        """Replace G by G P - lambda W_prev in every confined layer; the optimiser adds lambda W."""
-        views = self._views
-        names = [name for name in self._projectors if views[name].weight.grad is not None]
-        gradients = {name: views[name].gradient() for name in names}
+        """Replace G by G P in every confined layer."""
+        gradients = self._confined_gradients()
         project_all_(
             (self._projectors[name], gradient)
             for name, gradient in gradients.items()
             if not self._is_projected(name)
         )
-        if self.train.weight_decay and names:
-            anchors = [self._anchors[name] for name in names]
+        for name, gradient in gradients.items():
+            self._views[name].set_gradient(gradient)
+
+    def apply(self, step: TrainStep, optimizer: torch.optim.Optimizer) -> None:
+        """Make the step, with decay toward W_prev."""
+        self.decay()
+        super().apply(step, optimizer)
+
+    @torch.no_grad()
+    def decay(self) -> None:
+        """Take lambda W_prev off the gradients of confined layers; the optimiser adds lambda W.
+
+        After norms are clipped: of a gradient scaled down with it a part of W_prev would be left,
+        which lies in no subspace.
+        """
+        if not self.train.weight_decay:
+            return
+        gradients = self._confined_gradients()
+        if gradients:
+            anchors = [self._anchors[name] for name in gradients]
             torch._foreach_add_([*gradients.values()], anchors, alpha=-self.train.weight_decay)
         for name, gradient in gradients.items():
-            views[name].set_gradient(gradient)
+            self._views[name].set_gradient(gradient)
+
+    def _confined_gradients(self) -> Tensors:
+        """Return the gradients ``[out, d]`` of the confined layers that have one."""
+        views = {name: self._views[name] for name in self._projectors}
+        return {name: v.gradient() for name, v in views.items() if v.weight.grad is not None}
 
     def _per_layer(
         self, value: float | tuple[float, ...] | tuple[int, ...], option: str, num_layers: int

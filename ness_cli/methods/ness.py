@@ -194,9 +194,9 @@ class Ness(MixingMethod, LimitedMethod):
         return 1 / max(1.0, spectral_norm(matrix @ directions) ** 2)
 
     @torch.no_grad()
-    def edit_gradients(self, step: TrainStep) -> None:
-        """Project the gradients; with an anchor, decay along protected directions only."""
-        super().edit_gradients(step)
+    def decay(self) -> None:
+        """Decay toward W_prev; with an anchor, along protected directions besides."""
+        super().decay()
         if not self.options.anchor:
             return
         for name, projector in self._projectors.items():

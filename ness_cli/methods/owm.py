@@ -126,11 +126,19 @@ class Owm(ProjectedMethod):
             close_(p, in_float64(layer.rows(mean, every=self.options.window_step)), alphas[name])
             if layer.weight.grad is None:
                 continue
-            gradient, matrix = layer.gradient(), layer.matrix()
-            # The optimiser adds decay times the weights.
-            total = gradient + decay * matrix if decay else gradient
-            projected = total @ p.to(gradient)
-            layer.set_gradient(projected - decay * matrix if decay else projected)
+            gradient = layer.gradient()
+            total = gradient + decay * layer.matrix() if decay else gradient
+            layer.set_gradient(total @ p.to(gradient))
+
+    @torch.no_grad()
+    def decay(self) -> None:
+        """Take lambda W, which has been projected, off again; the optimiser adds it as it is."""
+        if not self.train.weight_decay:
+            return
+        for layer in self._views.values():
+            if layer.weight.grad is not None:
+                change = layer.gradient() - self.train.weight_decay * layer.matrix()
+                layer.set_gradient(change)
 
     def _alphas(self, fraction: float) -> dict[str, float]:
         """Return alpha of every layer when a fraction of the task's steps are done."""

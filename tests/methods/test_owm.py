@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from factory import (
@@ -38,10 +40,11 @@ def _published(p, rows, alpha):
     return p
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_its_steps_are_those_of_the_authors_procedure_in_float64(weight_decay):
-    """Mean input, rank-1 update, G P with the new P; decay projected; task 1 is not special."""
-    method = _method(train={"weight_decay": weight_decay}, alpha=[0.5, 2.0], alpha_decay=[1.0, 0.0])
+@pytest.mark.parametrize(("weight_decay", "clip_norm"), [(0.0, None), (0.1, None), (0.1, 0.2)])
+def test_its_steps_are_those_of_the_authors_procedure_in_float64(weight_decay, clip_norm):
+    """Mean input, rank-1 update, G P with the new P, clipped; decay projected; so is task 1."""
+    train = {"weight_decay": weight_decay, "clip_norm": clip_norm}
+    method = _method(train=train, alpha=[0.5, 2.0], alpha_decay=[1.0, 0.0])
     model, ps = method.model, [torch.eye(d, dtype=torch.float64) for d in (16, 12)]
     for number in (1, 2):
         if number > 1:
@@ -61,9 +64,13 @@ def test_its_steps_are_those_of_the_authors_procedure_in_float64(weight_decay):
             with torch.no_grad():
                 for i, (inputs, alpha) in enumerate(((x, 0.5 * 10 ** (-step / 4)), (hidden, 2.0))):
                     ps[i] = _published(ps[i], inputs.mean(dim=0, keepdim=True), alpha)
-                for weight, gradient, p in zip(weights, gradients, (*ps, None), strict=True):
-                    total = gradient + weight_decay * weight
-                    weight -= 0.05 * (total if p is None else total @ p)
+                pairs = zip(gradients[:2], weights[:2], ps, strict=True)
+                confined = [(g + weight_decay * w) @ p for g, w, p in pairs]
+                norm = torch.stack([g.norm() for g in (*confined, gradients[2])]).norm()
+                scale = min(1.0, (clip_norm or math.inf) / norm)
+                head -= 0.05 * (scale * gradients[2] + weight_decay * head)
+                for weight, change in zip((first, second), confined, strict=True):
+                    weight -= 0.05 * scale * change
         method.begin_task(task)
         for _ in make_steps(method, task, 4):
             pass

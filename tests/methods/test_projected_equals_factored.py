@@ -86,6 +86,18 @@ def test_both_forms_follow_one_trajectory_in_float64(rho, momentum, weight_decay
     assert moved > 1e-4
 
 
+def test_both_forms_follow_one_trajectory_where_norms_are_clipped():
+    """Decay toward W_prev is no part of what is clipped: a fraction of W_prev is in no subspace."""
+    settings = {"rho": None, "eps1": 0.08, "weight_decay": 0.1, "clip_norm": 0.1}
+    projected, _ = _trajectory("projected", torch.float64, **settings)
+    factored, _ = _trajectory("factored", torch.float64, **settings)
+    unclipped, _ = _trajectory("factored", torch.float64, **{**settings, "clip_norm": None})
+    for mine, other in zip(projected, factored, strict=True):
+        for name in mine:
+            torch.testing.assert_close(mine[name], other[name], rtol=1e-10, atol=1e-12)
+    assert (factored[-1]["fc1"] - unclipped[-1]["fc1"]).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("rho", [None, 0.05])
 @pytest.mark.parametrize("bias", ["frozen", "augmented"])
 def test_both_forms_follow_one_trajectory_with_biases(rho, bias):
