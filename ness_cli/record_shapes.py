@@ -192,3 +192,13 @@ STEP: Shape = group(
 
 STUDY: Shape = group({"engine": TEXT, "device": TEXT}, rows=every(TEXT), file=TEXT)
 """``study.json``."""
+
+
+def _arrays(value: Any, place: str) -> str:
+    problem = by_name(every(TEXT))(value, place)
+    others = [] if problem else [key for key in value if not key.isdecimal()]
+    return problem or (f"{place} has {others[0]!r:.40}" if others else "")
+
+
+SLURM: Shape = group({"arrays": _arrays}, next=every(TEXT))
+"""``.slurm.json``."""

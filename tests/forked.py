@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,6 +96,7 @@ class Processes:
         moment: Moment | None = None,
         before: tuple[str, str, dict] | None = None,
         is_heard: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> Ended:
         """Run ``ness`` with these arguments in one process.
 
@@ -105,8 +106,10 @@ class Processes:
             before: Module and function to call first, and its arguments; what it returns is called
                 with nothing when the command has ended by itself.
             is_heard: False where the pipe that it writes to has no reader.
+            environment: Variables that it has besides.
         """
         more = {"moment": moment and asdict(moment), "before": before, "is_heard": is_heard}
+        more["environment"] = dict(environment or {})
         (ended,) = self._ask(arguments, **more)
         return ended
 
@@ -196,7 +199,9 @@ def _run(request: dict, environment: dict[str, str], output: Path) -> int:
             os.dup2(writer, number)
     signal.alarm(_SECONDS)
     os.chdir(request["cwd"])
-    os.environ.update(environment, NESS_CACHE=request["cache"])
+    own = request.get("environment", {})
+    os.environ.update(environment, **own, NESS_CACHE=request["cache"])
+    tempfile.tempdir = None  # looked up anew, as a new process does
     sys.argv = ["ness", *request["arguments"]]
     if "program" in request:
         exec(request["program"], {"__name__": "__main__"})

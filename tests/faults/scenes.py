@@ -44,7 +44,7 @@ LIBRARIES = {
 IMPORTS = (
     *(f"ness_cli.cli.{name}" for name in ("extend_run", "fork_run", "predict_images")),
     *(f"ness_cli.cli.{name}" for name in ("prepare_targets", "run_study", "jobs", "gates")),
-    *("ness_cli.cli.reproduce_preset", "ness_cli.stages.doctor"),
+    *("ness_cli.cli.reproduce_preset", "ness_cli.stages.doctor", "ness_cli.stages.self_test"),
     *(f"ness_cli.stages.{name}" for name in ("export", "inspect", "predict", "prune", "report")),
     *(f"ness_cli.stages.{name}" for name in ("run", "verify", "prepared_data")),
     *(
@@ -52,6 +52,7 @@ IMPORTS = (
         "ness_cli.export.formats.peft",
         "ness_cli.trackers.jsonl",
         "ness_cli.study.engines.local",
+        "ness_cli.study.engines.slurm",
     ),
     *("faults.layer", "faults.power", "faults.broken", "faults.warm", "faults.children"),
     *(f"ness_cli.results.formats.{name}" for name in ("csv", "json", "latex", "markdown", "text")),
@@ -70,7 +71,8 @@ class Scene:
         brings: Folders that processes of its own write into; a power loss leaves them as they are.
         codes: Exit codes that it may have besides after a fault.
         is_inside: Whether it is typed in that folder, as it writes where it is typed.
-        leaves: How names begin of what it may leave there when it is killed; empty for nothing.
+        leaves: How names begin of what it may leave when it is killed.
+        environment: Variables that it has besides, with ``{}`` as in the command.
     """
 
     name: str
@@ -80,7 +82,8 @@ class Scene:
     brings: tuple[str, ...] = ()
     codes: tuple[int, ...] = ()
     is_inside: bool = False
-    leaves: str = ""
+    leaves: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def _num_tasks(folder: Path) -> int:
@@ -98,6 +101,16 @@ STUDY = ("--out", "{}/study", "--jobs", "2")
 STUDIED = ("{}/study/plain", "{}/study/looser", "{}/cache")
 TUNE = ("--out", "{}/tuned", "--jobs", "1")
 TUNED = ("{}/tuned/lr=0.02", "{}/tuned/lr=0.1", "{}/cache")
+# Every row is an array of its own, queued by commands that stand in for Slurm's.
+QUEUE = (
+    *("study", "run", "{}/study.yaml", "--out", "{}/queued", "--on", "slurm", "--device", "cpu"),
+    "engines.slurm.array_size=1",
+)
+QUEUED = ("{}/cluster",)
+CLUSTER = (
+    ("PATH", f"{Path(__file__).parent / 'slurm'}:{os.environ['PATH']}"),
+    ("CLUSTER", "{}/cluster"),
+)
 SCENES = {
     scene.name: scene
     for scene in (
@@ -174,13 +187,42 @@ SCENES = {
         ),
         Scene("study status", ("study", "status", "{}/study"), "study run"),
         Scene("study table", ("study", "table", "{}/study", "--save", "{}/table"), "study run"),
+        Scene("slurm: study run", QUEUE, "run", brings=QUEUED, environment=CLUSTER),
+        Scene(
+            "slurm: study run again",
+            QUEUE,
+            "slurm: study run",
+            brings=QUEUED,
+            environment=CLUSTER,
+        ),
+        Scene(
+            "slurm: study status",
+            ("study", "status", "{}/queued"),
+            "slurm: study run",
+            environment=CLUSTER,
+        ),
+        Scene(
+            "slurm: study stop",
+            ("study", "stop", "{}/queued"),
+            "slurm: study run",
+            brings=QUEUED,
+            environment=CLUSTER,
+        ),
         Scene("reproduce", ("reproduce", "{}/published.yaml", "--out", "{}/again", *SMALL), "run"),
         Scene(
             "doctor",
             ("doctor", "--no-self-test"),
             "run",
             is_inside=True,
-            leaves=".ness-doctor-",
+            leaves=(".ness-doctor-",),
+        ),
+        Scene(
+            "doctor with self-test",
+            ("doctor", "--device", "cpu", "--threads", "1"),
+            "run",
+            is_inside=True,
+            leaves=(".ness-doctor-", "tmp/ness-doctor-"),
+            environment=(("TMPDIR", "{}/tmp"),),
         ),
         Scene("tune", ("tune", "{}/search.yaml", *TUNE), "run", brings=TUNED),
     )
@@ -209,7 +251,8 @@ class World:
         before = Path.cwd()
         os.chdir(self.here if scene.is_inside else before)
         try:
-            return self._processes.ness(*self.placed(scene.command), **how)
+            environment = {name: self.placed((own,))[0] for name, own in scene.environment}
+            return self._processes.ness(*self.placed(scene.command), environment=environment, **how)
         finally:
             os.chdir(before)
 
@@ -245,7 +288,7 @@ class World:
         expected, found = self._expected[scene.name], comparable(self.here)
         names = expected.keys() if may_have_more else expected.keys() | found
         others = sorted(name for name in names if expected.get(name) != found.get(name))
-        return [name for name in others if not (scene.leaves and name.startswith(scene.leaves))]
+        return [name for name in others if not name.startswith(scene.leaves)]
 
     def _after(self, name: str) -> Path:
         if name not in self._before:
@@ -263,7 +306,9 @@ class World:
         return self._before[name]
 
     def _add_beside(self) -> None:
-        """Add images to predict, a run whose images are others, a preset, a study and a search."""
+        """Add images, a run whose images are others, a preset, a study, a search, and folders."""
+        for name in ("tmp", "cluster"):
+            (self.here / name).mkdir()
         (self.here / "images").mkdir()
         for number in range(3):
             image = Image.new("L", (8, 8), 40 * number)

@@ -230,7 +230,7 @@ class Trials:
             return f"other content: {', '.join(others)}"
         left = [] if scene.name in _READERS else sorted(map(str, here.rglob(".*.tmp")))
         left = [name for name in left if ".exit." not in name]  # of a job, a few bytes
-        left = [name for name in left if not scene.leaves or scene.leaves not in name]
+        left = [name for name in left if not any(own in name for own in scene.leaves)]
         return f"left behind: {', '.join(left)}" if left else ""
 
     def _where(self, number: int, call: Call) -> str:

@@ -8,12 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ness_cli.errors import SystemRefusedError
-from ness_cli.files import make_folder, read_json, write_bytes, write_json
+from ness_cli.files import make_folder, write_bytes
 from ness_cli.settings.engines.slurm import Options
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Engine, Job
+from ness_cli.study.slurm_record import Queued, SlurmRecord
 from ness_cli.words import counted
 
 _POLL_SECONDS = 5.0
@@ -44,9 +44,6 @@ fi
 exit "$code"
 """
 
-_State = tuple[str, str, str]
-"""Array, index and state of a job."""
-
 
 class Slurm(Engine):
     """Queues jobs as an array, or as several where there are more than one may have.
@@ -67,12 +64,14 @@ class Slurm(Engine):
     def run(self, jobs: Sequence[Job], watch: Callable[[], None]) -> bool:
         """Queue those that are not in the queue, and wait for all if the options say so."""
         self._stop_file.unlink(missing_ok=True)
+        self._record.settle(_queued(), self.workplace.progress)
         queued = self.status(jobs, past=False)
         new = [job for job in jobs if job.name not in queued]
         if queued:
             self.workplace.progress.note(f"in the queue already: {counted(len(queued), 'run')}")
         for part in self._arrays(new):
-            self._submit(part)
+            if not self.workplace.stop.reason:
+                self._submit(part)
         if not self.options.wait:
             return False
         is_stopping = False
@@ -90,7 +89,7 @@ class Slurm(Engine):
         if under_way:
             # The script of a job that ends with 75 looks for it.
             write_bytes(self._stop_file, b"")
-            ids = sorted(self._submitted())
+            ids = sorted(self._record.arrays(_queued()))
             for how in ("--state=PENDING", "--signal=TERM"):
                 # It fails where all have ended meanwhile, which is what is wanted.
                 subprocess.run(["scancel", how, *ids], capture_output=True, check=False)
@@ -103,9 +102,16 @@ class Slurm(Engine):
             jobs: Those that are asked for.
             past: Ask accounting for those that have left the queue.
         """
-        submitted = self._submitted()
-        if not submitted:
+        if not os.path.lexists(self._record.path):
             return {}
+        try:
+            queue = _queued()
+        except SystemRefusedError as error:
+            if not past:
+                raise
+            self.workplace.progress.note(error.what)  # the folders are shown all the same
+            return {}
+        submitted = self._record.arrays(queue)
         # What became of a run in an earlier array counts no more.
         names = {
             (array, str(index)): name
@@ -114,51 +120,43 @@ class Slurm(Engine):
         }
         latest = {name: place for place, name in names.items()}
         wanted = {latest[job.name]: job.name for job in jobs if job.name in latest}
+        ended = _accounted(submitted) if past and submitted else ()
+        states = (*ended, *((each.array, each.index, each.state) for each in queue))
         return {
             wanted[array, index]: _WORDS.get(state, state.lower())
-            for array, index, state in self._jobs(submitted, past=past)
+            for array, index, state in states
             if (array, index) in wanted
         }
-
-    def _jobs(self, submitted: Mapping[str, object], *, past: bool) -> list[_State]:
-        try:
-            return [*(_accounted(submitted) if past else ()), *_queued()]
-        except SystemRefusedError as error:
-            if not past:
-                raise
-            self.workplace.progress.note(error.what)  # the folders are shown all the same
-            return []
 
     # -- what was submitted ------------------------------------------------------------------
 
     @property
-    def _record(self) -> Path:
-        return self.folder / ".slurm.json"
+    def _record(self) -> SlurmRecord:
+        return SlurmRecord(self.folder)
 
     @property
     def _stop_file(self) -> Path:
         return self.folder.absolute() / ".slurm.stop"
-
-    def _submitted(self) -> dict[str, list[str]]:
-        """Return the names of the jobs of every array that was queued, by its id."""
-        if not self._record.exists():
-            return {}
-        found: dict[str, Any] = read_json(self._record, remedy="remove it")["arrays"]
-        return found
 
     def _arrays(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
         size = self.options.array_size
         return [jobs[start : start + size] for start in range(0, len(jobs), size)]
 
     def _submit(self, jobs: Sequence[Job]) -> None:
-        script = self.folder / ".slurm.sh"
-        write_bytes(script, self._script(jobs).encode())
+        record, names = self._record, [job.name for job in jobs]
+        write_bytes(record.script, self._script(jobs).encode())
         for job in jobs:
             make_folder(job.log.parent)
-        answer = _call("sbatch", "--parsable", str(script))
+        known = record.arrays()
+        record.write(known, names)
+        answer = _call("sbatch", "--parsable", str(record.script))
         array = answer.strip().partition(";")[0]
-        arrays = {**self._submitted(), array: [job.name for job in jobs]}
-        write_json(self._record, {"schema": "ness.slurm/1", "arrays": arrays})
+        if not array.isdecimal():
+            raise SystemRefusedError(
+                f"sbatch answered {answer.strip()!r:.80}, which begins with no number of a job",
+                "see squeue; typed again, the same command finds what was queued",
+            )
+        record.write({**known, array: names})
         self.workplace.progress.note(f"queued: {counted(len(jobs), 'run')} as the array {array}")
 
     # -- the script --------------------------------------------------------------------------
@@ -206,16 +204,16 @@ def _case(number: int, job: Job) -> str:
     return f"  {number}) log={log} exit_code={code} command=({shlex.join(job.argv)}) ;;"
 
 
-def _queued() -> Iterator[_State]:
-    """Yield array, index and state of every job of the user that is queued or runs."""
-    lines = _call("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T").splitlines()
-    for line in lines:
-        array, index, state = line.split("|")
-        yield array, index, state
+def _queued() -> list[Queued]:
+    """Return every job of the user that is queued or runs."""
+    text = _call("squeue", "--me", "--noheader", "--array", "--format=%F|%K|%T|%o")
+    # A command with line breaks, of somebody's other job, has lines of its own.
+    lines = (line for line in text.splitlines() if line.count("|") > 1)
+    return [Queued(*line.split("|", 3)) for line in lines]
 
 
-def _accounted(arrays: Mapping[str, object]) -> Iterator[_State]:
-    """Yield the same of jobs that have ended, where the cluster keeps accounts."""
+def _accounted(arrays: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    """Yield array, index and state of jobs that have ended, where the cluster keeps accounts."""
     try:
         text = _call("sacct", "-n", "-X", "-P", "--format=JobID,State", "-j", ",".join(arrays))
     except SystemRefusedError:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from ness_cli.console import Progress
-from ness_cli.errors import SystemRefusedError
+from ness_cli.errors import DamagedError, InputError, LockedError, SystemRefusedError
 from ness_cli.settings.engines.slurm import Options
+from ness_cli.stop_request import StopRequest
 from ness_cli.study.engines.base import Job
 from ness_cli.study.engines.slurm import Slurm
+from ness_cli.study.slurm_record import SlurmRecord
 from ness_cli.workplace import Workplace
 
 COMMANDS = {
@@ -186,7 +188,7 @@ def test_what_is_in_the_queue_is_not_queued_twice(tmp_path, calls):
     engine = _engine(folder)
     assert engine.status(jobs) == {}
     assert not engine.run(jobs, lambda: None)
-    assert calls() == [f"sbatch --parsable {folder / '.slurm.sh'}"]
+    assert [c for c in calls() if "squeue" not in c] == [f"sbatch --parsable {folder}/.slurm.sh"]
     assert (folder / ".slurm.sh").read_text() == engine.dry_run(jobs)
     (tmp_path / "QUEUE").write_text("99|0|RUNNING\n17|0|RUNNING\n17|2|PENDING\n")
     assert engine.status(jobs) == {"a/seed-1": "running", "a/seed-3": "queued"}
@@ -200,6 +202,118 @@ def test_what_is_in_the_queue_is_not_queued_twice(tmp_path, calls):
     submitted = len([call for call in calls() if call.startswith("sbatch")])
     engine.run(jobs, lambda: None)
     assert len([call for call in calls() if call.startswith("sbatch")]) == submitted
+
+
+def _killed_after_sbatch(engine, jobs, monkeypatch):
+    """Queue jobs, and write down nothing that ``sbatch`` answers."""
+    with monkeypatch.context() as patch:
+        called = []
+        write = SlurmRecord.write
+
+        def write_once(record, *arguments):
+            if called:
+                raise KeyboardInterrupt
+            called.append(write(record, *arguments))
+
+        patch.setattr(SlurmRecord, "write", write_once)
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(jobs, lambda: None)
+
+
+def _num_submitted(calls):
+    return len([call for call in calls() if call.startswith("sbatch")])
+
+
+def test_an_array_whose_number_was_never_written_down_is_found_in_the_queue(
+    tmp_path, calls, monkeypatch
+):
+    folder = tmp_path / "out"
+    jobs, engine = [_job(folder, name) for name in "ab"], _engine(folder)
+    _killed_after_sbatch(engine, jobs, monkeypatch)
+    (tmp_path / "link").symlink_to(folder)
+    others = "98|0|RUNNING|.slurm.sh\n99|N/A|RUNNING|(null)\nof two\nlines\n"
+    own = f"17|0|RUNNING|{tmp_path}/link/.slurm.sh\n17|1|PENDING|{folder}/.slurm.sh\n"
+    (tmp_path / "QUEUE").write_text(others + own)
+    before = (folder / ".slurm.json").read_bytes()
+    assert engine.status(jobs) == {"a": "running", "b": "queued"}
+    assert engine.stop(jobs) == 2
+    assert calls()[-1] == "scancel --signal=TERM 17"
+    assert (folder / ".slurm.json").read_bytes() == before  # the study was not held
+    engine.run([*jobs, _job(folder, "c")], lambda: None)
+    assert _num_submitted(calls) == 2
+    assert SlurmRecord(folder).arrays() == {"17": ["a", "b"], "18": ["c"]}
+
+
+def test_what_was_not_queued_or_has_left_the_queue_is_queued_anew(tmp_path, calls, monkeypatch):
+    folder = tmp_path / "out"
+    jobs, engine = [_job(folder, name) for name in "ab"], _engine(folder)
+    _killed_after_sbatch(engine, jobs, monkeypatch)
+    engine.run(jobs, lambda: None)
+    assert SlurmRecord(folder).arrays() == {"18": ["a", "b"]}
+    (tmp_path / "programs" / "sbatch").write_text("#!/bin/bash\necho Submitted.\n")
+    with pytest.raises(SystemRefusedError, match=r"answered 'Submitted\.', which begins with no"):
+        engine.run(jobs, lambda: None)
+    (tmp_path / "QUEUE").write_text(f"19|0|PENDING|{folder}/.slurm.sh\n")
+    assert engine.status(jobs) == {"a": "queued"}
+
+
+def test_nothing_is_queued_beside_jobs_of_the_study_that_no_record_knows(tmp_path, calls):
+    folder = tmp_path / "my out"
+    jobs, engine = [_job(folder, name) for name in "ab"], _engine(folder)
+    engine.run(jobs, lambda: None)
+    (folder / ".slurm.json").unlink()
+    (tmp_path / "QUEUE").write_text(f"17|0|RUNNING|{folder}/.slurm.sh\n")
+    assert engine.status(jobs) == {}
+    with pytest.raises(LockedError, match=r"that \.slurm\.json does not know: 17") as refused:
+        engine.run(jobs, lambda: None)
+    assert "scancel 17" in refused.value.remedy
+    assert _num_submitted(calls) == 1
+    assert not (folder / ".slurm.json").exists()
+
+
+def test_a_damaged_record_is_named_and_written_anew_where_nothing_is_queued(tmp_path, calls):
+    folder = tmp_path / "out"
+    jobs, engine = [_job(folder, name) for name in "ab"], _engine(folder)
+    engine.run(jobs, lambda: None)
+    record = folder / ".slurm.json"
+    whole = record.read_bytes()
+    damages = [b"", whole[:40], b"\xff\0{", b"[]", b"null", whole.replace(b'"a"', b'"c"')]
+    arrays = (None, [], {"x": []}, {"17": None}, {"17": [1]}, {"17": {}})
+    damages += [json.dumps({"arrays": each}).encode() for each in arrays]
+    damages += [b"{}", b'{"arrays": {}, "next": 1}', b'{"schema": "ness.run/1", "arrays": {}}']
+    for damage in damages:
+        record.write_bytes(damage)
+        for use in (engine.status, engine.stop):
+            with pytest.raises(DamagedError, match=r"\.slurm\.json is damaged") as refused:
+                use(jobs)
+            assert refused.value.remedy == f"ness study run FILE --out {folder} writes it anew"
+    (tmp_path / "QUEUE").write_text(f"17|0|RUNNING|{folder}/.slurm.sh\n")
+    with pytest.raises(LockedError, match="does not know: 17"):
+        engine.run(jobs, lambda: None)
+    (tmp_path / "QUEUE").write_text("")
+    engine.run(jobs, lambda: None)
+    assert list(SlurmRecord(folder).arrays().values()) == [["a", "b"]]
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(InputError, match="no file: a folder is in its place"):
+        engine.run(jobs, lambda: None)
+
+
+def test_a_stop_that_is_requested_while_arrays_are_queued_leaves_the_others_out(tmp_path, calls):
+    folder = tmp_path / "out"
+    stop = StopRequest()
+    engine = Slurm(folder, Options(array_size=1), 1, Workplace(folder, stop=stop))
+    write = SlurmRecord.write
+    jobs = [_job(folder, name) for name in "abc"]
+    with pytest.MonkeyPatch.context() as patch:
+
+        def write_and_ask(record, *arguments):
+            write(record, *arguments)
+            stop.request("SIGTERM")
+
+        patch.setattr(SlurmRecord, "write", write_and_ask)
+        engine.run(jobs, lambda: None)
+    assert SlurmRecord(folder).arrays() == {"17": ["a"]}
 
 
 def test_accounts_say_what_became_of_jobs_that_left_the_queue(tmp_path, calls):
@@ -256,7 +370,7 @@ def test_without_slurm_its_words_or_its_absence_are_named(tmp_path, calls, monke
     with pytest.raises(SystemRefusedError, match="sbatch: invalid account"):
         _engine(folder).run([_job(folder, "a")], lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemRefusedError, match="sbatch is not on this machine"):
+    with pytest.raises(SystemRefusedError, match="squeue is not on this machine"):
         _engine(folder).run([_job(folder, "a")], lambda: None)
     (folder / ".slurm.json").write_text('{"arrays": {"17": ["a"]}}')
     assert _engine(folder).status([_job(folder, "a")]) == {}
