@@ -98,7 +98,9 @@ class Dfgp(Gpm):
 
     def _draw(self, batch: Batch) -> Mixture:
         """Draw a mixture for a batch, from torch's default generator."""
-        size = -int(-len(batch) * self.options.mixed_fraction // 1)
+        # One image that normalises by itself is all zeros.
+        fewest = 1 if self.model.statistics == "none" else min(2, len(batch))
+        size = max(fewest, -int(-len(batch) * self.options.mixed_fraction // 1))
         partner = torch.randperm(len(batch))[:size].to(batch.x.device)
         proportions = symmetric_beta(self.options.alpha, size).to(batch.x)
         return Mixture(batch, partner, proportions)

@@ -147,14 +147,9 @@ class TaskNorm(nn.Module):
         alone = current_processes().size == 1 or not self.training
         if x.numel() == x.shape[1] and alone:
             # One value per channel is its own mean: what is left is the shift. torch refuses it.
-            return functional.batch_norm(
-                x,
-                x.detach().flatten().to(scale.dtype),
-                torch.zeros_like(scale),
-                scale,
-                shift,
-                eps=self.eps,
-            )
+            # The difference, not zeros: what x is does not matter, and that is its gradient.
+            zeros = torch.zeros_like(scale)
+            return functional.batch_norm(x - x, zeros, zeros, scale, shift, eps=self.eps)
         if self.training and current_processes().size > 1:
             return self._over_processes(x, scale, shift)
         return functional.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)

@@ -16,10 +16,11 @@ from ness_cli.errors import SettingsError
 PLAIN = {"momentum": 0.0, "lr": 0.05}
 
 
-def _begun(name="dfgp", tasks=1, train=None, **options):
+def _begun(name="dfgp", tasks=1, train=None, net=None, **options):
     """A method that has learned some tasks and begun one more."""
+    train = {**PLAIN, **(train or {})}
     settings = make_settings(
-        method={"name": name}, train={**PLAIN, **(train or {})}, methods={name: options}
+        method={"name": name}, train=train, net=net or {}, methods={name: options}
     )
     method = make_method(settings)
     return method, begin_after(method, tasks)
@@ -139,6 +140,17 @@ def test_one_image_is_mixed_with_itself(images):
     method.gradients(make_train_step(method, task.train, slice(0, images)))
     assert all(torch.isfinite(view.gradient()).all() for view in method.layers.values())
     assert torch.isfinite(method._mixture.proportions).all()
+
+
+@pytest.mark.parametrize(("norms", "fewest"), [(True, 2), (False, 1)])
+def test_no_image_that_is_mixed_is_normalised_by_itself(norms, fewest):
+    net = {"name": "mlp", "hidden": [12, 10], "batch_norm": norms}
+    method, task = _begun(net=net, mixed_fraction=0.1)
+    for images, mixed in ((8, fewest), (1, 1), (20, 2)):
+        step = make_train_step(method, task.train, slice(0, images))
+        method.gradients(step)
+        assert len(method._mixture.partner) == mixed
+        method.after_step(step)
 
 
 @pytest.mark.parametrize(

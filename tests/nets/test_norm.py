@@ -61,10 +61,17 @@ def test_batch_statistics_are_never_stored_ones():
     torch.testing.assert_close(norm(x), expected)
 
 
-def test_one_value_per_channel_gives_the_shift():
-    norm = _norm().train()
+@pytest.mark.parametrize("is_training", [True, False])
+def test_one_value_per_channel_gives_the_shift_whatever_it_is(is_training):
+    norm = _norm().train(is_training)
     norm.shift["shared"].data.fill_(2.0)
-    torch.testing.assert_close(norm(torch.randn(1, 4)), torch.full((1, 4), 2.0), rtol=0, atol=1e-3)
+    x, dy = torch.randn(1, 4, requires_grad=True), torch.randn(1, 4)
+    y = norm(x)
+    assert torch.equal(y, torch.full((1, 4), 2.0))
+    y.backward(dy)
+    assert not x.grad.any()
+    assert not norm.scale["shared"].grad.any()
+    torch.testing.assert_close(norm.shift["shared"].grad, dy[0])
 
 
 def test_per_task_affine_starts_from_the_task_before_and_leaves_it_alone():
