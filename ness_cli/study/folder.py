@@ -135,6 +135,7 @@ class StudyFolder:
         Raises:
             InputError: If the folder is not that of a study.
             DamagedError: If a file does not read back.
+            SystemRefusedError: If the system does not let it be read.
         """
         self.refuse_what_is_no_file()
         remedy = self.way_to_write()
@@ -155,6 +156,10 @@ class StudyFolder:
             return read_study(self.settings), how
         except SettingsError as error:
             raise DamagedError(f"{self.settings} is damaged: {error.what}", remedy) from error
+        except InputError as error:  # the system, as it is there and a file
+            raise SystemRefusedError(
+                error.what, "put it right and run the same command again"
+            ) from error
 
     def progress(self, name: str, until: int | None = None) -> RunProgress:
         """Return how far a run is, from its own records.

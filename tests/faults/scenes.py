@@ -94,6 +94,8 @@ def _is_copied(folder: Path) -> bool:
     return (folder / "mine.yaml").exists()
 
 
+OWN_FILE = (4,)
+"""The exit code of a command that cannot read a file of the user's own."""
 RUN = "{}/run"
 PICTURED = ("--preset", "digits", *_DATA, "data.num_tasks=1")
 SEEDS = (*("--preset", "digits", "--seeds", "1,2", "--jobs", "2", "--threads", "1"), *SMALL)
@@ -176,23 +178,31 @@ SCENES = {
             "presets cp",
             ("presets", "cp", "digits", "{}/mine.yaml"),
             done=_is_copied,
-            codes=(4,),  # a file of the user's own that cannot be read
+            codes=OWN_FILE,
         ),
         Scene(
             "study run",
             ("study", "run", "{}/study.yaml", *STUDY),
             "run",
             brings=STUDIED,
-            codes=(9,),  # a run that cannot be read is listed among those that failed
+            codes=(*OWN_FILE, 9),  # a run that cannot be read is listed among those that failed
         ),
         Scene("study status", ("study", "status", "{}/study"), "study run"),
         Scene("study table", ("study", "table", "{}/study", "--save", "{}/table"), "study run"),
-        Scene("slurm: study run", QUEUE, "run", brings=QUEUED, environment=CLUSTER),
+        Scene(
+            "slurm: study run",
+            QUEUE,
+            "run",
+            brings=QUEUED,
+            codes=OWN_FILE,
+            environment=CLUSTER,
+        ),
         Scene(
             "slurm: study run again",
             QUEUE,
             "slurm: study run",
             brings=QUEUED,
+            codes=OWN_FILE,
             environment=CLUSTER,
         ),
         Scene(
@@ -206,9 +216,15 @@ SCENES = {
             ("study", "stop", "{}/queued"),
             "slurm: study run",
             brings=QUEUED,
+            leaves=(".slurm.stop.",),  # removed by the next `study run`
             environment=CLUSTER,
         ),
-        Scene("reproduce", ("reproduce", "{}/published.yaml", "--out", "{}/again", *SMALL), "run"),
+        Scene(
+            "reproduce",
+            ("reproduce", "{}/published.yaml", "--out", "{}/again", *SMALL),
+            "run",
+            codes=OWN_FILE,
+        ),
         Scene(
             "doctor",
             ("doctor", "--no-self-test"),
@@ -224,7 +240,7 @@ SCENES = {
             leaves=(".ness-doctor-", "tmp/ness-doctor-"),
             environment=(("TMPDIR", "{}/tmp"),),
         ),
-        Scene("tune", ("tune", "{}/search.yaml", *TUNE), "run", brings=TUNED),
+        Scene("tune", ("tune", "{}/search.yaml", *TUNE), "run", brings=TUNED, codes=OWN_FILE),
     )
 }
 """Every scene by its name."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from ness_cli import registry
 from ness_cli.cli.app import app
-from ness_cli.errors import DamagedError, InputError, NessError
+from ness_cli.errors import DamagedError, InputError, NessError, SystemRefusedError
 from ness_cli.settings.study_files import read_study
 from ness_cli.study.folder import StudyFolder, study_folder
 from ness_cli.study.search import JOURNAL, results_in
@@ -65,6 +67,19 @@ def test_a_study_of_an_earlier_version_is_read_and_settings_that_are_none_are_da
     assert isinstance(_refusal(folder), DamagedError)
     folder.record.write_text(json.dumps({"engine": "../x", "device": "cpu"}))
     assert "engine is '../x'" in _refusal(folder).what
+
+
+def test_settings_that_the_system_lets_nobody_read_are_no_damage(folder, monkeypatch):
+    read = Path.read_bytes
+
+    def refused(path):
+        if path == folder.settings:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(SystemRefusedError, match=r"study\.yaml cannot be read: Input/output error"):
+        folder.remembered()
 
 
 def test_an_engine_of_a_plug_in_may_have_been_typed_with_either_kind_of_hyphen(folder, monkeypatch):
