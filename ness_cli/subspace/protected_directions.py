@@ -18,6 +18,9 @@ _UNUSED = 1e-12
 """Share of the energy up to which inputs do not use a direction: rounding. Such directions need no
 protection, whatever the threshold says."""
 
+_OVERLAP = 1e-4
+"""Largest product of a protected direction and one that completes them: more is not rounding."""
+
 
 def captured(gram: torch.Tensor, basis: torch.Tensor) -> float:
     """Return the share of the energy of X inside span(basis), a fraction.
@@ -114,6 +117,7 @@ def grow(memory: torch.Tensor, found: Spectrum, new: int) -> torch.Tensor:
     return torch.cat([memory, directions], dim=1).contiguous()
 
 
+@torch.no_grad()
 def completing(memory: torch.Tensor, found: Spectrum) -> torch.Tensor | None:
     """Return what completes a memory that has more than half of all directions.
 
@@ -125,7 +129,13 @@ def completing(memory: torch.Tensor, found: Spectrum) -> torch.Tensor | None:
         Orthonormal ``[d, d - k]`` float32; ``None`` where it would be no thinner.
     """
     dim, rank = memory.shape
-    return None if 2 * rank <= dim else found.between(0, dim - rank).float().contiguous()
+    if 2 * rank <= dim:
+        return None
+    rest, m = found.between(0, dim - rank), memory.double()
+    if rest.shape[1] and float((m.T @ rest).abs().max()) > _OVERLAP:
+        # Eigenvalues that are alike have no vectors of their own: asked for apart, they overlap.
+        rest = torch.linalg.qr(m, mode="complete").Q[:, rank:]
+    return rest.float().contiguous()
 
 
 @torch.no_grad()

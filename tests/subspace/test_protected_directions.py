@@ -14,7 +14,7 @@ from ness_cli.subspace.protected_directions import (
     separate,
     strongest,
 )
-from ness_cli.subspace.spectrum import spectrum
+from ness_cli.subspace.spectrum import Spectrum, spectrum
 
 
 def _authors_rule(x, memory, theta):
@@ -52,6 +52,18 @@ def _extend(gram, memory, theta, first_rank="reach"):
         both = torch.cat([memory, rest], dim=1)
         torch.testing.assert_close(both.T @ both, torch.eye(dim), rtol=1e-5, atol=1e-5)
     return memory
+
+
+def test_directions_of_equal_energy_are_completed_without_any_of_them():
+    """Where wide layers are decomposed, every call chooses vectors of equal eigenvalues anew."""
+    sigma = torch.tensor([1.0] * 8 + [2.0] * 2, dtype=torch.float64)
+    one, other = torch.eye(10, dtype=torch.float64), torch.eye(10, dtype=torch.float64)
+    other[:8, :8] = torch.linalg.qr(torch.arange(64.0).reshape(8, 8).double().cos())[0]
+    found = Spectrum(sigma, lambda start, stop: (one if start else other)[:, start:stop])
+    memory = grow(torch.zeros(10, 0), found, 6)
+    assert (memory.T.double() @ found.between(0, 4)).abs().max() > 0.1
+    both = torch.cat([memory, completing(memory, found)], dim=1)
+    torch.testing.assert_close(both.T @ both, torch.eye(10), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("theta", [0.5, 0.9, 0.97, 0.999])
