@@ -112,12 +112,23 @@ class StudyFolder:
         self.refuse_what_is_no_file()
         values = study.settings.model_dump(mode="json", exclude_unset=True)
         text = yaml_files.dump({**values, "base": study.base})
-        write_bytes(self.settings, text.encode())
         content: dict[str, Any] = {"schema": _SCHEMA, "file": str(study.path.absolute()), **how}
         content["sha256"] = sha256_of_text(text)
+        content |= self._replaced()
         if together := self._together_with(rows):
             content["rows"] = together
+        # The record first: it knows both files, whichever is there after a kill between the two.
         write_record(self.record, content)
+        write_bytes(self.settings, text.encode())
+
+    def _replaced(self) -> dict[str, str]:
+        """Return the hash of the study that is there, if it is one that was written here."""
+        try:
+            before = read_json(self.record, remedy="", shape=STUDY)
+            found = sha256_of_file(self.settings)
+        except (NessError, OSError):  # none there, or damaged: not to be believed
+            return {}
+        return {"replaces": found} if found in _hashes(before) else {}
 
     def _together_with(self, rows: Sequence[str]) -> list[str]:
         """Return rows with those that were asked for before; none where that were all."""
@@ -148,8 +159,8 @@ class StudyFolder:
             )
         if not self.settings.exists():
             raise InputError(f"{self.settings} is missing", remedy)
-        written = how.get("sha256")  # earlier versions wrote none
-        if written not in (None, sha256_of_file(self.settings)):
+        written = _hashes(how)  # earlier versions wrote none
+        if written and sha256_of_file(self.settings) not in written:
             what = f"it is not what was written with {self.record.name}"
             raise DamagedError(f"{self.settings} is damaged: {what}", remedy)
         try:
@@ -227,6 +238,11 @@ class StudyFolder:
     def holder(self) -> ProcessIdentity | None:
         """Return the process that runs the study, ``None`` if none does."""
         return Lease(self.path / ".lock").holder()
+
+
+def _hashes(record: dict[str, Any]) -> set[str]:
+    """Return the hashes that the settings of a study may have, by its record."""
+    return {record[key] for key in ("sha256", "replaces") if key in record}
 
 
 def exit_file(run: Path) -> Path:

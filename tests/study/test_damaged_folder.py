@@ -59,6 +59,27 @@ def test_any_other_byte_of_a_study_is_found_and_the_same_command_writes_it_anew(
     assert "study.json is damaged" in _refusal(folder).what
 
 
+def test_killed_while_another_study_is_remembered_the_folder_has_the_one_before(
+    folder, tmp_path, monkeypatch
+):
+    others = []
+    for name in ("second", "third"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"base: digits\nseeds: [1]\nrows: {{{name}: []}}\n")
+        others.append(read_study(path))
+    with monkeypatch.context() as patch:
+        patch.setattr("ness_cli.study.folder.write_bytes", lambda *_: None)  # killed before
+        for study in others:
+            folder.remember(study, engine="local", device="cpu")
+            assert list(folder.remembered()[0].settings.combinations) == ["plain"]
+        folder.settings.write_bytes(folder.settings.read_bytes() + b"\n")
+        assert isinstance(_refusal(folder), DamagedError)
+        folder.remember(others[0], engine="local", device="cpu")
+        assert isinstance(_refusal(folder), DamagedError)  # nor believed because it was there
+    folder.remember(others[1], engine="local", device="cpu")
+    assert list(folder.remembered()[0].settings.combinations) == ["third"]
+
+
 def test_a_study_of_an_earlier_version_is_read_and_settings_that_are_none_are_damaged(folder):
     record = json.loads(folder.record.read_text())
     folder.record.write_text(json.dumps({k: record[k] for k in ("engine", "device")}))
