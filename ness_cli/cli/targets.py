@@ -16,7 +16,7 @@ from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.settings.precedence import parse_overrides
 from ness_cli.settings.resolve import Resolved, build, resolve, resolve_again
-from ness_cli.settings.stored import read_stored, rebuilt, refuse_changed
+from ness_cli.settings.stored import read_stored, rebuilt, refuse_changed, refuse_edited
 from ness_cli.settings.values import flatten
 
 
@@ -132,6 +132,7 @@ def _resolved(
         try:
             made_by = str(record.get("versions", {}).get("ness", ""))
             stored = read_stored(run.settings, remedy=remedy, made_by=made_by)
+            refuse_changed(run.settings, build(stored), record, remedy=remedy)
         except (DamagedError, InputError) as error:
             is_gone = isinstance(error, DamagedError) or not run.settings.exists()
             if not (may_rebuild and is_gone):
@@ -139,7 +140,6 @@ def _resolved(
             found = resolve_again(rebuilt(record), record, overrides, seed)
             note = f"{error.what}; its settings are those of run.json"
             return replace(found, notes=(*found.notes, note))
-        refuse_changed(run.settings, build(stored), record)
         return resolve_again(stored, record, overrides, seed)
     return resolve(preset, overrides, seed)
 
@@ -150,7 +150,9 @@ def _without_record(path: Path, seed: int | None, overrides: Sequence[str]) -> R
     A preparation that did not come to its end may have been typed as this one: what is typed, and
     not the file, knows then where values come from.
     """
-    stored = read_stored(path, remedy="name the preset that it was made with")
+    remedy = "name the preset that it was made with"
+    stored = read_stored(path, remedy=remedy)
+    refuse_edited(path, remedy)
     about = {"origins": {key: path.name for key, _ in flatten(stored)}, "preset": path.name}
     found = resolve_again(stored, about, overrides, seed)
     with suppress(SettingsError):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import DamagedError, InputError, SettingsError, SystemRefusedError
 from ness_cli.file_kinds import require_file
+from ness_cli.hashing import sha256_of_text
 from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
 from ness_cli.settings.values import merge, nest
 from ness_cli.version import own_version
+
+_TITLE = "# Settings of this run, resolved; run.json says where each value came from.\n"
+_SEAL = "# Not to be edited; SHA-256 of what follows: "
+_SEALED = re.compile(rf"^{_SEAL}([0-9a-f]*)\n".encode(), re.MULTILINE)
 
 
 def read_stored(path: Path, *, remedy: str, made_by: str = "") -> dict[str, Any]:
@@ -49,23 +56,51 @@ def read_stored(path: Path, *, remedy: str, made_by: str = "") -> dict[str, Any]
     return values
 
 
-def refuse_changed(path: Path, settings: Settings, record: Mapping[str, Any]) -> None:
+def stored_text(settings: Settings) -> str:
+    """Return the ``settings.yaml`` of a run, with its own hash above the values."""
+    text = yaml_files.dump(settings.to_dict())
+    return f"{_TITLE}{_SEAL}{sha256_of_text(text)}\n{text}"
+
+
+def refuse_edited(path: Path, remedy: str) -> None:
+    """Refuse a ``settings.yaml`` that is not as it was written; earlier versions wrote no hash.
+
+    Raises:
+        DamagedError: If it is cut off, damaged or edited.
+    """
+    data = path.read_bytes()
+    seal = _SEALED.search(data)
+    if seal and hashlib.sha256(data[seal.end() :]).hexdigest().encode() != seal[1]:
+        raise DamagedError(
+            f"{path} is damaged or was edited by hand: it is not what was written",
+            f"{remedy}; it writes the file anew, with what is typed behind it as key=value where"
+            " that decides no tensor (checkpoint, storage); others are changed by fork and extend",
+        )
+
+
+def refuse_changed(
+    path: Path, settings: Settings, record: Mapping[str, Any], *, remedy: str
+) -> None:
     """Refuse settings that are not those that a run was prepared with.
 
     Args:
         path: Where they were read.
         settings: They.
         record: The content of ``run.json``.
+        remedy: What writes the file again, for error messages.
 
     Raises:
         InputError: Names each key.
+        DamagedError: If it is the run's own, but not as it was written.
     """
     if changed := difference(record["identity"], settings.identity()):
         raise InputError(
             f"{path} was changed after the run was prepared, or run.json is that of another run:"
             f" {'; '.join(changed)}",
-            "put the value, or run.json, back, or prepare another run with --out",
+            "put the value, or run.json, back; settings of a run are changed by fork and extend,"
+            " not in the file, or prepare another run with --out",
         )
+    refuse_edited(path, remedy)
 
 
 def rebuilt(record: Mapping[str, Any]) -> dict[str, Any]:

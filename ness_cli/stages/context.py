@@ -192,9 +192,9 @@ def read_settings(run: RunDir, record: Mapping[str, Any]) -> Settings:
         SystemRefusedError: If the system does not let them be read.
     """
     made_by = str(record.get("versions", {}).get("ness", ""))
-    stored = read_stored(run.settings, remedy=way_to_prepare(run.path), made_by=made_by)
-    settings = build(stored)
-    refuse_changed(run.settings, settings, record)
+    remedy = way_to_prepare(run.path)
+    settings = build(read_stored(run.settings, remedy=remedy, made_by=made_by))
+    refuse_changed(run.settings, settings, record, remedy=remedy)
     return settings
 
 

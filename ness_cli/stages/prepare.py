@@ -31,11 +31,11 @@ from ness_cli.run_state import (
     read_run_record,
     require_same_run,
 )
-from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import Resolved
 from ness_cli.settings.sources.base import DataSettings
+from ness_cli.settings.stored import stored_text
 from ness_cli.stages.appended_images import are_needed, prepare_appended
 from ness_cli.stages.context import run_log
 from ness_cli.stages.device import torch_device
@@ -250,8 +250,7 @@ def write_run(
     run: RunDir, settings: Settings, manifest: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
     """Write what makes a folder a run; ``run.json``, the last file, decides."""
-    header = "# Settings of this run, resolved; run.json says where each value came from.\n"
-    write_bytes(run.settings, (header + yaml_files.dump(settings.to_dict())).encode())
+    write_bytes(run.settings, stored_text(settings).encode())
     write_record(run.stream, manifest)
     write_record(run.run, record)
 

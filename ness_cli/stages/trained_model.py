@@ -251,8 +251,9 @@ def _newest(context: RunContext) -> int:
     state = context.state()
     trained = [t for t in range(1, state.num_tasks + 1) if state.of(t, "train").is_done]
     if not trained:
-        path = state.run.path
-        raise InputError(f"{path}: no task is trained yet", f"run: {command(path, 'train')}")
+        path, why = state.run.path, state.of(1, "train").why
+        what = f"the training of task 1 is stale: {why}" if why else "no task is trained yet"
+        raise InputError(f"{path}: {what}", f"run: {command(path, 'train')}")
     newest = trained[-1]
     if newest < state.num_tasks and (why := state.of(newest + 1, "train").why):
         note = f"task {newest + 1} is stale ({why}): the model is that after task {newest}"

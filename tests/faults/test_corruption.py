@@ -15,8 +15,11 @@ from faults.corruption import Trials
 from faults.damaged import SCENES, World, ness
 from tiny_runs import make_run
 
+from ness_cli.errors import NessError
 from ness_cli.files import read_json
 from ness_cli.lease import Lease
+from ness_cli.run_dir import RunDir
+from ness_cli.stages.context import read_settings
 
 
 def _flipped(at):
@@ -154,6 +157,25 @@ def test_settings_that_are_damaged_or_gone_are_written_anew_from_the_record(run)
         _good("prepare", "--out", run)
         assert read_json(run / "run.json", remedy="")["identity"] == identity
         _good("verify", run)
+
+
+def test_settings_that_are_still_some_but_not_those_written_are_found(run):
+    path, record = run / "settings.yaml", read_json(run / "run.json", remedy="")
+    whole = path.read_text().splitlines(keepends=True)
+    for num_lines in range(2, len(whole)):
+        path.write_text("".join(whole[:num_lines]))
+        with pytest.raises(NessError, match=r"settings\.yaml"):
+            read_settings(RunDir(run), record)
+    path.write_text("".join(whole).replace("progress_picture: false", "progress_picture: true"))
+    said = _is_found(path, run, "train-task", run)
+    assert "was edited by hand" in said
+    assert "changed by fork and extend" in said
+    _good("prepare", "--out", run, "checkpoint.seconds=7")
+    assert "seconds: 7" in path.read_text()
+    _good("verify", run)
+    # As versions before wrote it: without a hash.
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[2:]))
+    assert read_settings(RunDir(run), record).checkpoint.seconds == 7
 
 
 def test_a_run_without_its_record_is_not_prepared_anew_as_another_one(run):
