@@ -15,7 +15,7 @@ GPU_OUT := runs/gpu.json
 # CIFAR-100 as an image folder, zip or several zips, for `make gpu`.
 DATA :=
 
-.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-processes test-long test-packages test-environment test-hostile format lint types check bench gpu clean
+.PHONY: install demo test test-slow test-cluster test-faults test-corruption test-processes test-long test-packages test-environment test-hostile test-browser format lint types check bench gpu clean
 
 install: .venv/.installed
 
@@ -74,6 +74,10 @@ test-environment:
 # Thousands of settings and files made to harm; the default suite tries some of each.
 test-hostile: install
 	$(TEST_ENV) $(BIN)/python -m pytest -s tests/hostile
+
+# Names made to harm, in pages and pictures, opened by Chromium: apt-get install chromium.
+test-browser: install
+	NESS_TEST_BROWSER=1 $(TEST_ENV) $(BIN)/python -m pytest -s -m browser tests/browser
 
 format: install
 	$(BIN)/ruff check --fix-only --quiet .

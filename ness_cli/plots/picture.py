@@ -142,10 +142,19 @@ def inline_svg(picture: Picture, name: str, description: str) -> str:
     """
     text = render(picture, ".svg", is_transparent=True).decode()
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in ((INK, "ink"), (FAINT, "faint")):
-        text = text.replace(colour, f"var(--{variable})")
+    text = re.sub("<[^>]*>", lambda tag: _at_home(tag[0], name), text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1).strip()
+
+
+def _at_home(tag: str, name: str) -> str:
+    """Return a tag of a picture with identifiers and colours of the page; words are between tags.
+
+    Args:
+        tag: From its bracket to the other: matplotlib spells out those of words.
+        name: Begins every identifier.
+    """
+    tag = re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", tag)
+    return tag.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
 
 
 @contextmanager

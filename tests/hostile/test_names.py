@@ -227,6 +227,25 @@ def test_no_element_or_attribute_of_a_picture_is_made_by_a_name():
     assert bad == good
 
 
+def test_words_of_a_picture_that_look_like_its_own_identifiers_and_colours_stay():
+    words = 'url(#a) id="b" "#c #24292f'
+    shown = inline_svg(accuracy_matrix(words, [[90.0]], [words]), "own", "d")
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", shown)
+    assert [each for each in texts if each == words]
+    assert 'id="own-' in shown
+    assert "var(--ink)" in shown
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_title_names_a_few_presets_and_is_broken_where_it_is_too_long(tmp_path):
+    for index in range(10):
+        _make(tmp_path, f"{index}", f"{index}" * 100)
+    page = html.render(report([tmp_path]))
+    (title,) = re.findall("<title>(.*)</title>", page)
+    assert title.endswith(f"{'7' * 100} and 2 more")
+    assert re.search(r"h1 \{[^}]*overflow-wrap: anywhere", page)
+
+
 def test_reports_of_ci_services_read_back_what_was_named(tmp_path):
     verdicts = [Verdict(NAME, CLASS, False, NAME)]
     write_junit(verdicts, tmp_path / "gates.xml")

@@ -13,7 +13,7 @@ from ness_cli.results.page.experiment import experiments, links
 from ness_cli.results.page.style import STYLE
 from ness_cli.results.published import published_table
 from ness_cli.results.table import Paragraph, Table
-from ness_cli.words import counted
+from ness_cli.words import counted, few
 
 if TYPE_CHECKING:
     from ness_cli.results.report import Report
@@ -28,7 +28,7 @@ def render(report: Report) -> str:
     """Return the page."""
     names = report.experiment_names
     num_groups, num_runs = len(report.groups), len(report.runs)
-    presets = ", ".join(sorted({group.preset for group in report.groups}))
+    presets = few(sorted({group.preset for group in report.groups}))
     title = f"{counted(num_groups, 'experiment')}, {counted(num_runs, 'run')}: {presets}"
     body = [f"<h1>{elements.text(title)}</h1>", elements.paragraph(_units(report), "muted")]
     body += [elements.paragraph(line, "warning") for line in _warnings(report)]
