@@ -107,6 +107,12 @@ def test_presets_of_other_methods_have_the_settings_of_the_runs_they_are_compare
     assert resolved.about.acc_tolerance == (3.0 if name.startswith("mini") else 1.0)
 
 
+@pytest.mark.parametrize("name", [name for name in presets.names() if "-ewc" in name])
+def test_presets_of_ewc_clip_gradients_as_its_authors_do(name):
+    settings = resolve(name).settings
+    assert (settings.method.name, settings.train.clip_norm) == ("ewc", 100)
+
+
 def _head(name: str) -> str:
     """Return the comment that a preset opens with, as running text."""
     lines = presets.path_of(name).read_text().splitlines()

@@ -118,4 +118,5 @@ def refuse_non_finite(method: Method, images: Images, where: str) -> None:
         for handle in handles:
             handle.remove()
     what = f"layer {found[0]}: its output" if found else "the loss"
-    raise NumericalError(f"{what} became NaN or infinite at {where}", "lower train.lr")
+    also = ", or set train.clip_norm" if method.train.clip_norm is None else ""
+    raise NumericalError(f"{what} became NaN or infinite at {where}", f"lower train.lr{also}")

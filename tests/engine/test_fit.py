@@ -328,8 +328,10 @@ def test_training_without_validation_images_works(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_layer(tmp_path):
     settings = make_settings(train={"lr": 1e30})
-    with pytest.raises(NumericalError, match=r"layer fc\d: its output became NaN or infinite at"):
+    stopped = r"layer fc\d: its output became NaN or infinite at"
+    with pytest.raises(NumericalError, match=stopped) as refused:
         _fit(settings, tmp_path / "c")
+    assert refused.value.remedy == "lower train.lr, or set train.clip_norm"
 
 
 def test_sam_in_the_first_task_only(tmp_path):

@@ -15,7 +15,8 @@ class Options(MethodOptions):
 
     strength: float = Field(default=5000.0, ge=0, json_schema_extra=AFTER_TRAINING)
     """Factor lambda of the penalty (lambda / 2) sum F (theta - theta*)^2. It belongs to
-    ``fisher_batch``: per-image squares are many times larger."""
+    ``fisher_batch``: per-image squares are many times larger. Where lambda F times the learning
+    rate is large, steps blow up: the authors hold them with ``train.clip_norm=100``."""
     fisher_batch: int = Field(default=20, ge=1, json_schema_extra=AFTER_TRAINING)
     """Images whose mean gradient is squared, as in the authors' experiments; 1 squares the gradient
     of every image, which is the empirical Fisher information."""
