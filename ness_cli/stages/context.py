@@ -13,6 +13,7 @@ from ness_cli.data.image_budget import ImageBudget
 from ness_cli.data.task_stream import TaskStream
 from ness_cli.errors import InputError
 from ness_cli.extensions import extension_of, fingerprint_of, read_manifest, way_to_prepare
+from ness_cli.file_kinds import require_file
 from ness_cli.files import remove_file
 from ness_cli.methods.base import Method
 from ness_cli.methods.task import Task
@@ -216,11 +217,16 @@ class _LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def run_log(run: RunDir, title: str) -> Iterator[logging.Logger]:
-    """Append what a step does, and how it ends, to the run's log file."""
+    """Append what a step does, and how it ends, to the run's log file.
+
+    Raises:
+        InputError: If something else is in its place.
+    """
     logger = logging.Logger("ness")
     if not current_processes().is_main:
         yield logger
         return
+    require_file(run.log, "type the same command again")
     handler = _LogFile(run.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)

@@ -58,7 +58,8 @@ class LiveProgress(Progress):
                 yield advance_and_write
             finally:
                 if current_processes().is_main:
-                    remove_file(self._run.live)
+                    with contextlib.suppress(OSError):  # as in writing
+                        remove_file(self._run.live)
 
     def note(self, text: str) -> None:
         """Say something in passing."""

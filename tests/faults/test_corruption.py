@@ -13,6 +13,7 @@ import shutil
 import pytest
 from faults.corruption import Trials
 from faults.damaged import SCENES, World, ness
+from faults.damages import clear
 from tiny_runs import make_run
 
 from ness_cli.errors import NessError
@@ -215,6 +216,33 @@ def test_what_is_no_file_is_neither_read_nor_replaced(run, name):
         assert "in its place" in said
         assert "remove it" in said
         remove(path)
+
+
+def test_what_lies_in_the_place_of_files_that_decide_nothing_keeps_no_command_from_working(run):
+    paths = [run / name for name in ("progress.png", "report.svg", "progress.json", "events.jsonl")]
+    for put in (os.mkfifo, os.mkdir, _loop, _garbage):
+        for path in paths:
+            clear(path)
+            put(path)
+        for words in (("status",), ("report",), ("evaluate", "--task", 2, "--force")):
+            _good(words[0], run, *words[1:])
+
+
+def _loop(path):
+    path.symlink_to(path.name)
+
+
+def _garbage(path):
+    path.write_bytes(b"\xff\0{")
+
+
+def test_what_lies_in_the_place_of_the_log_is_named_and_not_waited_for(run):
+    for put in (os.mkfifo, os.mkdir, _loop):
+        clear(run / "log.txt")
+        put(run / "log.txt")
+        _is_found(run / "log.txt", run, "train-task", run, "--task", 2, "--force")
+        _good("status", run)
+        _good("report", run)
 
 
 def test_nothing_is_appended_to_a_run_with_a_damaged_record(run):
