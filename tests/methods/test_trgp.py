@@ -237,7 +237,9 @@ def test_at_most_so_many_tasks_are_scaled_and_only_in_the_layers_asked_for():
     method.end_task(task)
     keys = method.outputs("train")["scaling"]
     assert [key.split(".")[0] for key in keys] == ["fc2"]
-    assert _method(tasks=2, most_related=0)[0]._attached == {}
+    plain, _ = _method(tasks=2, most_related=0)
+    assert plain._attached == {}
+    assert (method.options.needs_task(), plain.options.needs_task()) == (True, False)
 
 
 def test_a_pattern_that_matches_no_layer_is_refused():

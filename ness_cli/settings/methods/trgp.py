@@ -32,5 +32,5 @@ class Options(gpm.Options):
         return "leading directions of every layer; of every task which it uses, and scalings"
 
     def needs_task(self) -> bool:
-        """Return ``True``: every task has scalings of its own."""
-        return True
+        """Return whether tasks scale, each with matrices of its own."""
+        return self.most_related > 0
