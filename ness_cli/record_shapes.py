@@ -202,3 +202,6 @@ def _arrays(value: Any, place: str) -> str:
 
 SLURM: Shape = group({"arrays": _arrays}, next=every(TEXT))
 """``.slurm.json``."""
+
+TESTED: Shape = group({"tested": every(group({"settings": every(TEXT)}))})
+"""``test.json`` of a search."""

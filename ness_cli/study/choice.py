@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import InputError
-from ness_cli.files import read_json, write_bytes, write_json
+from ness_cli.file_kinds import require_file
+from ness_cli.files import read_json, write_bytes, write_json, write_record
+from ness_cli.record_shapes import TESTED
 from ness_cli.results.read_run import read_run
 from ness_cli.results.summary import Spread
 from ness_cli.results.table import Table, plain_table, titled
@@ -21,6 +23,7 @@ from ness_cli.study.search import TrialResult, best_of, results_in
 from ness_cli.words import counted
 
 CHOSEN, TRIALS, TEST = "chosen.yaml", "trials.json", "test.json"
+_TESTED = "ness.tune-test/1"
 _METRICS = ("acc", "bwt")
 
 
@@ -164,8 +167,11 @@ def tested_choice(plan: StudyPlan, engine: Engine, runs: Sequence[PlannedRun]) -
 
 def _looks(plan: StudyPlan, found: Mapping[str, Any]) -> int:
     """Write down that a choice was tested; return how many choices of the search were."""
-    path = plan.folder.path / TEST
-    before = read_json(path, remedy="remove it")["tested"] if path.exists() else []
+    path, before = plan.folder.path / TEST, []
+    require_file(path, "type the same command again")
+    if path.exists():
+        remedy = "put it back; or remove it, and choices that were tested are counted anew"
+        before = read_json(path, remedy=remedy, schema=_TESTED, shape=TESTED)["tested"]
     tested = [*(each for each in before if each["settings"] != found["settings"]), dict(found)]
-    write_json(path, {"schema": "ness.tune-test/1", "tested": tested})
+    write_record(path, {"schema": _TESTED, "tested": tested})
     return len(tested)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from ness_cli import registry
 from ness_cli.cli.app import app
 from ness_cli.errors import DamagedError, InputError, NessError, SystemRefusedError
 from ness_cli.settings.study_files import read_study
+from ness_cli.study import choice
 from ness_cli.study.folder import StudyFolder, study_folder
 from ness_cli.study.search import JOURNAL, results_in
 
@@ -146,3 +148,23 @@ def test_a_search_whose_folder_is_refused_has_no_journal_yet(tmp_path):
     assert found.exit_code == 4, found.stderr
     assert f"{out / 'study.json'} is no file" in found.stderr.replace("\n", "")
     assert not (out / JOURNAL).exists()
+
+
+def test_a_damaged_list_of_tested_choices_is_named_and_not_counted_anew(tmp_path):
+    plan, path = SimpleNamespace(folder=StudyFolder(tmp_path)), tmp_path / choice.TEST
+    assert choice._looks(plan, {"settings": ["train.lr=0.1"]}) == 1
+    assert choice._looks(plan, {"settings": ["train.lr=0.2"]}) == 2
+    assert choice._looks(plan, {"settings": ["train.lr=0.1"]}) == 2
+    whole = path.read_bytes()
+    damages = [b"", whole[:50], whole.replace(b"0.2", b"0.1"), b"\xff\0{", b"[]", b"null", b"{}"]
+    damages += [b'{"tested": 3}', b'{"tested": [null]}', b'{"tested": [{"settings": 1}]}']
+    for damage in damages:
+        path.write_bytes(damage)
+        with pytest.raises(DamagedError, match=r"test\.json is damaged") as refused:
+            choice._looks(plan, {"settings": ["train.lr=0.3"]})
+        assert "put it back" in refused.value.remedy
+        assert path.read_bytes() == damage
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"test\.json is no file: a pipe"):
+        choice._looks(plan, {"settings": ["train.lr=0.3"]})
