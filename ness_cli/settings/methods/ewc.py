@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
 from ness_cli.settings.base import AFTER_SECOND_TRAINING, AFTER_TRAINING, only_with
 from ness_cli.settings.methods.base import MethodOptions
+from ness_cli.settings.sections import TrainSettings
 
 
 class Options(MethodOptions):
@@ -15,8 +17,7 @@ class Options(MethodOptions):
 
     strength: float = Field(default=5000.0, ge=0, json_schema_extra=AFTER_TRAINING)
     """Factor lambda of the penalty (lambda / 2) sum F (theta - theta*)^2. It belongs to
-    ``fisher_batch``: per-image squares are many times larger. Where lambda F times the learning
-    rate is large, steps blow up: the authors hold them with ``train.clip_norm=100``."""
+    ``fisher_batch``: per-image squares are many times larger."""
     fisher_batch: int = Field(default=20, ge=1, json_schema_extra=AFTER_TRAINING)
     """Images whose mean gradient is squared, as in the authors' experiments; 1 squares the gradient
     of every image, which is the empirical Fisher information."""
@@ -36,3 +37,10 @@ class Options(MethodOptions):
     def keeps(self) -> str:
         """Return the information and where the weights were."""
         return "a weight of every parameter"
+
+    def adjustments(self, train: TrainSettings) -> Mapping[str, Any]:
+        """Return the authors' limit on gradients where there is none.
+
+        Weights whose information times lambda and the rate is large blow up without it.
+        """
+        return {} if train.clip_norm else {"clip_norm": 100.0}
