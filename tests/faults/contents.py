@@ -20,7 +20,7 @@ _TIMES = {
     *("seconds", "train_seconds", "epoch_seconds", "finished", "created", "generated"),
     *("peak_memory_bytes", "seal"),
 }
-_SECONDS = re.compile(r"\b[0-9.]+(?= s\b)")
+_MEASURED = re.compile(r"\b[0-9.]+(?= (s|MB)\b)")  # files here have kB, processes MB
 _CHANCE = re.compile(r"[.][A-Za-z0-9_]+[.]tmp")  # of names that are not final
 
 
@@ -30,10 +30,10 @@ def without_chance(path: Path | str) -> str:
 
 
 def without_times(printed: str) -> str:
-    """Return what a command printed without seconds: those said so, and the column called ``s``."""
+    """Return what a command printed without seconds, a column called ``s`` too, and peak memory."""
     lines, has_column = [], False
     for line in printed.splitlines():
-        words = _SECONDS.sub("some", line).split()
+        words = _MEASURED.sub("some", line).split()
         has_column = bool(words) and (words[-1] == "s" or has_column)
         lines.append(words[:-1] if has_column else words)
     return "\n".join(" ".join(words) for words in lines)

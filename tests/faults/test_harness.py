@@ -122,6 +122,8 @@ def test_how_a_command_meets_a_fault_is_judged(played, monkeypatch, what, ended,
         ("steps  loss    s\n    1  0.69  0.1", "steps  loss    s\n    1  0.68  0.1", False),
         ("steps    s\n    1  0.1\n\nACC  9", "steps    s\n    1  0.1\n\nACC  8", False),
         ("done in 0.1 s", "done in 3 s", True),
+        ("40.6 kB  440.1 MB", "40.6 kB  441.0 MB", True),
+        ("40.6 kB  440.1 MB", "41.6 kB  440.1 MB", False),
         ("done 1", "done 2", False),
     ],
 )
