@@ -63,8 +63,8 @@ class Slurm(Engine):
 
     def run(self, jobs: Sequence[Job], watch: Callable[[], None]) -> bool:
         """Queue those that are not in the queue, and wait for all if the options say so."""
-        self._stop_file.unlink(missing_ok=True)
         self._record.settle(_queued(), self.workplace.progress)
+        self._stop_file.unlink(missing_ok=True)
         queued = self.status(jobs, past=False)
         new = [job for job in jobs if job.name not in queued]
         if queued:
@@ -74,14 +74,32 @@ class Slurm(Engine):
                 self._submit(part)
         if not self.options.wait:
             return False
-        is_stopping = False
-        while self.status(jobs, past=False):
-            if self.workplace.stop.reason and not is_stopping:
-                self.stop(jobs)
-                is_stopping = True
+        self._wait(jobs, watch)
+        return True
+
+    def _wait(self, jobs: Sequence[Job], watch: Callable[[], None]) -> None:
+        """Wait until none is in the queue, also of a queue that does not answer for a while.
+
+        Raises:
+            SystemRefusedError: If it does not where jobs are to be stopped.
+        """
+        is_stopping, said = False, ""
+        while True:
+            try:
+                if not self.status(jobs, past=False):
+                    return
+                said = ""
+                if self.workplace.stop.reason and not is_stopping:
+                    self.stop(jobs)
+                    is_stopping = True
+            except SystemRefusedError as error:
+                if self.workplace.stop.reason:
+                    raise
+                if error.what != said:
+                    self.workplace.progress.note(f"{error.what}; it is asked again")
+                said = error.what
             watch()
             time.sleep(_POLL_SECONDS)
-        return True
 
     def stop(self, jobs: Sequence[Job]) -> int:
         """Take jobs that wait out of the queue; those that run save and end."""
@@ -233,7 +251,8 @@ def _call(*command: str) -> str:
         SystemRefusedError: If it is not there, or fails; with its own words.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        # Commands of the user's other jobs may be in any encoding.
+        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
     except FileNotFoundError as error:
         raise SystemRefusedError(
             f"{command[0]} is not on this machine",

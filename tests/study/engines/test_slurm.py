@@ -264,8 +264,10 @@ def test_nothing_is_queued_beside_jobs_of_the_study_that_no_record_knows(tmp_pat
     (folder / ".slurm.json").unlink()
     (tmp_path / "QUEUE").write_text(f"17|0|RUNNING|{folder}/.slurm.sh\n")
     assert engine.status(jobs) == {}
+    (folder / ".slurm.stop").touch()
     with pytest.raises(LockedError, match=r"that \.slurm\.json does not know: 17") as refused:
         engine.run(jobs, lambda: None)
+    assert (folder / ".slurm.stop").exists()  # those that were told to stop, still are
     assert "scancel 17" in refused.value.remedy
     assert _num_submitted(calls) == 1
     assert not (folder / ".slurm.json").exists()
@@ -362,6 +364,44 @@ def test_waiting_ends_when_the_queue_is_empty(tmp_path, calls, monkeypatch):
     watched = []
     assert _engine(folder, wait=True).run(jobs, lambda: watched.append(1))
     assert len(looks) == len(watched) == 3
+
+
+def test_waiting_outlives_a_queue_that_does_not_answer_but_not_a_stop(tmp_path, calls, monkeypatch):
+    folder, notes, stop = tmp_path / "out", [], StopRequest()
+    progress = Progress()
+    progress.note = notes.append
+    engine = _engine(folder, wait=True)
+    engine.workplace = Workplace(folder, stop=stop, progress=progress)
+    squeue, queue = tmp_path / "programs" / "squeue", tmp_path / "QUEUE"
+    works, fails = squeue.read_text(), "#!/bin/bash\necho 'Socket timed out' >&2; exit 1\n"
+    submit = engine._submit
+
+    def submit_and_queue(jobs):
+        submit(jobs)
+        queue.write_text("17|0|RUNNING\n18|0|RUNNING\n")
+
+    def sleep(_seconds):
+        squeue.write_text(next(answers))
+        if squeue.read_text() == works:
+            queue.write_text("")
+
+    monkeypatch.setattr("ness_cli.study.engines.slurm.time.sleep", sleep)
+    monkeypatch.setattr(engine, "_submit", submit_and_queue)
+    answers = iter([fails, fails, works])
+    assert engine.run([_job(folder, "a")], lambda: None)
+    assert notes.count("squeue: Socket timed out; it is asked again") == 1
+    answers = iter([fails])
+    with pytest.raises(SystemRefusedError, match="Socket timed out"):
+        engine.run([_job(folder, "b")], lambda: stop.request("SIGTERM"))
+
+
+def test_jobs_with_names_in_another_encoding_keep_nobody_from_the_queue(tmp_path, calls):
+    folder = tmp_path / "out"
+    jobs = [_job(folder, "a")]
+    _engine(folder).run(jobs, lambda: None)
+    others = b"9|N/A|RUNNING|/home/me/caf\xe9.sh\n"
+    (tmp_path / "QUEUE").write_bytes(others + b"17|0|PENDING|.slurm.sh\n")
+    assert _engine(folder).status(jobs) == {"a": "queued"}
 
 
 def test_without_slurm_its_words_or_its_absence_are_named(tmp_path, calls, monkeypatch):
