@@ -190,7 +190,9 @@ STEP: Shape = group(
 )
 """The record of a step."""
 
-STUDY: Shape = group({"engine": TEXT, "device": TEXT}, rows=every(TEXT), file=TEXT)
+STUDY: Shape = group(
+    {"engine": TEXT, "device": TEXT}, rows=every(TEXT), file=TEXT, sha256=TEXT, replaces=TEXT
+)
 """``study.json``."""
 
 

@@ -20,7 +20,7 @@ from ness_cli.version import own_version
 
 _TITLE = "# Settings of this run, resolved; run.json says where each value came from.\n"
 _SEAL = "# Not to be edited; SHA-256 of what follows: "
-_SEALED = re.compile(rf"^{_SEAL}([0-9a-f]*)\n".encode(), re.MULTILINE)
+_SEALED = re.compile(rf"^{_SEAL}(.*)\n?".encode(), re.MULTILINE)
 
 
 def read_stored(path: Path, *, remedy: str, made_by: str = "") -> dict[str, Any]:

@@ -167,6 +167,11 @@ def test_settings_that_are_still_some_but_not_those_written_are_found(run):
         path.write_text("".join(whole[:num_lines]))
         with pytest.raises(NessError, match=r"settings\.yaml"):
             read_settings(RunDir(run), record)
+    # The hash itself, and line ends of another system.
+    for damaged in (whole[1][:-2] + "!\n", whole[1][:-9], whole[1].replace("\n", "\r\n")):
+        path.write_bytes("".join([whole[0], damaged, *whole[2:]]).encode())
+        with pytest.raises(NessError, match=r"settings\.yaml"):
+            read_settings(RunDir(run), record)
     path.write_text("".join(whole).replace("progress_picture: false", "progress_picture: true"))
     said = _is_found(path, run, "train-task", run)
     assert "was edited by hand" in said

@@ -90,6 +90,8 @@ def test_a_study_of_an_earlier_version_is_read_and_settings_that_are_none_are_da
     assert isinstance(_refusal(folder), DamagedError)
     folder.record.write_text(json.dumps({"engine": "../x", "device": "cpu"}))
     assert "engine is '../x'" in _refusal(folder).what
+    folder.record.write_text(json.dumps({"engine": "local", "device": "cpu", "replaces": []}))
+    assert "replaces is []" in _refusal(folder).what
 
 
 def test_settings_that_the_system_lets_nobody_read_are_no_damage(folder, monkeypatch):
