@@ -130,7 +130,11 @@ def dry_run(request: Request, workplace: Session) -> None:
 
 
 def show_status(path: Path, workplace: Session) -> None:
-    """Show how far every run of a study is."""
+    """Show how far every run of a study is.
+
+    Raises:
+        SystemRefusedError: After all that is known, if the system let records of a run not be read.
+    """
     plan, how = remembered_plan(path)
     engine = make_engine(how["engine"], plan, workplace)
     states = States.of(plan)
@@ -143,6 +147,9 @@ def show_status(path: Path, workplace: Session) -> None:
     if trials is None or states.runs:
         workplace.console.result(states.table())
     workplace.console.document(found)
+    for progress in states.runs.values():
+        if progress.refused is not None:
+            raise progress.refused
     if trials is not None and not states.runs:
         if trials.num_left and plan.folder.holder() is None:
             workplace.console.next(f"ness tune {_going_on(plan, how)}")

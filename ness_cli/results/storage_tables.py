@@ -15,7 +15,7 @@ def cache_table(streams: Sequence[Mapping[str, Any]], title: str) -> Table:
     table = plain_table("images of", "folder", "tasks", "images", "size", left=2)
     for each in streams:
         name = str(each["folder"]).rpartition("/")[2]
-        source = each["source"] or "(incomplete)"
+        source = each["source"] or ("(not readable)" if each["refused"] else "(incomplete)")
         counts = (str(each["tasks"]), str(each["images"]))
         table.add_row(source, name, *counts, human_bytes(each["bytes"]))
     total = sum(each["bytes"] for each in streams)

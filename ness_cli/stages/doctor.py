@@ -21,7 +21,7 @@ from ness_cli.lease import Lease
 from ness_cli.results.findings import Finding
 from ness_cli.results.number_formats import human_bytes
 from ness_cli.stages.device import torch_device
-from ness_cli.stages.prepared_data import PreparedStream, prepared_streams
+from ness_cli.stages.prepared_data import PreparedStream, prepared_streams, raise_refusal
 from ness_cli.stages.resources import available_memory
 from ness_cli.stages.step_record import device_name
 from ness_cli.vision_libraries import import_torchvision
@@ -204,7 +204,11 @@ def _cache(cache: Path) -> Iterator[Finding]:
     total = human_bytes(sum(each.bytes for each in streams))
     yield Finding.good("cache", f"{counted(len(streams), 'stream')}, {total} in {cache}")
     for each in streams:
-        problem = _stream_problem(cache, each)
+        try:
+            problem = _stream_problem(cache, each)
+        except SystemRefusedError as error:
+            yield Finding.problem("cache", error.what, error.remedy)
+            continue
         if problem:
             yield Finding.note(
                 "cache", problem, f"delete {each.folder}; a run that needs it prepares it again"
@@ -212,13 +216,18 @@ def _cache(cache: Path) -> Iterator[Finding]:
 
 
 def _stream_problem(cache: Path, stream: PreparedStream) -> str:
-    """Return what is wrong with prepared images, empty if nothing is."""
+    """Return what is wrong with prepared images, empty if nothing is.
+
+    Raises:
+        SystemRefusedError: If the system does not let them be read, which may pass.
+    """
+    raise_refusal([stream])
     if not stream.is_complete:
         return f"{stream.folder} is incomplete ({human_bytes(stream.bytes)})"
     try:
         key = read_json(stream.folder / "stream.json", remedy="")["key"]
         prepared(cache, str(key))
-    except (DamagedError, InputError, SystemRefusedError) as error:
+    except (DamagedError, InputError) as error:
         return error.what
     return ""
 

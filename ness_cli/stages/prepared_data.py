@@ -28,6 +28,7 @@ class PreparedStream:
         num_tasks: Number of tasks.
         num_images: Number of images of all splits.
         bytes: Size on the disk.
+        refused: What the system said if it did not let the description be read, which may pass.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class PreparedStream:
     num_tasks: int
     num_images: int
     bytes: int
+    refused: SystemRefusedError | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -49,7 +51,19 @@ class PreparedStream:
             "tasks": self.num_tasks,
             "images": self.num_images,
             "bytes": self.bytes,
+            "refused": self.refused and self.refused.what,
         }
+
+
+def raise_refusal(streams: Iterable[PreparedStream]) -> None:
+    """Raise what the system said of the first description that it did not let be read, if any.
+
+    Raises:
+        SystemRefusedError: If there is one.
+    """
+    for stream in streams:
+        if stream.refused is not None:
+            raise stream.refused
 
 
 def prepared_streams(cache: Path) -> list[PreparedStream]:
@@ -71,7 +85,9 @@ def _described(folder: Path) -> PreparedStream:
         return PreparedStream(folder, "", 0, 0, size)
     try:
         manifest = read_json(path, remedy="", shape=record_shapes.STREAM)
-    except (DamagedError, InputError, SystemRefusedError):
+    except SystemRefusedError as error:
+        return PreparedStream(folder, "", 0, 0, size, error)
+    except (DamagedError, InputError):
         return PreparedStream(folder, "", 0, 0, size)  # prepared anew when a run asks for it
     splits = [each for task in manifest["tasks"] for each in task["splits"].values()]
     counts = sum(each["count"] for each in splits)

@@ -114,21 +114,21 @@ class StudyFolder:
         text = yaml_files.dump({**values, "base": study.base})
         content: dict[str, Any] = {"schema": _SCHEMA, "file": str(study.path.absolute()), **how}
         content["sha256"] = sha256_of_text(text)
-        content |= self._replaced()
+        content |= self._replaced(content["sha256"])
         if together := self._together_with(rows):
             content["rows"] = together
         # The record first: it knows both files, whichever is there after a kill between the two.
         write_record(self.record, content)
         write_bytes(self.settings, text.encode())
 
-    def _replaced(self) -> dict[str, str]:
-        """Return the hash of the study that is there, if it is one that was written here."""
+    def _replaced(self, sha256: str) -> dict[str, str]:
+        """Return the hash of the study that is there, if it is another that was written here."""
         try:
             before = read_json(self.record, remedy="", shape=STUDY)
             found = sha256_of_file(self.settings)
         except (NessError, OSError):  # none there, or damaged: not to be believed
             return {}
-        return {"replaces": found} if found in _hashes(before) else {}
+        return {"replaces": found} if found in _hashes(before) - {sha256} else {}
 
     def _together_with(self, rows: Sequence[str]) -> list[str]:
         """Return rows with those that were asked for before; none where that were all."""

@@ -20,7 +20,7 @@ _TIMES = {
     *("seconds", "train_seconds", "epoch_seconds", "finished", "created", "generated"),
     *("peak_memory_bytes", "seal"),
 }
-_MEASURED = re.compile(r"\b[0-9.]+(?= (s|MB)\b)")  # files here have kB, processes MB
+_MEASURED = re.compile(r"\b[0-9.]+(?= (s|[MG]B)\b)")  # files here have kB
 _CHANCE = re.compile(r"[.][A-Za-z0-9_]+[.]tmp")  # of names that are not final
 
 
@@ -30,7 +30,10 @@ def without_chance(path: Path | str) -> str:
 
 
 def without_times(printed: str) -> str:
-    """Return what a command printed without seconds, a column called ``s`` too, and peak memory."""
+    """Return what a command printed without what it measured.
+
+    That is seconds, also in a column called ``s``, and sizes of processes and disks.
+    """
     lines, has_column = [], False
     for line in printed.splitlines():
         words = _MEASURED.sub("some", line).split()

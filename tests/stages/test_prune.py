@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from typed_commands import document, good, ness
 from ness_cli.cli.session import cache_dir
 from ness_cli.lease import Lease
 from ness_cli.run_dir import RunDir
+from ness_cli.stages import doctor
 from ness_cli.stages.build_subspace import build_subspace
 from ness_cli.stages.context import RunContext
 from ness_cli.stages.train_task import train_task
@@ -123,6 +126,31 @@ def test_the_cache_shows_what_it_holds(cache, tmp_path):
     counts = [s["count"] for t in manifest["tasks"] for s in t["splits"].values()]
     assert sum(counts) in {each["images"] for each in found["streams"]}
     assert "2 streams" in good("cache", "ls").stdout
+
+
+def test_images_whose_description_the_system_lets_nobody_read_are_not_incomplete(
+    cache, tmp_path, monkeypatch
+):
+    named = cache / _folder(tmp_path / "runs" / "b") / "stream.json"
+    shutil.rmtree(tmp_path / "runs" / "b")
+    read = Path.read_bytes
+
+    def refused(path):
+        if path == named:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        for words in (("ls",), ("prune", "--runs", tmp_path / "runs")):
+            ended = ness("cache", *words)
+            assert ended.exit_code == 8
+            assert f"{named} cannot be read: Input/output error" in ended.stderr
+            assert "incomplete" not in ended.stdout
+        problem = list(doctor._cache(cache))[1]
+        assert "cannot be read" in problem.found
+        assert "delete" not in problem.remedy
+    assert len(document("cache", "ls")["streams"]) == 2
 
 
 def test_an_empty_or_missing_cache_is_none(tmp_path, monkeypatch):

@@ -78,8 +78,10 @@ def test_killed_while_another_study_is_remembered_the_folder_has_the_one_before(
         assert isinstance(_refusal(folder), DamagedError)
         folder.remember(others[0], engine="local", device="cpu")
         assert isinstance(_refusal(folder), DamagedError)  # nor believed because it was there
-    folder.remember(others[1], engine="local", device="cpu")
-    assert list(folder.remembered()[0].settings.combinations) == ["third"]
+    for _ in range(2):
+        folder.remember(others[1], engine="local", device="cpu")
+        assert list(folder.remembered()[0].settings.combinations) == ["third"]
+    assert "replaces" not in json.loads(folder.record.read_text())  # not the study before itself
 
 
 def test_a_study_of_an_earlier_version_is_read_and_settings_that_are_none_are_damaged(folder):
@@ -105,6 +107,26 @@ def test_settings_that_the_system_lets_nobody_read_are_no_damage(folder, monkeyp
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(SystemRefusedError, match=r"study\.yaml cannot be read: Input/output error"):
         folder.remembered()
+
+
+def test_a_run_that_the_system_lets_nobody_read_ends_the_status_when_all_is_shown(
+    folder, monkeypatch
+):
+    record = folder.run("plain/seed-1").run
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    read = Path.read_bytes
+
+    def refused(path):
+        if path == record:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    ended = CliRunner().invoke(app, ["study", "status", str(folder.path)])
+    assert ended.exit_code == 8
+    assert "plain/seed-1  failed" in ended.stdout
+    assert "run.json cannot be read: Input/output error" in ended.stderr.replace("\n", " ")
 
 
 def test_an_engine_of_a_plug_in_may_have_been_typed_with_either_kind_of_hyphen(folder, monkeypatch):

@@ -22,10 +22,11 @@ def ls(json: options.Json = False, quiet: options.Quiet = False) -> None:
       ness cache ls
     """
     from ness_cli.results.storage_tables import cache_table
-    from ness_cli.stages.prepared_data import prepared_streams
+    from ness_cli.stages.prepared_data import prepared_streams, raise_refusal
 
     with session(json=json, quiet=quiet) as workplace:
-        streams = [each.as_json() for each in prepared_streams(workplace.cache)]
+        found = prepared_streams(workplace.cache)
+        streams = [each.as_json() for each in found]
         total = sum(each["bytes"] for each in streams)
         workplace.console.result(cache_table(streams, str(workplace.cache)))
         workplace.console.document(
@@ -36,6 +37,7 @@ def ls(json: options.Json = False, quiet: options.Quiet = False) -> None:
                 "bytes": total,
             }
         )
+        raise_refusal(found)
 
 
 @app.command("prune")
@@ -63,14 +65,20 @@ def prune(
     """
     from ness_cli.results.find_runs import find_runs
     from ness_cli.results.storage_tables import cache_table
-    from ness_cli.stages.prepared_data import needed_folders, prepared_streams, remove
+    from ness_cli.stages.prepared_data import (
+        needed_folders,
+        prepared_streams,
+        raise_refusal,
+        remove,
+    )
 
     with session(json=json, quiet=quiet) as workplace:
         console, found = workplace.console, find_runs(runs)
         for line in found.notes:
             console.note(line)
         needed = needed_folders(found.runs)
-        spare = [s for s in prepared_streams(workplace.cache) if s.folder.name not in needed]
+        idle = [s for s in prepared_streams(workplace.cache) if s.folder.name not in needed]
+        spare = [each for each in idle if each.refused is None]
         busy = [] if dry_run else [each for each in spare if not remove(each)]
         for each in busy:
             console.note(f"{each.folder} is being prepared, and stays")
@@ -88,3 +96,4 @@ def prune(
                 "bytes": sum(each["bytes"] for each in gone),
             }
         )
+        raise_refusal(idle)
