@@ -103,9 +103,9 @@ class Owm(ProjectedMethod):
 
     def gradients(self, step: TrainStep) -> torch.Tensor:
         """Leave raw gradients, and note the mean inputs of the step's first pass."""
-        if self._resting:
-            return super().gradients(step)  # while a head learns alone, no layer steps
-        with observed_inputs(self._views, self._note):
+        # While a head learns alone, no other layer steps.
+        stepping = {n: layer for n, layer in self._views.items() if layer.weight.requires_grad}
+        with observed_inputs(stepping, self._note):
             return super().gradients(step)
 
     def _note(self, layer: str, x: torch.Tensor) -> None:

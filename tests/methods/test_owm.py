@@ -156,6 +156,27 @@ def test_a_head_that_learns_alone_teaches_p_nothing():
         assert torch.equal(p, torch.eye(len(p), dtype=torch.float64))
 
 
+def test_a_shared_head_that_learns_alone_is_protected_like_every_layer():
+    train = {"head_epochs": 1, "weight_decay": 0.1}
+    method = _method(train=train, net={"heads": "shared"})
+    head = method.model.get_parameter("heads.shared.weight")
+    task = make_task(2)
+    method.begin_task(task)
+    method.begin_phase(task, Phase(HEAD, 1))
+    batch, before = task.train.batch(torch.arange(8)), head.detach().double().requires_grad_()
+    features = method.model.backbone(batch.x).detach().double()
+    loss = functional.cross_entropy(features @ before.T, batch.y)
+    (gradient,) = torch.autograd.grad(loss, before)
+    for _ in make_steps(method, task, 1):
+        pass
+    ps = method.state_tensors()
+    mean, p = features.mean(dim=0, keepdim=True), ps.pop("heads.shared.P")
+    torch.testing.assert_close(p, _published(torch.eye(len(p)).double(), mean, 1.0))
+    expected = before - 0.05 * (gradient + 0.1 * before) @ p
+    torch.testing.assert_close(head.double(), expected, rtol=1e-4, atol=1e-6)
+    assert all(torch.equal(each, torch.eye(len(each)).double()) for each in ps.values())
+
+
 def test_with_sam_p_learns_each_batch_once_at_the_weights_themselves():
     method = _method(train={"sam": {"tasks": "all", "rho": 5.0}})
     task = make_task(1)
