@@ -67,10 +67,11 @@ class Base:
         """
         layers = [*self.layers, (COMMAND_LINE, dict(command_line))]
         merged, origins = merge_layers(layers)
-        located = partial(locate, path=self.path, typed=[key for key, _ in flatten(command_line)])
+        typed = [key for key, _ in flatten(command_line)]
+        located = partial(locate, path=self.path, typed=typed)
         before, _ = merge_layers([layer for layer in layers if not is_own(layer[0])])
         merged, origins, notes = _adjusted(merged, origins, settled(layers), before)
-        settings = build(merged, list(unread.refused(merged, merged)), located)
+        settings = build(merged, list(unread.refused(merged, merged, typed)), located)
         return Resolved(
             settings=settings,
             origins={key: origins.get(key, "default") for key, _ in flatten(settings.to_dict())},

@@ -2,12 +2,13 @@
 
 A field says what it needs with ``only_with``. Where the protocol of the data decides, such a
 setting is refused, and one of a lower layer goes with the protocol that it was for; elsewhere it is
-worth a note if somebody wrote it themselves. A default is never at fault.
+worth a note if somebody wrote it themselves. A default is never at fault, nor is its value in a
+file: that of a run holds every setting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,17 @@ _REFUSED = "protocol"  # what stands in the way decides on the tasks themselves
 
 @dataclass(frozen=True)
 class Unread:
-    """A setting without effect: its key and value, what stands in the way, and what would not."""
+    """A setting without effect: its key and value, what stands in the way, and what would not.
+
+    And whether the value is what it would be anyway.
+    """
 
     key: str
     value: Any
     other: str
     stands: Any
     needed: str
+    is_default: bool = False
 
     def __str__(self) -> str:
         remedy = f"set {self.other}" + ("" if self.needed == ANYTHING else f"={self.needed}")
@@ -38,12 +43,15 @@ class Unread:
         )
 
 
-def refused(changed: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
+def refused(
+    changed: Mapping[str, Any], whole: Mapping[str, Any], typed: Collection[str] | None = None
+) -> Iterator[str]:
     """Yield a line for every setting of the data that its protocol does not read.
 
     Args:
         changed: Nested plain values of all groups, as somebody set them.
         whole: The same with everything below them.
+        typed: Keys of those that were typed, whose defaults are refused too; ``None``: all.
     """
     data, items = group(changed, "data"), group(changed, "data").get("sources")
     groups = [("data", data, group(whole, "data"))]
@@ -54,7 +62,11 @@ def refused(changed: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[st
         name = SOURCES.chosen(values)
         if SOURCES.has(name):
             found = _unread(SOURCES.model(name, setting=prefix), own, values, prefix)
-            yield from (str(each) for each in found if _is_refused(each))
+            for each in found:
+                if _is_refused(each) and (
+                    typed is None or each.key in typed or not each.is_default
+                ):
+                    yield str(each)
 
 
 def noted(changed: Mapping[str, Any], whole: Mapping[str, Any], *, is_typed: bool) -> Iterator[str]:
@@ -75,7 +87,9 @@ def noted(changed: Mapping[str, Any], whole: Mapping[str, Any], *, is_typed: boo
         for part in prefix.split("."):
             own, values = group(own, part), group(values, part)
         found = _unread(model, own, values, prefix)
-        yield from (str(each) for each in found if not _is_refused(each))
+        for each in found:
+            if not _is_refused(each) and (is_typed or not each.is_default):
+                yield str(each)
     chosen = METHODS.chosen(group(whole, "method"))
     for name, options in group(changed, "methods").items():
         if is_typed and name != chosen:
@@ -112,7 +126,9 @@ def _unread(
         for other, needed in model.needs(name).items():
             stands = whole.get(other, model.model_fields[other].get_default())
             if stands not in needed and not (needed == [ANYTHING] and stands):
-                yield Unread(f"{prefix}.{name}", value, f"{prefix}.{other}", stands, needed[0])
+                key, default = f"{prefix}.{name}", model.model_fields[name].get_default()
+                is_default = value == default
+                yield Unread(key, value, f"{prefix}.{other}", stands, needed[0], is_default)
 
 
 def _is_refused(each: Unread) -> bool:

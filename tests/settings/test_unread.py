@@ -164,3 +164,16 @@ def test_every_need_names_a_field_beside_and_values_that_it_may_have():
                 assert values == [ANYTHING] or set(values) <= set(schema[other]["enum"])
                 found += 1
     assert found > 10
+
+
+@pytest.mark.parametrize("name", ["digits", "superclass-lenet-trgp", "five-resnet18-gpm", "images"])
+def test_settings_of_a_run_are_a_preset_of_the_same_settings(name, tmp_path):
+    """They hold every setting, those that the others leave without effect too."""
+    settings, path = resolve(name).settings, tmp_path / "settings.yaml"
+    path.write_text(yaml_files.dump(settings.to_dict()))
+    again = resolve(str(path))
+    assert again.settings.to_dict() == settings.to_dict()
+    assert again.notes == ()
+    if name == "digits":  # as typed it is refused all the same
+        with pytest.raises(SettingsError, match=r"data\.max_angle: 180 has no effect"):
+            resolve(str(path), ["data.max_angle=180"])
