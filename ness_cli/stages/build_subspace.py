@@ -76,6 +76,7 @@ def _consolidated(
     record.files.load_memory(method, "build", task_number - 1)
     record.files.load_training(method, task_number)
     changes = _changes(context, method, task_number)
+    context.require_places(task_number, "build")
     data = context.task(task_number, "build")
     work = method.consolidation_work(data)
     title = f"task {task_number}/{context.stream.num_tasks}: building"

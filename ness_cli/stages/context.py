@@ -96,6 +96,20 @@ class RunContext:
         self._knows_changed = True
         return sorted(known)
 
+    def require_places(self, task: int, step: str) -> None:
+        """Refuse what is no file in the place of one of a task, before anything old goes.
+
+        Args:
+            task: Number of the task.
+            step: The step that is about to be made.
+
+        Raises:
+            InputError: Naming it; it is not ours to remove.
+        """
+        for path in sorted(self.run.task(task).path.glob("*")):
+            if path.suffix in (".safetensors", ".json", ".jsonl"):
+                require_file(path, f"run: {command(self.run.path, step, task)}")
+
     def remove_record(self, task: int, step: str) -> None:
         """Remove the record of a step that is about to be made anew, by one of all processes."""
         if current_processes().is_main:

@@ -11,7 +11,6 @@ from ness_cli.engine.checkpoint import CheckpointFile
 from ness_cli.engine.fit import Fit
 from ness_cli.engine.fit_state import FitContext, FitState
 from ness_cli.engine.score import record_statistics
-from ness_cli.file_kinds import require_file
 from ness_cli.files import remove_file, write_bytes
 from ness_cli.memory import short_of_memory
 from ness_cli.methods.base import Method
@@ -76,7 +75,7 @@ def train_task(context: RunContext, task: int | None = None, *, force: bool = Fa
         data = context.task(task_number, "train")
         _prepare(context, method, data)
         method.begin_task(data)
-        require_file(folder.history, f"run: {command(context.run.path, 'train', task_number)}")
+        context.require_places(task_number, "train")
         # Only now, with every input open and good, does the old state go.
         processes = current_processes()
         context.require_same_run()

@@ -94,18 +94,28 @@ def test_a_checkpoint_that_is_a_link_to_nothing_is_named(run):
     assert path.is_symlink()
 
 
-def test_a_folder_in_the_place_of_the_history_is_refused_before_the_old_record_goes(run):
-    history, record = (run / "task-03" / name for name in ("history.jsonl", "train.json"))
-    history.unlink()
-    history.mkdir()
+@pytest.mark.parametrize(
+    ("command", "task", "record", "name"),
+    [
+        ("train-task", 3, "train.json", "history.jsonl"),
+        ("train-task", 3, "train.json", "update.safetensors"),
+        ("build-subspace", 2, "subspace.json", "basis.safetensors"),
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_old_record_goes(
+    command, task, record, name, run
+):
+    place, record = (run / f"task-{task:02d}" / each for each in (name, record))
+    place.unlink()
+    place.mkdir()
     before = record.read_bytes()
-    result = ness("train-task", run, "--task", 3, "--force")
+    result = ness(command, run, "--task", task, "--force")
     assert result.exit_code == 4
-    assert f"{history} is no file: a folder is in its place" in result.stderr
+    assert f"{place} is no file: a folder is in its place" in result.stderr
     assert record.read_bytes() == before
-    history.rmdir()
-    good("train-task", run, "--task", 3, "--force")
-    assert history.is_file()
+    place.rmdir()
+    good(command, run, "--task", task, "--force")
+    assert place.is_file()
 
 
 def _rewrite(run, task, name, change):
