@@ -143,7 +143,7 @@ def read_manifest(run: RunDir, run_record: Mapping[str, Any]) -> dict[str, Any]:
     if manifest.get("key", run_record["stream_key"]) != run_record["stream_key"]:
         raise InputError(
             f"{run.run} and {run.stream} do not belong together: they name other images",
-            f"put back the one that is of another run; {remedy}, which writes the second anew",
+            f"put back the one that is of another run; to write the second anew, {remedy}",
         )
     for extension in read_extensions(run_record):
         manifest["tasks"] = [*manifest["tasks"], *extension.tasks()]

@@ -268,6 +268,7 @@ class World:
         os.chdir(self.here if scene.is_inside else before)
         try:
             environment = {name: self.placed((own,))[0] for name, own in scene.environment}
+            environment["COLUMNS"] = "300"  # a number that is folded is not known as one
             return self._processes.ness(*self.placed(scene.command), environment=environment, **how)
         finally:
             os.chdir(before)
