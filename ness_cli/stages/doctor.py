@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -186,16 +187,24 @@ def _disk(name: str, folder: Path) -> Finding:
 def _files(folder: Path) -> Finding:
     """Write, rename and hold something where runs are made, as they do."""
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".ness-doctor-") as temporary:
-            place = Path(temporary)
-            with Lease(place / ".lock").held():
-                write_json(place / "a.json", {"written": True})
-                read_json(place / "a.json", remedy="")
+        with _temporary_folder(folder) as place, Lease(place / ".lock").held():
+            write_json(place / "a.json", {"written": True})
+            read_json(place / "a.json", remedy="")
     except (OSError, NessError) as error:
         return Finding.problem(
             "files", f"{folder}: {_first_line(error)}", "make runs on another disk: --out"
         )
     return Finding.good("files", f"written, renamed and held by one process in {folder}")
+
+
+@contextlib.contextmanager
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for a while; removing that of ``tempfile`` never ends where it is refused."""
+    place = Path(tempfile.mkdtemp(dir=folder, prefix=".ness-doctor-"))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _cache(cache: Path) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -76,6 +77,17 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path, monkeypatch):
     assert "cannot be written" in doctor._disk("disk", tmp_path).found
     (tmp_path / "file").write_text("")
     assert doctor._files(tmp_path / "file").status == "problem"
+
+
+def test_a_folder_from_which_nothing_may_be_removed_is_a_problem(tmp_path, monkeypatch):
+    def refused(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for name in ("rename", "replace", "unlink", "remove", "rmdir"):
+        monkeypatch.setattr(os, name, refused)
+    found = doctor._files(tmp_path)
+    assert found.status == "problem"
+    assert "Permission denied" in found.found
 
 
 def test_matrix_products_that_would_not_repeat_are_a_problem_on_a_gpu(monkeypatch):
