@@ -20,7 +20,7 @@ _TIMES = {
     *("seconds", "train_seconds", "epoch_seconds", "finished", "created", "generated"),
     *("peak_memory_bytes", "seal"),
 }
-_MEASURED = re.compile(r"\b[0-9.]+(?= (s|[MG]B)\b)")  # files here have kB
+_MEASURED = re.compile(r"\b([0-9]+ h [0-9]+ m|[0-9]+ m [0-9]+ s|[0-9.]+ (s|[MG]B))\b")  # files: kB
 _CHANCE = re.compile(r"[.][A-Za-z0-9_]+[.]tmp")  # of names that are not final
 
 
