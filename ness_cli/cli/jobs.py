@@ -110,7 +110,7 @@ class _Lines:
 
     def __init__(self, jobs: Sequence[Job], progress: Progress) -> None:
         self._progress = progress
-        self._files = {job.name: job.log.open("a+b") for job in jobs}
+        self._files = {job.name: job.open_log() for job in jobs}
 
     def show(self) -> None:
         """Show the whole lines that are new."""

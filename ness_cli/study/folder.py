@@ -205,7 +205,7 @@ class StudyFolder:
         """Return why a run failed: the last error in its log, or its last line, or the code."""
         code, said = self.last_code(name), []
         with contextlib.suppress(OSError):
-            lines = self.log(name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
+            lines = _text(self.log(name)).splitlines()[-_LAST_LINES:]
             said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             said = said or [line for line in lines if line.strip()]
         last = said[-1] if said else "it said nothing"
@@ -216,7 +216,7 @@ class StudyFolder:
     def last_code(self, name: str) -> int | None:
         """Return the exit code of a run's last command, ``None`` where there is none."""
         with contextlib.suppress(OSError, ValueError, IndexError):
-            return int(self.exit_code(name).read_text().split()[0])
+            return int(_text(self.exit_code(name)).split()[0])
         return None
 
     @contextlib.contextmanager
@@ -253,9 +253,14 @@ def exit_file(run: Path) -> Path:
 def job_seconds(path: Path) -> float | None:
     """Return how long a command took that ended well, by such a file; not all engines say it."""
     with contextlib.suppress(OSError, ValueError):
-        code, seconds = path.read_text().split()
+        code, seconds = _text(path).split()
         return float(seconds) if int(code) == 0 else None
     return None
+
+
+def _text(path: Path) -> str:
+    """Return what is in a file, nothing if it is none: reading a pipe would never end."""
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def num_done(state: RunState, until: int) -> int:

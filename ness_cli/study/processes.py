@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ness_cli.files import make_folder, write_bytes
+from ness_cli.files import write_bytes
 from ness_cli.stop_request import StopRequest
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Job, last_code
 
@@ -114,8 +114,7 @@ def start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
     Where the system cannot do that, the lock of the run keeps others off it until it is done.
     """
-    make_folder(job.log.parent)
-    with job.log.open("ab") as log:
+    with job.open_log() as log:
         return subprocess.Popen(
             job.argv,
             stdin=subprocess.DEVNULL,

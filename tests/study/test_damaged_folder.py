@@ -17,7 +17,8 @@ from ness_cli.cli.app import app
 from ness_cli.errors import DamagedError, InputError, NessError, SystemRefusedError
 from ness_cli.settings.study_files import read_study
 from ness_cli.study import choice
-from ness_cli.study.folder import StudyFolder, study_folder
+from ness_cli.study.engines.base import Job
+from ness_cli.study.folder import StudyFolder, job_seconds, study_folder
 from ness_cli.study.search import JOURNAL, results_in
 
 
@@ -192,3 +193,22 @@ def test_a_damaged_list_of_tested_choices_is_named_and_not_counted_anew(tmp_path
     os.mkfifo(path)
     with pytest.raises(InputError, match=r"test\.json is no file: a pipe"):
         choice._looks(plan, {"settings": ["train.lr=0.3"]})
+
+
+@pytest.mark.parametrize("name", ["seed-1.exit", "seed-1.log"])
+def test_a_pipe_in_the_place_of_a_log_or_an_exit_code_is_not_waited_for(folder, name):
+    (folder.path / "plain").mkdir()
+    os.mkfifo(folder.path / "plain" / name)
+    if name == "seed-1.log":
+        (folder.path / "plain" / "seed-1.exit").write_text("1\n")
+    progress = folder.progress("plain/seed-1")
+    assert progress.status == ("failed" if name == "seed-1.log" else "waiting")
+    job = Job(
+        "plain/seed-1", (), folder.run("plain/seed-1").path, folder.log("plain/seed-1"), Path()
+    )
+    if name == "seed-1.log":
+        with pytest.raises(InputError, match="a pipe or a device is in its place"):
+            job.open_log()
+    else:
+        job.open_log().close()
+    assert job_seconds(folder.exit_code("plain/seed-1")) is None

@@ -15,7 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from ness_cli.file_kinds import require_file
+from ness_cli.files import make_folder
 from ness_cli.settings.engines.base import EngineOptions
 from ness_cli.workplace import Workplace
 
@@ -47,6 +50,16 @@ class Job:
     def argv(self) -> list[str]:
         """The command for a process of its own, with the Python that runs here."""
         return [sys.executable, "-m", "ness_cli", *self.command]
+
+    def open_log(self) -> BinaryIO:
+        """Return the log, open to append to; made, with its folder, if it is not there.
+
+        Raises:
+            InputError: If something else is in its place.
+        """
+        make_folder(self.log.parent)
+        require_file(self.log, "type the same command again")
+        return self.log.open("a+b")
 
 
 def last_code(code: int) -> int:

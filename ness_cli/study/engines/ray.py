@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ness_cli.errors import SystemRefusedError
-from ness_cli.files import make_folder, write_bytes
+from ness_cli.files import write_bytes
 from ness_cli.settings.engines.ray import Options
 from ness_cli.study.engines.base import IN_USE, INTERRUPTED, Engine, Job, last_code
 from ness_cli.study.processes import start
@@ -114,9 +114,8 @@ class Ray(Engine):
         try:
             return int(ray.get(reference))
         except ray.exceptions.RayError as error:
-            make_folder(job.log.parent)
-            with job.log.open("a") as log:
-                log.write(f"error: ray: {' '.join(str(error).split())}\n")
+            with job.open_log() as log:
+                log.write(f"error: ray: {' '.join(str(error).split())}\n".encode())
             write_bytes(job.exit_code, b"1\n", durable=False)
             return 1
 
