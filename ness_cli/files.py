@@ -19,6 +19,7 @@ from ness_cli.hashing import sha256_of_text
 from ness_cli.record_shapes import Shape
 
 _SEAL = "seal"
+_SEAL_LENGTH = 64  # SHA-256, in hexadecimal digits
 # Of this process: whoever writes must not be able to leave them out.
 _guards: list[tuple[Path, Callable[[], None]]] = []
 
@@ -202,6 +203,19 @@ def _problem(value: dict[str, Any], shape: Shape) -> str:
     return shape(value, "")
 
 
+def _is_without_seal(seal: object, value: Mapping[str, Any]) -> bool:
+    """Return whether a document is not what was sealed; earlier versions sealed none."""
+    if seal is not None:
+        return not _is_sealed_with(seal, value)
+    # The seal itself may have lost its name.
+    return any(
+        isinstance(own, str)
+        and len(own) == _SEAL_LENGTH
+        and _is_sealed_with(own, {k: v for k, v in value.items() if k != key})
+        for key, own in value.items()
+    )
+
+
 def read_json(
     path: Path, *, remedy: str, schema: str | None = None, shape: Shape | None = None
 ) -> dict[str, Any]:
@@ -236,7 +250,7 @@ def read_json(
     if schema is not None and "schema" in value:
         _require_schema(path, value["schema"], schema, remedy)
     seal = value.pop(_SEAL, None)
-    if seal is not None and not _is_sealed_with(seal, value):
+    if _is_without_seal(seal, value):
         problem = "it is not what was written"
     else:
         problem = "" if seal is not None or shape is None else _problem(value, shape)

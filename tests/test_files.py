@@ -46,7 +46,13 @@ def test_a_record_is_what_was_written_or_damage(tmp_path):
     write_record(path, value)
     assert read_json(path, remedy="") == json.loads(json.dumps(value))
     text = path.read_text()
-    for old, new in (("1.5", "2.5"), ('"a"', '"x"'), ("null", "true"), ('"9"', '"8"')):
+    for old, new in (
+        ("1.5", "2.5"),
+        ('"a"', '"x"'),
+        ("null", "true"),
+        ('"9"', '"8"'),
+        ('"seal"', '"peal"'),
+    ):
         path.write_text(text.replace(old, new, 1))
         with pytest.raises(DamagedError, match="not what was written"):
             read_json(path, remedy="")
