@@ -203,8 +203,8 @@ def _problem(value: dict[str, Any], shape: Shape) -> str:
     return shape(value, "")
 
 
-def _is_without_seal(seal: object, value: Mapping[str, Any]) -> bool:
-    """Return whether a document is not what was sealed; earlier versions sealed none."""
+def _has_broken_seal(seal: object, value: Mapping[str, Any]) -> bool:
+    """Return whether a document is not what its seal says; earlier versions sealed none."""
     if seal is not None:
         return not _is_sealed_with(seal, value)
     # The seal itself may have lost its name.
@@ -250,7 +250,7 @@ def read_json(
     if schema is not None and "schema" in value:
         _require_schema(path, value["schema"], schema, remedy)
     seal = value.pop(_SEAL, None)
-    if _is_without_seal(seal, value):
+    if _has_broken_seal(seal, value):
         problem = "it is not what was written"
     else:
         problem = "" if seal is not None or shape is None else _problem(value, shape)

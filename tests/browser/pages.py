@@ -6,7 +6,7 @@ import json
 import string
 from pathlib import Path
 
-from made_up_run import made_up
+from made_up_run import call_everything, made_up
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
@@ -81,14 +81,7 @@ def make_runs(parent: Path, names: tuple[str, ...], folders: tuple[str, ...]) ->
 
 
 def _rename(run: Path, name: str) -> None:
-    stream = json.loads((run / "stream.json").read_text())
-    for task in stream["tasks"]:
-        task["classes"], task["name"] = [name, f"{name}2"], name
-    (run / "stream.json").write_text(json.dumps(stream))
-    record = json.loads((run / "run.json").read_text())
-    record |= {"preset": name, "notes": [name], "versions": {"torch": name}, "created": name}
-    record["origins"] = {"data.path": "command line", "net.arguments": f"preset {name}"}
-    (run / "run.json").write_text(json.dumps(record))
+    call_everything(run, name)
     epochs = [{"train_loss": 1.0 / e, "valid_accuracy": 50.0 + e} for e in (1, 2, 3)]
     lines = "".join(json.dumps(entry) + "\n" for entry in epochs)
     (run / "task-01" / "history.jsonl").write_text(lines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import string
 from html.parser import HTMLParser
@@ -13,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from fake_runs import make_run as make_fake
 from fake_runs import write_study
-from made_up_run import made_up
+from made_up_run import call_everything, made_up
 from typer.testing import CliRunner
 
 from ness_cli.cli.app import app
@@ -55,14 +54,7 @@ def _make(parent, folder: str, name: str):
             more={"layers": layers},
             settings={"data.path": name, "net.arguments": {name: name}},
         )
-        stream = json.loads((run / "stream.json").read_text())
-        for task in stream["tasks"]:
-            task["classes"], task["name"] = [name, f"{name}2"], name
-        (run / "stream.json").write_text(json.dumps(stream))
-        record = json.loads((run / "run.json").read_text())
-        record |= {"preset": name, "notes": [name], "versions": {"torch": name}, "created": name}
-        record["origins"] = {"data.path": "command line", "net.arguments": f"preset {name}"}
-        (run / "run.json").write_text(json.dumps(record))
+        call_everything(run, name)
         (run / "task-02" / "history.jsonl").write_text("{}\n" if seed == 1 else f'"{seed}\n')
     return parent / folder
 
