@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ness_cli.settings.components import METHODS
+from ness_cli.settings.resolve import resolve
 from ness_cli.settings.study_files import read_study
 from ness_cli.study.folder import StudyFolder
 from ness_cli.study.plan import StudyPlan
@@ -40,3 +41,10 @@ def test_the_studies_of_the_family_have_every_method(name):
     found = read_study(STUDIES / f"{name}.yaml").resolved().values()
     # Prompts need a vision transformer.
     assert {each.settings.method.name for each in found} == set(METHODS.names()) - {"nsp2"}
+
+
+@pytest.mark.parametrize("name", ["ness", "gpm", "trgp", "dfgp", "ewc", "owm", "agem"])
+def test_a_row_of_permuted_mnist_is_the_preset_of_its_name(name):
+    row = read_study(STUDIES / "family-pmnist.yaml").resolved()[name]
+    preset = resolve(f"pmnist-mlp-{name}")
+    assert row.settings.identity() == preset.settings.identity()

@@ -42,7 +42,7 @@ class Facts:
     Attributes:
         keeps: What later tasks need of earlier ones besides the model, in words.
         needs_task: Whether layers compute differently for every task.
-        passes: How often a step passes its batch forth and back.
+        passes: How often a step of task 2 passes its batch forth and back.
         measured: What was measured, by network; a network that it was not measured on is missing.
     """
 
@@ -128,7 +128,7 @@ class Methods(Components):
             table,
             "keeps: what later tasks need besides the model; task: layers must know it",
             "memory: its bytes on AlexNet after ten tasks, at most",
-            "passes: of a batch, forth and back, in a step",
+            "passes: of a batch, forth and back, in a step of task 2",
             f"{', '.join(NETS.values())}: time of a step over finetune's, measured side by side",
             "options: ness methods NAME",
         )

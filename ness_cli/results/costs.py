@@ -27,7 +27,7 @@ class Costs:
         task_numbers: Numbers that serve a single task each, of all tasks.
         trained_numbers: Parameters that training the last task may change.
         needs_task: Whether layers compute differently for every task.
-        passes: How often a step of a task after the first passes its batch forth and back.
+        passes: How often a step of task 2 passes its batch forth and back.
         step_seconds: Median time of a step by the clock, over tasks after the first.
         step_ratio: That time over the one of finetuning's runs on the same images, network, batch
             size and machine.

@@ -38,7 +38,7 @@ class MethodOptions(Section):
         return False
 
     def passes(self) -> int:
-        """Return how often a training step passes its batch forth and back; SAM comes on top."""
+        """Return how often a step of task 2 passes its batch forth and back; SAM comes on top."""
         return 1
 
     def adjustments(self, train: TrainSettings) -> Mapping[str, Any]:

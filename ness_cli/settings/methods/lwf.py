@@ -21,3 +21,9 @@ class Options(MethodOptions):
     def passes(self) -> int:
         """Return two: one for the new task, one for the answers of the old heads."""
         return 2
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what steps of late tasks cost."""
+        return (
+            "where tasks are normalised differently, a step of task t passes its batch t times",
+        )
