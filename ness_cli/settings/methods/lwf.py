@@ -24,6 +24,4 @@ class Options(MethodOptions):
 
     def notes(self) -> tuple[str, ...]:
         """Return what steps of late tasks cost."""
-        return (
-            "where tasks are normalised differently, a step of task t passes its batch t times",
-        )
+        return ("if tasks are normalised differently, a step of task t passes its batch t times",)
