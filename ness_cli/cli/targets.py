@@ -16,7 +16,13 @@ from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
 from ness_cli.settings.precedence import parse_overrides
 from ness_cli.settings.resolve import Resolved, build, resolve, resolve_again
-from ness_cli.settings.stored import read_stored, rebuilt, refuse_changed, refuse_edited
+from ness_cli.settings.stored import (
+    free_values,
+    read_stored,
+    rebuilt,
+    refuse_changed,
+    refuse_edited,
+)
 from ness_cli.settings.values import flatten
 
 
@@ -137,8 +143,10 @@ def _resolved(
             is_gone = isinstance(error, DamagedError) or not run.settings.exists()
             if not (may_rebuild and is_gone):
                 raise
-            found = resolve_again(rebuilt(record), record, overrides, seed)
-            note = f"{error.what}; its settings are those of run.json"
+            values = rebuilt(run.settings, record)
+            found = resolve_again(values, record, overrides, seed)
+            own = " ".join(free_values(found.settings, record)) or "defaults"
+            note = f"{error.what}; what decides tensors is taken from run.json, the rest: {own}"
             return replace(found, notes=(*found.notes, note))
         return resolve_again(stored, record, overrides, seed)
     return resolve(preset, overrides, seed)

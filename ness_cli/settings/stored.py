@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ness_cli.settings import yaml_files
 from ness_cli.settings.identity import difference
 from ness_cli.settings.model import Settings
 from ness_cli.settings.resolve import build
-from ness_cli.settings.values import merge, nest
+from ness_cli.settings.values import flatten, merge, nest
 from ness_cli.version import own_version
 
 _TITLE = "# Settings of this run, resolved; run.json says where each value came from.\n"
@@ -103,17 +104,45 @@ def refuse_changed(
     refuse_edited(path, remedy)
 
 
-def rebuilt(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run from its ``run.json``, as nested plain values.
+def rebuilt(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run whose ``settings.yaml`` is damaged, as nested plain values.
 
-    What decides no tensor (checkpoints, storage, who follows the run) has its default.
+    They are those of the file as long as it says what ``run.json`` says of all that decides
+    tensors; else those of ``run.json``, and what decides none (checkpoints, storage, who follows
+    the run) has its default.
 
     Args:
+        path: The file, if it is there.
         record: The content of ``run.json``.
 
     Raises:
-        DamagedError: If they cannot be told from it.
+        DamagedError: If ``run.json`` does not tell them.
     """
+    with suppress(InputError, DamagedError):
+        values = read_stored(path, remedy="")
+        if not difference(record["identity"], build(values).identity()):
+            return values
+    return _known_to(record)
+
+
+def free_values(settings: Settings, record: Mapping[str, Any]) -> list[str]:
+    """Return what decides no tensor of a run and is no default, as ``key=value``.
+
+    Args:
+        settings: Those of the run.
+        record: The content of ``run.json``.
+    """
+    defaults = dict(flatten(Settings().to_dict()))
+    return [
+        f"{key}={yaml_files.typed(value)}"
+        for key, value in flatten(settings.to_dict())
+        if key not in record["identity"]
+        and not key.startswith(("methods.", "data."))
+        and value != defaults.get(key, value)
+    ]
+
+
+def _known_to(record: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in record["identity"].items():
         values = merge(values, nest(key, value))

@@ -62,6 +62,7 @@ def _is_found(path, run, *words):
 def _good(*words):
     ended = ness(*words)
     assert ended.code == 0, ended.err
+    return " ".join(ended.err.split())
 
 
 @pytest.mark.parametrize(
@@ -176,12 +177,19 @@ def test_settings_that_are_still_some_but_not_those_written_are_found(run):
     said = _is_found(path, run, "train-task", run)
     assert "was edited by hand" in said
     assert "changed by fork and extend" in said
-    _good("prepare", "--out", run, "checkpoint.seconds=7")
-    assert "seconds: 7" in path.read_text()
+    said = _good("prepare", "--out", run, "checkpoint.seconds=7")
+    assert "the rest: evaluate.scenario=both checkpoint.seconds=7.0" in said
+    assert "progress_picture: true" in path.read_text()
+    assert "seconds: 7.0" in path.read_text()
+    # What was edited and decides no tensor is taken when prepare is typed, as its note says.
+    path.write_text(path.read_text().replace("seconds: 7.0", "seconds: 9.0"))
+    _good("prepare", "--out", run)
+    assert "progress_picture: true" in path.read_text()
+    assert "seconds: 9.0" in path.read_text()
     _good("verify", run)
     # As versions before wrote it: without a hash.
     path.write_text("".join(path.read_text().splitlines(keepends=True)[2:]))
-    assert read_settings(RunDir(run), record).checkpoint.seconds == 7
+    assert read_settings(RunDir(run), record).checkpoint.seconds == 9
 
 
 def test_a_run_without_its_record_is_not_prepared_anew_as_another_one(run):
