@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ness_cli.plots.legend import Legend
 from ness_cli.plots.picture import (
     COLOURS,
     INK,
@@ -19,6 +20,8 @@ from ness_cli.plots.picture import (
 
 if TYPE_CHECKING:
     from ness_cli.plots.picture import AnyFigure
+
+_WIDTH = 4.8  # inches
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class AccAgainstBwt:
     @property
     def size(self) -> tuple[float, float]:
         """Width and height, inches."""
-        return 4.8, 3.1 + 0.17 * len(self.results)
+        return _WIDTH, 3.1 + self._legend.height
 
     def draw(self, figure: AnyFigure) -> None:
         """Draw it into an empty figure."""
@@ -90,4 +93,8 @@ class AccAgainstBwt:
         axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
         axes.margins(0.12)
         axes.set(xlabel="BWT, points (left: forgotten)", ylabel="ACC, %")
-        figure.legend(loc="outside lower left")
+        self._legend.draw(figure)
+
+    @property
+    def _legend(self) -> Legend:
+        return Legend([result.name for result in self.results], _WIDTH)

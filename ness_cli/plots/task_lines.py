@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ness_cli.plots.legend import Legend
 from ness_cli.plots.picture import (
     COLOURS,
     DASHES,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ness_cli.plots.picture import AnyFigure
 
+_WIDTH = 4.8  # inches
 _LEAST = 5.0  # points: less than that, from bottom to top, would make a drama of tenths
 
 
@@ -78,7 +80,7 @@ class TaskLines:
     @property
     def size(self) -> tuple[float, float]:
         """Width and height, inches."""
-        return 4.8, 2.9 + (0.17 * len(self.lines) if len(self.lines) > 1 else 0)
+        return _WIDTH, 2.9 + (self._legend.height if len(self.lines) > 1 else 0)
 
     def draw(self, figure: AnyFigure) -> None:
         """Draw it into an empty figure."""
@@ -96,7 +98,11 @@ class TaskLines:
             axes.axhline(0, color=INK, linewidth=0.8, zorder=1)
         axes.set_ylim(*_wide_enough(*axes.get_ylim(), is_percent=not self.is_change))
         if len(self.lines) > 1:
-            figure.legend(loc="outside lower left")
+            self._legend.draw(figure)
+
+    @property
+    def _legend(self) -> Legend:
+        return Legend([line.name for line in self.lines], _WIDTH)
 
 
 def _draw_line(axes: Axes, line: TaskLine, index: int) -> None:
