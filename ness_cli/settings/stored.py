@@ -74,8 +74,9 @@ def refuse_edited(path: Path, remedy: str) -> None:
     if seal and hashlib.sha256(data[seal.end() :]).hexdigest().encode() != seal[1]:
         raise DamagedError(
             f"{path} is damaged or was edited by hand: it is not what was written",
-            f"{remedy}; it writes the file anew, with what is typed behind it as key=value where"
-            " that decides no tensor (checkpoint, storage); others are changed by fork and extend",
+            f"{remedy}; it writes the file anew, with what was edited, or is typed behind it as"
+            " key=value, where that decides no tensor (checkpoint, storage); others are changed by"
+            " fork and extend",
         )
 
 
