@@ -14,6 +14,7 @@ from ness_cli.extensions import way_to_prepare
 from ness_cli.file_kinds import require_file
 from ness_cli.run_dir import RunDir
 from ness_cli.run_state import read_run_record
+from ness_cli.settings import yaml_files
 from ness_cli.settings.precedence import parse_overrides
 from ness_cli.settings.resolve import Resolved, build, resolve, resolve_again
 from ness_cli.settings.stored import (
@@ -145,7 +146,8 @@ def _resolved(
                 raise
             values = rebuilt(run.settings, record)
             found = resolve_again(values, record, overrides, seed)
-            own = " ".join(free_values(found.settings, record)) or "defaults"
+            free = free_values(found.settings, record).items()
+            own = " ".join(f"{key}={yaml_files.typed(value)}" for key, value in free) or "defaults"
             note = f"{error.what}; what decides tensors is taken from run.json, the rest: {own}"
             return replace(found, notes=(*found.notes, note))
         return resolve_again(stored, record, overrides, seed)

@@ -19,7 +19,7 @@ _KEPT_NOTES = (
 )
 _STEP_NOTES = (
     "time: of a step after task 1, median over tasks",
-    "passes: of a batch, forth and back, in one of task 2; task: whether layers must know it",
+    "passes: of a batch, forth and back, in a step of task 2; task: whether layers must know it",
 )
 _RATIO_NOTE = "cost: time over finetune's, of runs on one network and machine"
 

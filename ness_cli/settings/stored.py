@@ -108,9 +108,8 @@ def refuse_changed(
 def rebuilt(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run whose ``settings.yaml`` is damaged, as nested plain values.
 
-    They are those of the file as long as it says what ``run.json`` says of all that decides
-    tensors; else those of ``run.json``, and what decides none (checkpoints, storage, who follows
-    the run) has its default.
+    They are those of ``run.json``. What decides no tensor (checkpoints, storage, who follows the
+    run) is as in the file, as long as that says the same of all that does; else it has its default.
 
     Args:
         path: The file, if it is there.
@@ -119,31 +118,34 @@ def rebuilt(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DamagedError: If ``run.json`` does not tell them.
     """
+    values = _known_to(record)
     with suppress(InputError, DamagedError):
-        values = read_stored(path, remedy="")
-        if not difference(record["identity"], build(values).identity()):
-            return values
-    return _known_to(record)
+        found = build(read_stored(path, remedy=""))
+        if not difference(record["identity"], found.identity()):
+            for key, value in free_values(found, record).items():
+                values = merge(values, nest(key, value))
+    return values
 
 
-def free_values(settings: Settings, record: Mapping[str, Any]) -> list[str]:
-    """Return what decides no tensor of a run and is no default, as ``key=value``.
+def free_values(settings: Settings, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides no tensor of a run and is no default, by key; not where its images lie.
 
     Args:
         settings: Those of the run.
         record: The content of ``run.json``.
     """
     defaults = dict(flatten(Settings().to_dict()))
-    return [
-        f"{key}={yaml_files.typed(value)}"
+    return {
+        key: value
         for key, value in flatten(settings.to_dict())
         if key not in record["identity"]
         and not key.startswith(("methods.", "data."))
         and value != defaults.get(key, value)
-    ]
+    }
 
 
 def _known_to(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``run.json`` knows of its run's settings, as nested plain values."""
     values: dict[str, Any] = {}
     for key, value in record["identity"].items():
         values = merge(values, nest(key, value))
